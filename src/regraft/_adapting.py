@@ -1,0 +1,319 @@
+"""The steps of one adaptation: gather sources and images, choose what was left open, train, keep the best, measure, save."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import yaml
+
+from regraft import adapter, advice, discover, pictures
+from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
+from regraft.errors import ConfigError, DataError, OutOfMemory, TrainingError
+from regraft.evaluation import HeldOut, compare, extractor
+from regraft.gan import GAN, Generator, Provenance, tensor_digest
+from regraft.images import Images, ImageSet, open_images
+from regraft.jobs import AdaptJob
+from regraft.loading import load
+from regraft.methods.base import Adaptation, Method, MethodConfig
+from regraft.metrics.base import Score
+from regraft.randomness import generator_at
+from regraft.store import RunStore, write_json, write_text
+from regraft.train import Loop, Plan
+
+LEAST_IMAGES = 4
+SAMPLES_MEASURED = 1000
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Everything that an adaptation needs, with nothing written yet.
+
+    Attributes:
+        job: settings with every open choice made.
+        sources: loaded, with the job's objective and recipe.
+        train, held: images to train on, and images kept to measure on (None if there are none).
+        method, config: the method with its settings.
+        notes: what was converted, assumed or chosen, one sentence each.
+        device: where to compute.
+    """
+
+    job: AdaptJob
+    sources: tuple[GAN, ...]
+    train: Images
+    held: Images | None
+    method: Method
+    config: MethodConfig
+    notes: tuple[str, ...]
+    device: torch.device
+
+    @property
+    def image(self) -> dict[str, Any]:
+        """Size, channels, fit and aspect, as the adapter keeps them."""
+        channels, height, width = self.train.pixels.shape[1:]
+        undo = self.train.aspect if self.job.fit in ("pad", "stretch") else None
+        return {"size": [height, width], "channels": channels, "fit": self.job.fit, "aspect": undo}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Digest and counts of the target images."""
+        held = 0 if self.held is None else self.held.n
+        return {"digest": self.train.digest, "n": self.train.n + held, "held_out": held}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must find unchanged."""
+        return {"data": self.data, "sources": [tensor_digest(s.generator) for s in self.sources]}
+
+    def attach(self) -> Adaptation:
+        """Put the method on sources and images."""
+        return self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init"))
+
+
+def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet | None = None) -> Prepared:
+    """Gather and choose.
+
+    Args:
+        job: the settings.
+        given: loaded sources, in place of the job's references.
+        images: listed images, in place of the job's path.
+
+    Raises:
+        ConfigError, SourceError, DataError, MissingCapability: naming what does not fit.
+    """
+    device = pick_device(job.device)
+    sources = [_with_overrides(s, job) for s in (given if given is not None else map(load, job.sources))]
+    notes = [f"{s.provenance.name}: {said}" for s in sources for said in s.provenance.assumptions]
+    listed = _listed(job, images)
+    with_critics = all(s.critic is not None for s in sources)
+    name, reason = advice.method(job.method, len(listed), len(sources), with_critics)
+    notes += [reason] if reason else []
+    method: Method = discover.plugin("methods", name)
+    config = _settings(method, name, job)
+    method.check(sources, name)
+    decoded = listed.decode(*_shape(sources, config), fit=job.fit, on_bad=job.on_bad)
+    notes += decoded.notes
+    train, held = _split(decoded, job, listed.where)
+    flip, reason = advice.flip(job.flip, train.tensor())
+    notes += [reason] if reason else []
+    made: dict[str, Any] = {"method": name, "flip": "on" if flip else "off", "held_out": 0 if held is None else held.n}
+    made |= {"settings": config.model_dump(mode="json"), "steps": None}
+    train = dataclasses.replace(train, flip=flip)
+    prepared = Prepared(job.model_copy(update=made), tuple(sources), train, held, method, config, tuple(notes), device)
+    if job.batch != "auto":
+        return prepared
+    parts = parts_that_fit(prepared)
+    note = f"batch computed in {parts} part{'s' if parts > 1 else ''}: that fits in memory"
+    whole = prepared.job.model_copy(update={"batch": None, "accumulate": parts})
+    return dataclasses.replace(prepared, job=whole, notes=(*prepared.notes, note))
+
+
+def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
+    listed = images if images is not None else open_images(job.images)
+    if job.only_class is not None:
+        listed = listed.only(job.only_class)
+    if not job.labels:
+        listed = listed.without_labels()
+    if job.take is not None:
+        if job.take > len(listed):
+            raise DataError(f"{listed.where}: --take {job.take}, and there are only {len(listed)} images")
+        listed = listed.take(0, job.take)
+    return listed
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a setting means.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
+    if not there[name]:
+        raise ConfigError(
+            f"--device {name}: this machine's torch has no {name}; there are: {', '.join(d for d in there if there[d])}"
+        )
+    return torch.device(name)
+
+
+def _with_overrides(source: GAN, job: AdaptJob) -> GAN:
+    objective, recipe = source.objective, source.recipe
+    if isinstance(job.objective, str):
+        objective = OBJECTIVES[job.objective]
+    elif job.objective:
+        objective = parse(Objective, merge(objective.model_dump(), job.objective), "objective")
+    changes = dict(job.recipe) | ({"batch": job.batch} if isinstance(job.batch, int) else {})
+    if changes:
+        recipe = parse(Recipe, merge(recipe.model_dump(), changes), "recipe")
+    return source.trained_with(objective, recipe)
+
+
+def _settings(method: Method, name: str, job: AdaptJob) -> MethodConfig:
+    settings = dict(job.settings)
+    if job.steps is not None:
+        if "steps" not in method.Config.model_fields:
+            raise ConfigError(f"--steps {job.steps}: {name} trains nothing")
+        settings["steps"] = job.steps
+    return parse(method.Config, settings, f"settings of {name}")
+
+
+def _shape(sources: Sequence[GAN], config: MethodConfig) -> tuple[tuple[int, int], int]:
+    if sources:
+        return sources[0].generator.size, sources[0].generator.channels
+    size = getattr(config, "size", None)
+    if size is None:
+        raise ConfigError("without a source, say the side of the images: --set size=32")
+    return (size, size), getattr(config, "channels", 3)
+
+
+def _split(images: Images, job: AdaptJob, where: str) -> tuple[Images, Images | None]:
+    """Keep some images from training, chosen by the seed."""
+    if images.n < LEAST_IMAGES:
+        raise DataError(f"{where}: {images.n} usable images; at least {LEAST_IMAGES} are needed, and 25 or more are advised")
+    keep = advice.held_out(images.n) if job.held_out is None else job.held_out
+    if images.n - keep < LEAST_IMAGES - 1:
+        raise DataError(f"{where}: holding {keep} of {images.n} images out leaves too few to train on; lower --held-out")
+    if keep == 0:
+        return images, None
+    order = torch.randperm(images.n, generator=generator_at(job.seed, "held out"))
+    return images.select(order[keep:].sort().values), images.select(order[:keep].sort().values)
+
+
+def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool) -> None:
+    """Make a run folder, or check that one can be resumed.
+
+    Raises:
+        TrainingError: if the folder is in the way, or belongs to other images, sources or settings.
+    """
+    record = folder / "state" / "run.json"
+    if resume:
+        try:
+            before = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{folder}: no run that can be resumed ({error})") from None
+        if before != prepared.identity:
+            what = "images" if before.get("data") != prepared.identity["data"] else "sources"
+            raise TrainingError(f"{folder}: the {what} are not those that the run began with; start a new run")
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        way_out = "go on with --resume, or choose another --out" if record.exists() else "choose another --out"
+        raise TrainingError(f"{folder}: is not empty, and nothing is overwritten; {way_out}")
+    (folder / "state").mkdir(parents=True, exist_ok=True)
+    write_json(record, prepared.identity)
+    write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))
+
+
+def parts_that_fit(prepared: Prepared) -> int:
+    """In how many parts a batch must be computed to fit in memory, found by one trial step of each phase.
+
+    Raises:
+        OutOfMemory: if not even single images fit.
+    """
+    parts = 1
+    while True:
+        adaptation = prepared.attach()
+        phases = [dataclasses.replace(phase, steps=1) for phase in adaptation.phases]
+        trial = dataclasses.replace(adaptation, phases=phases)
+        plan = Plan(device=prepared.device, accumulate=parts, precision=prepared.job.precision)
+        try:
+            Loop(trial, prepared.train, plan, RunStore(None)).run()
+        except OutOfMemory:
+            if parts >= adaptation.batch:
+                raise
+            parts = min(2 * parts, adaptation.batch)
+            if prepared.device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        return parts
+
+
+def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loop:
+    """Put method, data, observer and store together; nothing is written yet."""
+    job = prepared.job
+    adaptation = prepared.attach()
+    store = RunStore(folder)
+    observer = None
+    steps = sum(phase.steps for phase in adaptation.phases)
+    every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
+    if prepared.held is not None and every and steps:
+        first = prepared.sources[0] if prepared.sources else None
+        # The source's critic knows its domain better than a random network; scores that are reported keep the job's extractor.
+        watched = "critic" if first is not None and first.critic is not None else job.extractor
+        features = extractor(watched, first)
+        observer = HeldOut(prepared.train, prepared.held, features, job.seed, folder)
+    plan = Plan(
+        seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,
+        checkpoint_every=job.checkpoint_every,
+    )  # fmt: skip
+    loop = Loop(adaptation, prepared.train, plan, store, observer, emit)
+    if observer is not None:
+        loop.on_load = observer.load
+    return loop
+
+
+def kept_generator(prepared: Prepared, loop: Loop) -> Generator:
+    """The generator of a finished loop that becomes the adapter."""
+    generator = loop.generator()
+    kept = loop.kept_step(prepared.job.keep)
+    if kept != loop.position.total:
+        generator.load_state_dict(loop.store.load_best(kept))
+        loop.emit({"event": "kept", "step": kept, "of": loop.position.total})
+    return generator.requires_grad_(False).eval()
+
+
+def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathlib.Path) -> GAN:
+    """The GAN around an adapted generator."""
+    first = prepared.sources[0] if prepared.sources else None
+    critic = loop.adaptation.critic or (first.critic if first else None)
+    licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
+    lineage = tuple(adapter.source_record(s) for s in prepared.sources)
+    provenance = Provenance(folder.name, "adapter", licence="; ".join(licences) or None, lineage=lineage)
+    return GAN(
+        generator, critic.requires_grad_(False).eval() if critic is not None else None,
+        objective=first.objective if first else None, recipe=first.recipe if first else None, provenance=provenance,
+        aspect=prepared.image["aspect"],
+    )  # fmt: skip
+
+
+def training_images(folder: pathlib.Path) -> torch.Tensor:
+    """The images that a run was trained on, read again from where its settings say.
+
+    Raises:
+        DataError: if they are gone or are no longer the same.
+    """
+    job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    record = adapter.read_config(folder)
+    listed = _listed(job, None)
+    decoded = listed.decode(tuple(record["image"]["size"]), record["image"]["channels"], fit=job.fit, on_bad=job.on_bad)
+    train, _ = _split(decoded, job, listed.where)
+    if train.digest != record["data"]["digest"]:
+        raise DataError(f"{listed.where}: no longer the images that {folder} was trained on; name them with --training")
+    return train.tensor()
+
+
+def measure(prepared: Prepared, gan: GAN) -> list[Score]:
+    """Measure the adapted generator on held-out images, its own and the replayed training images as a row to beat."""
+    if prepared.held is None or prepared.held.n < 2:
+        return []
+    features = extractor(prepared.job.extractor, prepared.sources[0] if prepared.sources else None)
+    fake = gan.sample(SAMPLES_MEASURED, prepared.job.seed)
+    return compare(fake, prepared.held.tensor(), prepared.train.tensor(), features, seed=prepared.job.seed)
+
+
+def save(prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score]) -> int:
+    """Write adapter, scores, samples and the critic; returns the number of values in the adapter."""
+    info = adapter.AdapterInfo(
+        method=prepared.job.method, config=prepared.job.settings, image=prepared.image, data=prepared.data,
+        seed=prepared.job.seed, step=loop.kept_step(prepared.job.keep), scores=tuple(s.to_dict() for s in scores),
+    )  # fmt: skip
+    values = adapter.save_adapter(folder, gan.generator, prepared.sources, info)
+    if loop.adaptation.critic is not None:
+        adapter.save_critic(folder, loop.adaptation.critic)
+    if scores:
+        write_json(folder / "scores.json", [s.to_dict() for s in scores])
+    pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(64, prepared.job.seed)))
+    return values

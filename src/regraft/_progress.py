@@ -1,0 +1,90 @@
+"""Events of a run as a live bar on a terminal, or as plain lines."""
+
+import sys
+import time
+from typing import Any
+
+LOSSES = ("critic_loss", "generator_loss", "miner_loss")
+
+
+class Reporter:
+    """Prints what an adaptation says; to the error stream, so that ``--json`` stays clean."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.live = sys.stderr.isatty() and not quiet
+        self.bar: Any = None
+        self.task: Any = None
+        self.started: tuple[float, int] | None = None
+        self.last_line = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event."""
+        if self.quiet:
+            return
+        kind = event.get("event")
+        if kind == "step":
+            self._step(event)
+        elif kind == "observation":
+            values = ", ".join(f"{k} {v:.3g}" for k, v in event["held_out"].items() if isinstance(v, int | float))
+            self.say(f"step {event['step']}: {values}{'  (best so far)' if event['best'] else ''}")
+            if event.get("stop"):
+                self.say(f"stopping early: {event['stop']}")
+        elif kind == "phase":
+            self.say(f"{event['phase']}: {event['steps']} steps")
+        elif kind == "note":
+            self.say(f"note: {event['text']}")
+        elif kind == "kept":
+            self.say(f"kept the generator of step {event['step']} of {event['of']}, the best on held-out images")
+        elif kind == "stopping":
+            self.say("stopping after this step; press Ctrl-C again to stop at once without saving")
+        elif kind == "saved":
+            self.say(f"adapter of {event['values']:,} values in {event['folder']}")
+
+    def _step(self, event: dict[str, Any]) -> None:
+        now = time.monotonic()
+        step, total = event["step"], event["of"]
+        if self.started is None:
+            self.started = (now, step)
+        speed = (step - self.started[1]) / (now - self.started[0]) if now > self.started[0] and step > self.started[1] else None
+        losses = "  ".join(f"{k.removesuffix('_loss')} {event[k]:.3f}" for k in LOSSES if k in event)
+        if self.live:
+            self._bar(total)
+            shown = f"{speed:.1f} steps/s" if speed else ""
+            self.bar.update(self.task, completed=step, losses=losses, phase=event["phase"], speed=shown)
+            return
+        if now - self.last_line >= 5 or step == total:
+            self.last_line = now
+            rest = f", {speed:.1f} steps/s, {_span((total - step) / speed)} left" if speed else ""
+            self.say(f"step {step}/{total} {event['phase']}: {losses}{rest}")
+
+    def _bar(self, total: int) -> None:
+        if self.bar is not None:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns: list[Any] = ["{task.fields[phase]}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}")]
+        columns += [TimeRemainingColumn(), TextColumn("{task.fields[losses]}")]
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task("", total=total, losses="", phase="", speed="")
+        self.bar.start()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False)
+        elif not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

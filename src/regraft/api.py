@@ -1,0 +1,411 @@
+"""The verbs as functions: the only file, with its helpers ``loading`` and ``_adapting``, that knows every layer."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft import _adapting, adapter, discover, loading, pictures
+from regraft.config import merge, parse, read_yaml
+from regraft.errors import ConfigError, DataError, MissingCapability
+from regraft.evaluation import compare, extractor
+from regraft.formats import native
+from regraft.gan import GAN, Description, tensor_digest
+from regraft.images import ImageSet, open_images
+from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
+from regraft.loading import load, load_adapter
+from regraft.metrics.base import Score
+from regraft.store import write_json, write_tensors
+
+Source = GAN | str | pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished adaptation.
+
+    Attributes:
+        folder: the run folder, or None if nothing was written.
+        gan: the adapted GAN.
+        step: the step whose generator was kept.
+        scores: measured on held-out images.
+        notes: what was converted, assumed or chosen.
+        stopped: why training ended early, or None.
+    """
+
+    folder: pathlib.Path | None
+    gan: GAN
+    step: int
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...]
+    stopped: str | None = None
+
+
+def adapt(
+    images: str | pathlib.Path | ImageSet | None = None, sources: Sequence[Source] | Source = (), *,
+    method: str | None = None, out: str | pathlib.Path | None = None, config: str | pathlib.Path | None = None,
+    resume: bool = False, write: bool = True, on_event: Callable[[dict[str, Any]], None] | None = None, **settings: Any,
+) -> Run:  # fmt: skip
+    """Adapt pretrained GANs to target images.
+
+    Args:
+        images: a folder, a .zip, an .npz, or images listed with :func:`open_images`.
+        sources: one or several GANs: loaded, or files, folders, cards, runs or names of bundled sources.
+        method: a name from :func:`methods`, or ``auto``.
+        out: run folder; ``runs/<name of images>`` if left out.
+        config: YAML with the same settings; keywords win over it.
+        resume: go on with the run in ``out`` from its last checkpoint; its own settings are used.
+        write: whether to write a run folder at all.
+        on_event: told of phases, steps, measurements and notes as they happen.
+        **settings: any other field of the settings (``seed``, ``steps``, ``batch``, ``device``, ``objective``, ...), and
+            fields of the method's own settings.
+
+    Returns:
+        The run with its adapted GAN.
+
+    Raises:
+        RegraftError: a subclass that names what does not fit and the way out.
+    """
+    emit = on_event or (lambda event: None)
+    given = [sources] if isinstance(sources, GAN | str | pathlib.Path) else list(sources)
+    listed = images if isinstance(images, ImageSet) else None
+    if resume:
+        if out is None:
+            raise ConfigError("resume needs out=, the folder of the run to go on with")
+        folder = pathlib.Path(out)
+        job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    else:
+        job = adapt_job(images, given, method, out, config, settings)
+        folder = pathlib.Path(job.out or default_folder(job.images))
+    loaded = [load(s) if not isinstance(s, GAN) else s for s in given] if given else None
+    prepared = _adapting.prepare(job, loaded, listed)
+    for note in prepared.notes:
+        emit({"event": "note", "text": note})
+    loop = _adapting.assemble(prepared, folder if write else None, emit)
+    if write:
+        _adapting.open_run(folder, prepared, resume)
+    loop.run(resume)
+    gan = _adapting.adapted(prepared, _adapting.kept_generator(prepared, loop), loop, folder)
+    scores = _adapting.measure(prepared, gan)
+    if write:
+        values = _adapting.save(prepared, folder, gan, loop, scores)
+        emit({"event": "saved", "folder": str(folder), "values": values})
+    return Run(
+        folder if write else None,
+        gan,
+        loop.kept_step(prepared.job.keep),
+        tuple(scores),
+        prepared.notes,
+        loop.position.stopped,
+    )
+
+
+def adapt_job(
+    images: str | pathlib.Path | ImageSet | None, sources: Sequence[Source], method: str | None,
+    out: str | pathlib.Path | None, config: str | pathlib.Path | None, settings: dict[str, Any],
+) -> AdaptJob:  # fmt: skip
+    """Settings of an adaptation from keywords and a YAML; keywords that belong to the method go to its settings.
+
+    Raises:
+        ConfigError: naming every unknown or unfit setting.
+    """
+    data = read_yaml(pathlib.Path(config), "settings") if config is not None else {}
+    own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
+    others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields}
+    extra: dict[str, Any] = {
+        "images": images.where if isinstance(images, ImageSet) else images,
+        "method": method,
+        "out": out,
+    }
+    extra["sources"] = [str(s.provenance.name) if isinstance(s, GAN) else str(s) for s in sources] or None
+    extra = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in extra.items() if v is not None}
+    data = merge(merge(data, extra), own | {"settings": merge(own.get("settings", {}), others)})
+    if not data.get("images"):
+        raise ConfigError("which images? Name a folder, a .zip or an .npz of target images")
+    return parse(AdaptJob, data, str(config) if config is not None else "settings")
+
+
+def default_folder(images: str) -> pathlib.Path:
+    """``runs/<name>``, with a number if that is taken."""
+    name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
+    folder = pathlib.Path("runs") / name
+    number = 2
+    while folder.exists():
+        folder = pathlib.Path("runs") / f"{name}-{number}"
+        number += 1
+    return folder
+
+
+def dry_run(
+    images: str | pathlib.Path | ImageSet | None, sources: Sequence[Source] = (), *, method: str | None = None,
+    out: str | pathlib.Path | None = None, config: str | pathlib.Path | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None, **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """What :func:`adapt` would do with these arguments, without doing or writing it."""
+    job = adapt_job(images, sources, method, out, config, settings)
+    loaded = [load(s) if not isinstance(s, GAN) else s for s in sources] if sources else None
+    prepared = _adapting.prepare(job, loaded, images if isinstance(images, ImageSet) else None)
+    adaptation = prepared.attach()
+    trained = adaptation.trained()
+    return {
+        "out": job.out or str(default_folder(job.images)),
+        "method": prepared.job.method,
+        "settings": prepared.job.settings,
+        "sources": [s.provenance.name for s in prepared.sources],
+        "images": prepared.data | {"image": prepared.image},
+        "phases": [{"name": p.name, "steps": p.steps, "updates": [u.name for u in p.updates]} for p in adaptation.phases],
+        "batch": adaptation.batch,
+        "objective": prepared.sources[0].objective.model_dump() if prepared.sources else None,
+        "trained_values": sum(p.numel() for p in trained.values()),
+        "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
+        "device": str(prepared.device),
+        "notes": list(prepared.notes),
+    }
+
+
+def sample(
+    source: Source, out: str | pathlib.Path | None = None, *, sources: Sequence[Source] | None = None, grid: bool = False,
+    **settings: Any,
+) -> Tensor:  # fmt: skip
+    """Sample a run, an adapter or any source, and write pictures if asked.
+
+    Args:
+        source: what to sample.
+        out: a folder for one PNG per image, or a ``.png`` for a grid.
+        sources: the sources of an adapter, if they are not where it expects them.
+        grid: write a grid into the folder too.
+        **settings: ``n``, ``seed``, ``first``, ``psi``, ``label``, ``batch``, ``device``.
+
+    Returns:
+        (n, C, H, W) in [-1, 1].
+    """
+    job = parse(SampleJob, settings, "settings of sample")
+    gan = opened(source, sources, job.device)
+    labels = _labels(gan, job)
+    images = gan.sample(job.n, job.seed, first=job.first, y=labels, psi=job.psi, batch=job.batch)
+    if out is None:
+        return images
+    path = pathlib.Path(out)
+    if path.suffix.lower() == ".png":
+        _refuse_overwriting(path)
+        pictures.save_png(path, pictures.grid(images))
+        return images
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path}: is not an empty folder, and nothing is overwritten; choose another --out")
+    for k, image in enumerate(images):
+        name = f"seed{job.seed}-{job.first + k:06d}.png"
+        pictures.save_png(path / name, pictures.to_picture(image, gan.aspect))
+    if grid:
+        pictures.save_png(path / "grid.png", pictures.grid(images[:64]))
+    return images
+
+
+def interpolate(
+    source: Source, out: str | pathlib.Path, *, sources: Sequence[Source] | None = None, keys: int = 6, frames: int = 12,
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Walk between latents and write an animation (``.gif``) or a strip (``.png``).
+
+    Args:
+        source: what to sample.
+        out: ``.gif`` or ``.png``.
+        sources: the sources of an adapter, if they are not where it expects them.
+        keys: latents on the way; an animation returns to the first.
+        frames: images from one to the next.
+        **settings: as :func:`sample`; ``n`` is not used.
+    """
+    job = parse(SampleJob, settings, "settings of sample")
+    path = pathlib.Path(out)
+    if path.suffix.lower() not in (".gif", ".png"):
+        raise ConfigError(f"{path}: an interpolation is written as .gif or .png")
+    _refuse_overwriting(path)
+    gan = opened(source, sources, job.device)
+    closed = path.suffix.lower() == ".gif"
+    latents = gan.generator.latent.at(job.seed, range(job.first, job.first + keys))
+    ends = list(zip(latents, [*latents[1:], latents[0]] if closed else latents[1:], strict=False))
+    walk = [pictures.slerp(a, b, t / frames) for a, b in ends for t in range(frames)]
+    walk += [] if closed else [latents[-1]]
+    label = None if job.label is None else torch.tensor([job.label])
+    images = gan.at(torch.stack(walk), label, psi=job.psi, batch=job.batch)
+    if closed:
+        pictures.save_gif(path, [pictures.to_picture(image, gan.aspect) for image in images])
+    else:
+        pictures.save_png(path, pictures.grid(images, columns=len(images)))
+
+
+def evaluate(
+    fake: Source | ImageSet, real: str | pathlib.Path | ImageSet, *, training: str | pathlib.Path | ImageSet | None = None,
+    sources: Sequence[Source] | None = None, **settings: Any,
+) -> list[Score]:  # fmt: skip
+    """Measure a run, a source or a set of images against real images.
+
+    Args:
+        fake: a run, adapter or source to sample, or a folder or archive of generated images.
+        real: real images that training did not see.
+        training: images that training saw, for copy rates; a run knows its own.
+        sources: the sources of an adapter, if they are not where it expects them.
+        **settings: ``metrics``, ``extractor``, ``n``, ``seed``, ``size``, ``fit``, ``device``.
+
+    Raises:
+        DataError: if there are too few images.
+    """
+    job = parse(EvaluateJob, settings, "settings of evaluate")
+    gan = None if isinstance(fake, ImageSet) or _is_images(fake) else opened(fake, sources, job.device)
+    if gan is not None:
+        size, channels = gan.generator.size, gan.generator.channels
+        images = gan.sample(job.n, job.seed)
+    else:
+        listed = fake if isinstance(fake, ImageSet) else open_images(str(fake))
+        size, channels = (job.size, job.size) if job.size else _size_of(listed), 3
+        images = listed.decode(size, channels, job.fit).tensor()
+
+    def decode(which: str | pathlib.Path | ImageSet) -> Tensor:
+        found = which if isinstance(which, ImageSet) else open_images(which)
+        return found.decode(size, channels, job.fit).tensor()
+
+    seen = decode(training) if training is not None else _training_of(fake)
+    return compare(images, decode(real), seen, extractor(job.extractor, gan), job.metrics, job.seed)
+
+
+def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source] | None = None) -> pathlib.Path:
+    """Write a source, or a run merged with its sources, as regraft's own safetensors and JSON.
+
+    Args:
+        source: what to convert.
+        out: folder to make; must not exist.
+        sources: the sources of an adapter, if they are not where it expects them.
+
+    Returns:
+        The folder.  Loading it gives bit-identical networks.
+    """
+    folder = pathlib.Path(out)
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists, and nothing is overwritten; choose another name")
+    gan = opened(source, sources, "cpu")
+    description, tensors = adapter.stand_alone(gan)
+    networks: dict[str, Description] = {"generator": description}
+    whole = {f"generator.{k}": v for k, v in tensors.items()}
+    if gan.critic is not None:
+        networks["critic"] = gan.critic.describe()
+        whole |= {f"critic.{k}": v for k, v in gan.critic.state_dict().items()}
+    record = native.record_of(networks, gan.objective, gan.recipe, gan.provenance, gan.aspect)
+    write_tensors(folder / native.TENSORS, whole, {"format": "pt"})
+    write_json(folder / native.RECORD, record)
+    return folder
+
+
+def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[str, Any]:
+    """Say what a source is: format, backbone, latent, size, parameters, licence, and what was assumed."""
+    gan = opened(source, sources, "cpu")
+    generator, critic, origin = gan.generator, gan.critic, gan.provenance
+    facts: dict[str, Any] = {
+        "name": origin.name, "format": origin.format, "backbone": _kind(generator),
+        "latent": dataclasses.asdict(generator.latent), "classes": generator.n_classes,
+        "image": {"height": generator.size[0], "width": generator.size[1], "channels": generator.channels},
+        "generator_values": sum(p.numel() for p in generator.parameters()),
+        "critic_values": sum(p.numel() for p in critic.parameters()) if critic is not None else None,
+        "critic_stages": len(critic.stages) if critic is not None else None,
+        "objective": gan.objective.model_dump(mode="json"), "recipe": gan.recipe.model_dump(mode="json"),
+        "licence": origin.licence, "dataset": origin.dataset, "url": origin.url, "files": origin.files,
+        "generator_digest": tensor_digest(generator), "assumptions": list(origin.assumptions), "lineage": list(origin.lineage),
+    }  # fmt: skip
+    return facts
+
+
+def sources() -> list[dict[str, Any]]:
+    """Sources that ship with regraft."""
+    return [{"name": name, "path": str(path)} for name, path in loading.bundled().items()]
+
+
+def methods() -> dict[str, str]:
+    """Names of all adaptation methods, each with one line on it."""
+    return {name: discover.plugin("methods", name).summary for name in discover.names("methods")}
+
+
+def metrics() -> dict[str, str]:
+    """Names of all metrics, each with one line on it."""
+    return {name: discover.plugin("metrics", name).summary for name in discover.names("metrics")}
+
+
+def opened(source: Source, sources: Sequence[Source] | None, device: str) -> GAN:
+    """A source, or an adapter on named sources, on a device."""
+    if isinstance(source, GAN):
+        gan = source
+    elif sources:
+        gan = load_adapter(source, list(sources))
+    else:
+        gan = load(source)
+    wanted = _adapting.pick_device(device)
+    if not isinstance(source, GAN):
+        gan.generator.to(wanted)
+        if gan.critic is not None:
+            gan.critic.to(wanted)
+    return gan
+
+
+def _labels(gan: GAN, job: SampleJob) -> Tensor | None:
+    if job.label is None:
+        return None
+    if job.label >= gan.generator.n_classes:
+        have = f"classes 0 to {gan.generator.n_classes - 1}" if gan.generator.n_classes else "no classes"
+        raise ConfigError(f"--label {job.label}: this generator has {have}")
+    return torch.full((job.n,), job.label)
+
+
+def _is_images(reference: Source) -> bool:
+    if isinstance(reference, GAN):
+        return False
+    path = pathlib.Path(str(reference).partition(".npz:")[0] + (".npz" if ".npz:" in str(reference) else ""))
+    if path.suffix.lower() == ".npz":
+        return True
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return True
+    if not path.is_dir() or adapter.is_adapter(path) or (path / native.RECORD).is_file():
+        return False
+    try:
+        return len(open_images(path)) > 0
+    except DataError:
+        return False
+
+
+def _size_of(listed: ImageSet) -> tuple[int, int]:
+    """Size of the first readable image of a set."""
+    from regraft._pixels import decode
+
+    content = listed.items[0].read()
+    if isinstance(content, bytes):
+        picture = decode(content, listed.items[0].name, lambda note: None)
+        return picture.height, picture.width
+    return content.shape[0], content.shape[1]
+
+
+def _training_of(fake: Any) -> Tensor | None:
+    """The images that a run was trained on, if its folder still finds them."""
+    if isinstance(fake, GAN | ImageSet) or not (pathlib.Path(fake) / "config.yaml").is_file():
+        return None
+    return _adapting.training_images(pathlib.Path(fake))
+
+
+def _kind(network: Any) -> str:
+    try:
+        return str(network.describe().kind)
+    except MissingCapability:
+        return type(getattr(network, "module", network)).__name__
+
+
+def _refuse_overwriting(path: pathlib.Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another name")
+
+
+def demo(out: str | pathlib.Path = "demo-run", on_event: Callable[[dict[str, Any]], None] | None = None) -> Run:
+    """Adapt a bundled digit GAN to 25 bundled scans of one digit from another data set; needs no network.
+
+    Args:
+        out: run folder to make.
+        on_event: as for :func:`adapt`.
+    """
+    return adapt(loading.bundled_images("scanned-sixes"), "digits-high", out=out, steps=1200, on_event=on_event)

@@ -1,0 +1,389 @@
+"""Networks given as a list of layers: what home-made DCGANs and MLP GANs are made of."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.config import Config
+from regraft.errors import MissingCapability
+from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.randomness import Rng
+
+Activation = Literal["none", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu"]
+Pair = tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]]
+Width = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class LayerConfig(Config):
+    """One stage: nearest upsampling, a linear map or convolution, a view as a map of channels, a norm, an activation."""
+
+    kind: Literal["linear", "conv", "deconv"]
+    inputs: Width
+    outputs: Width
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    output_padding: Pair = (0, 0)
+    upsample: Annotated[int, Field(ge=1, le=8)] = 1
+    bias: bool = True
+    view: tuple[Width, Width, Width] | None = None
+    norm: Literal["none", "batch"] = "none"
+    norm_eps: float = 1e-5
+    activation: Activation = "none"
+    slope: float = 0.2
+
+    @property
+    def norm_channels(self) -> int:
+        """Channels that the norm sees."""
+        return self.view[0] if self.view else self.outputs
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the output, batch aside, for an input of ``shape``.
+
+        Raises:
+            ValueError: if the layer does not take that input or would give an empty map.
+        """
+        if self.kind == "linear":
+            if math.prod(shape) != self.inputs:
+                raise ValueError(f"a linear layer of {self.inputs} inputs cannot take {shape}")
+            if self.view and math.prod(self.view) != self.outputs:
+                raise ValueError(f"{self.outputs} outputs cannot be viewed as {self.view}")
+            return self.view or (self.outputs,)
+        channels, *side = shape if len(shape) == 3 else (*shape, 1, 1)
+        if channels != self.inputs:
+            raise ValueError(f"a layer of {self.inputs} input channels cannot take {shape}")
+        out = [self._side(n * self.upsample, i) for i, n in enumerate(side)]
+        if min(out) < 1:
+            raise ValueError(f"{self.kind} {self.kernel} leaves nothing of a {side[0]}x{side[1]} map")
+        return (self.outputs, *out)
+
+    def _side(self, n: int, axis: int) -> int:
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+        if stride < 1 or kernel < 1:
+            raise ValueError("kernel and stride must be at least 1")
+        if self.kind == "deconv":
+            return (n - 1) * stride - 2 * padding + kernel + self.output_padding[axis]
+        return (n + 2 * padding - kernel) // stride + 1
+
+
+class LatentConfig(Config):
+    """The generator's input."""
+
+    dim: Annotated[int, Field(ge=1, le=1 << 16)]
+    distribution: Literal["normal", "truncated_normal", "uniform", "sphere"] = "normal"
+    bound: Annotated[float, Field(gt=0)] = 1.0
+
+
+class LayeredGeneratorConfig(Config):
+    """Layers from the latent to the image."""
+
+    latent: LatentConfig
+    layers: tuple[LayerConfig, ...]
+    image_range: Literal["signed", "unit"] = "signed"
+    n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    conditioning: Literal["none", "concat", "norm"] = "none"
+    class_dim: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        shape: tuple[int, ...] = (self.latent.dim + (self.class_dim if self.conditioning == "concat" else 0),)
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ValueError(f"the layers end in {shape}, not in an image of 1 or 3 channels")
+        return (shape[0], shape[1], shape[2])
+
+    @model_validator(mode="after")
+    def _fits(self) -> "LayeredGeneratorConfig":
+        if (self.conditioning == "none") != (self.n_classes == 0):
+            raise ValueError("n_classes and conditioning go together")
+        if (self.conditioning == "concat") != (self.class_dim > 0):
+            raise ValueError("class_dim is the width of the class vector of conditioning: concat")
+        _ = self.image_shape
+        return self
+
+
+class LayeredCriticConfig(Config):
+    """Layers from the image to the score."""
+
+    channels: Literal[1, 3]
+    size: tuple[Width, Width]
+    layers: tuple[LayerConfig, ...]
+    image_range: Literal["signed", "unit"] = "signed"
+    n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    head: Literal["none", "projection", "auxiliary"] = "none"
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of what the last layer takes."""
+        shape: tuple[int, ...] = (self.channels, *self.size)
+        for layer in self.layers[:-1]:
+            shape = layer.output_shape(shape)
+        return shape
+
+    @model_validator(mode="after")
+    def _fits(self) -> "LayeredCriticConfig":
+        out = self.layers[-1].output_shape(self.feature_shape) if self.layers else ()
+        if math.prod(out) != 1 or not out:
+            raise ValueError(f"the layers end in {out}, not in one score")
+        if (self.head == "none") != (self.n_classes == 0):
+            raise ValueError("n_classes and head go together")
+        return self
+
+
+class BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation of vectors and maps alike."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        return None
+
+
+class ClassNorm(nn.Module):
+    """Batch normalisation whose gain and shift are looked up by class."""
+
+    def __init__(self, n_classes: int, channels: int, eps: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.norm = BatchNorm(channels, eps=eps, affine=False)
+        self.gain = nn.Parameter(torch.ones(n_classes, channels))
+        self.shift = nn.Parameter(torch.zeros(n_classes, channels))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """Normalise ``x`` (N, C, ...); ``code`` (N, 2C) holds gains, then shifts."""
+        gain, shift = (part.reshape(*part.shape, *[1] * (x.dim() - 2)) for part in code.chunk(2, dim=1))
+        y: Tensor = self.norm(x)
+        return y * gain + shift
+
+
+class Stage(nn.Module):
+    """One layer with its view, norm and activation."""
+
+    def __init__(self, config: LayerConfig, n_classes: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        if c.kind == "linear":
+            self.weights: nn.Module = nn.Linear(c.inputs, c.outputs, bias=c.bias)
+        elif c.kind == "conv":
+            self.weights = nn.Conv2d(c.inputs, c.outputs, c.kernel, c.stride, c.padding, bias=c.bias)
+        else:
+            self.weights = nn.ConvTranspose2d(c.inputs, c.outputs, c.kernel, c.stride, c.padding, c.output_padding, bias=c.bias)
+        self.norm: nn.Module | None = None
+        if c.norm == "batch":
+            plain = BatchNorm(c.norm_channels, eps=c.norm_eps)
+            self.norm = ClassNorm(n_classes, c.norm_channels, c.norm_eps) if n_classes else plain
+
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """Apply the stage; ``code`` is this norm's class code where it is a :class:`ClassNorm`."""
+        c = self.config
+        if c.kind == "linear":
+            x = x.flatten(1)
+        elif x.dim() == 2:
+            x = x[:, :, None, None]
+        if c.upsample > 1:
+            x = F.interpolate(x, scale_factor=c.upsample, mode="nearest")
+        x = self.weights(x)
+        if c.view:
+            x = x.view(len(x), *c.view)
+        if isinstance(self.norm, ClassNorm):
+            x = self.norm(x, code)
+        elif self.norm is not None:
+            x = self.norm(x)
+        return _activate(x, c.activation, c.slope)
+
+
+def _activate(x: Tensor, name: Activation, slope: float) -> Tensor:
+    if name == "none":
+        return x
+    if name == "leaky_relu":
+        return F.leaky_relu(x, slope)
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
+        "elu": F.elu, "selu": F.selu, "gelu": F.gelu, "silu": F.silu,
+    }  # fmt: skip
+    return functions[name](x)
+
+
+class LayeredGenerator(Generator):
+    """A generator given as a list of layers."""
+
+    def __init__(self, kind: str, config: LayeredGeneratorConfig) -> None:
+        super().__init__()
+        self.kind, self.config = kind, config
+        self.latent = Latent(**config.latent.model_dump())
+        self.n_classes = config.n_classes
+        self.channels, *size = config.image_shape
+        self.size = (size[0], size[1])
+        if config.conditioning == "concat":
+            self.classes = nn.Parameter(torch.zeros(config.n_classes, config.class_dim))
+        by_norm = config.n_classes if config.conditioning == "norm" else 0
+        self.layers = nn.ModuleList(Stage(layer, by_norm) for layer in config.layers)
+
+    def forward(
+        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:  # fmt: skip
+        """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
+        x = z if psi == 1.0 else z * psi
+        codes: list[Tensor | None] = [None] * len(self.layers)
+        if self.n_classes:
+            if y is None:
+                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
+            vector = (y if isinstance(y, ClassCode) else self.embed(y)).vector
+            if self.config.conditioning == "concat":
+                x = torch.cat([x, vector.to(x)], dim=1)
+            else:
+                codes = self._split(vector)
+        for stage, code in zip(self.layers, codes, strict=True):
+            x = stage(x, code)
+        return x * 2 - 1 if self.config.image_range == "unit" else x
+
+    def embed(self, y: Tensor) -> ClassCode:
+        """See :meth:`Generator.embed`."""
+        if not self.n_classes:
+            return super().embed(y)
+        if self.config.conditioning == "concat":
+            table: Tensor = self.classes
+        else:
+            table = torch.cat([torch.cat([n.gain, n.shift], dim=1) for n in self.norms if isinstance(n, ClassNorm)], dim=1)
+        return ClassCode(y @ table if y.is_floating_point() else table[y])
+
+    def _split(self, vector: Tensor) -> list[Tensor | None]:
+        """Cut a class code into one part per stage."""
+        codes: list[Tensor | None] = []
+        start = 0
+        for stage in self.layers:
+            norm = stage.norm
+            width = 2 * norm.channels if isinstance(norm, ClassNorm) else 0
+            codes.append(vector[:, start : start + width] if width else None)
+            start += width
+        return codes
+
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "LayeredGenerator":
+        """See :meth:`Generator.with_classes`: norm parameters tiled, or zero columns for a one-hot class."""
+        if self.n_classes:
+            raise MissingCapability("this generator already has classes")
+        config = self.config.model_dump()
+        if how == "norm":
+            if not self.norms:
+                raise MissingCapability("this generator has no normalisation layers to condition; use how='concat'")
+            config |= {"n_classes": n, "conditioning": "norm"}
+        else:
+            config |= {"n_classes": n, "conditioning": "concat", "class_dim": n}
+            first = dict(config["layers"][0])
+            first["inputs"] += n
+            config["layers"] = (first, *config["layers"][1:])
+        made = LayeredGenerator(self.kind, LayeredGeneratorConfig.model_validate(config))
+        made.load_state_dict(self._conditional_tensors(n, how), strict=True)
+        return made.train(self.training)
+
+    def _conditional_tensors(self, n: int, how: str) -> dict[str, Tensor]:
+        tensors = {}
+        for name, value in self.state_dict().items():
+            stage, _, leaf = name.rpartition(".")
+            if how == "norm" and stage.endswith(".norm"):
+                if leaf in ("weight", "bias"):
+                    tensors[f"{stage}.{'gain' if leaf == 'weight' else 'shift'}"] = value.expand(n, -1).clone()
+                else:
+                    tensors[f"{stage}.norm.{leaf}"] = value.clone()
+            elif how == "concat" and name == "layers.0.weights.weight":
+                axis = 0 if self.config.layers[0].kind == "deconv" else 1
+                extra = value.new_zeros([n if i == axis else side for i, side in enumerate(value.shape)])
+                tensors[name] = torch.cat([value, extra], dim=axis)
+            else:
+                tensors[name] = value.clone()
+        if how == "concat":
+            tensors["classes"] = torch.eye(n)
+        return tensors
+
+    def describe(self) -> Description:
+        """See :meth:`Generator.describe`."""
+        return Description(self.kind, "generator", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The layers, latent side first."""
+        return list(self.layers)
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """Norm modules, latent side first."""
+        return [stage.norm for stage in self.layers if isinstance(stage.norm, nn.Module)]
+
+
+class LayeredCritic(Critic):
+    """A critic given as a list of layers."""
+
+    def __init__(self, kind: str, config: LayeredCriticConfig) -> None:
+        super().__init__()
+        self.kind, self.config = kind, config
+        self.channels, self.size, self.n_classes = config.channels, config.size, config.n_classes
+        self.layers = nn.ModuleList(Stage(layer) for layer in config.layers)
+        if config.head == "projection":
+            self.classes = nn.Embedding(config.n_classes, config.feature_shape[0])
+        elif config.head == "auxiliary":
+            self.classifier = nn.Linear(math.prod(config.feature_shape), config.n_classes)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """See :meth:`Critic.forward`."""
+        features = self._features(x)
+        scores: Tensor = self.layers[-1](features).reshape(len(x))
+        if y is None or self.config.head != "projection":
+            return scores
+        pooled = features if features.dim() == 2 else features.sum((2, 3))
+        aligned: Tensor = (self.classes(y) * pooled).sum(1)
+        return scores + aligned
+
+    def classify(self, x: Tensor) -> Tensor:
+        """See :meth:`Critic.classify`."""
+        if self.config.head != "auxiliary":
+            return super().classify(x)
+        logits: Tensor = self.classifier(self._features(x).flatten(1))
+        return logits
+
+    def _features(self, x: Tensor) -> Tensor:
+        if self.config.image_range == "unit":
+            x = (x + 1) / 2
+        for stage in self.stages[:-1]:
+            x = stage(x)
+        return x
+
+    def describe(self) -> Description:
+        """See :meth:`Critic.describe`."""
+        return Description(self.kind, "critic", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The layers, image side first."""
+        return list(self.layers)
+
+
+def initialise(network: nn.Module) -> None:
+    """DCGAN's N(0, 0.02) before norms and at the end; He's variance where nothing normalises what follows.
+
+    Source: Radford et al. 2016, section 3; He et al. 2015.
+    """
+    stages = [m for m in network.modules() if isinstance(m, Stage)]
+    for stage in stages:
+        weight: Any = stage.weights.weight
+        if stage.norm is not None or stage is stages[-1]:
+            nn.init.normal_(weight, 0.0, 0.02)
+        else:
+            nn.init.kaiming_normal_(weight, a=stage.config.slope, mode="fan_in" if stage.config.kind != "deconv" else "fan_out")
+        if stage.config.bias:
+            nn.init.zeros_(stage.weights.bias)  # type: ignore[arg-type]
+        if isinstance(stage.norm, BatchNorm):
+            nn.init.normal_(stage.norm.weight, 1.0, 0.02)
+            nn.init.zeros_(stage.norm.bias)
+    if isinstance(network, LayeredGenerator) and network.config.conditioning == "concat":
+        eye = torch.eye(network.config.n_classes, network.config.class_dim)
+        one_hot = network.config.class_dim == network.config.n_classes
+        network.classes.data.copy_(eye if one_hot else torch.randn_like(eye))
+    if isinstance(network, LayeredCritic) and network.config.head == "projection":
+        nn.init.normal_(network.classes.weight, 0.0, 0.02)

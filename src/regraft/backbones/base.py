@@ -1,0 +1,64 @@
+"""What a backbone file provides."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import nn
+
+from regraft.config import Config, Objective, Recipe, unknown
+from regraft.errors import ConfigError
+from regraft.gan import Critic, Generator
+
+
+class Backbone:
+    """A family of networks: settings, builders and the family's own way of training.
+
+    Attributes:
+        GeneratorConfig, CriticConfig: settings of the two networks.
+        objective, recipe: how the family trains unless a source says otherwise.
+    """
+
+    GeneratorConfig: ClassVar[type[Config]]
+    CriticConfig: ClassVar[type[Config]]
+    objective: ClassVar[Objective] = Objective()
+    recipe: ClassVar[Recipe] = Recipe()
+
+    def generator(self, config: Any) -> Generator:
+        """Build a generator; weights are whatever the layers' constructors give."""
+        raise NotImplementedError
+
+    def critic(self, config: Any) -> Critic:
+        """Build a critic."""
+        raise NotImplementedError
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw fresh weights from torch's global generator, as the family's authors do."""
+        raise NotImplementedError
+
+    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
+        """Settings of a regular generator and critic for images of a given size.
+
+        Args:
+            size: side of the images.
+            channels: 1 or 3.
+            n_classes: 0 for an unconditional pair.
+            settings: what the family offers: ``width``, ``latent_dim``, ...
+
+        Raises:
+            ConfigError: if the family has no network of that size or does not know a setting.
+        """
+        raise NotImplementedError
+
+
+def checked(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    """Return ``function`` if it knows every setting.
+
+    Raises:
+        ConfigError: naming the first setting that it does not know.
+    """
+    known = list(inspect.signature(function).parameters)
+    for name in settings:
+        if name not in known:
+            raise ConfigError(unknown("backbone setting", name, known))
+    return function

@@ -1,0 +1,75 @@
+"""GANs of fully connected layers, as in Goodfellow et al. 2014, "Generative adversarial nets"."""
+
+from typing import Any
+
+from torch import nn
+
+from regraft.backbones import _layers
+from regraft.backbones._layers import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
+from regraft.backbones.base import Backbone, checked
+from regraft.config import Config, Objective, Recipe
+
+
+class MLP(Backbone):
+    """Fully connected generator and critic; trained like a DCGAN."""
+
+    objective = Objective(penalty_weight=0.05)
+    recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=1.5e-3)
+
+    GeneratorConfig = LayeredGeneratorConfig
+    CriticConfig = LayeredCriticConfig
+
+    def generator(self, config: LayeredGeneratorConfig) -> _layers.LayeredGenerator:
+        """Build a generator from its layers."""
+        return _layers.LayeredGenerator("mlp", config)
+
+    def critic(self, config: LayeredCriticConfig) -> _layers.LayeredCritic:
+        """Build a critic from its layers."""
+        return _layers.LayeredCritic("mlp", config)
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw fresh weights."""
+        _layers.initialise(network)
+
+    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
+        """See :func:`plain` for the settings."""
+        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
+        return pair
+
+
+def plain(
+    size: int, channels: int, latent_dim: int = 64, widths: tuple[int, ...] = (256, 256), n_classes: int = 0
+) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
+    """Settings of a regular MLP pair: hidden ``widths`` of the generator, latent side first, mirrored in the critic."""
+    pixels = channels * size * size
+    up = [latent_dim + n_classes, *widths]
+    layers = [LayerConfig(kind="linear", inputs=a, outputs=b, activation="relu") for a, b in zip(up[:-1], up[1:], strict=True)]
+    layers.append(LayerConfig(kind="linear", inputs=up[-1], outputs=pixels, view=(channels, size, size), activation="tanh"))
+    down = [pixels, *reversed(widths)]
+    critic_layers = [
+        LayerConfig(kind="linear", inputs=a, outputs=b, activation="leaky_relu")
+        for a, b in zip(down[:-1], down[1:], strict=True)
+    ]
+    critic_layers.append(LayerConfig(kind="linear", inputs=down[-1], outputs=1))
+    generator = LayeredGeneratorConfig.model_validate(
+        {
+            "latent": {"dim": latent_dim},
+            "layers": layers,
+            "n_classes": n_classes,
+            "conditioning": "concat" if n_classes else "none",
+            "class_dim": n_classes,
+        }
+    )
+    critic = LayeredCriticConfig.model_validate(
+        {
+            "channels": channels,
+            "size": (size, size),
+            "layers": critic_layers,
+            "n_classes": n_classes,
+            "head": "projection" if n_classes else "none",
+        }
+    )
+    return generator, critic
+
+
+PLUGIN = MLP()

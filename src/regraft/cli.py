@@ -1,0 +1,251 @@
+"""The command line: verbs only.  Each parses, calls :mod:`regraft.api` and prints."""
+
+import contextlib
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from regraft import __version__
+from regraft._options import options_from
+from regraft._progress import Reporter
+from regraft.config import overrides
+from regraft.errors import ConfigError, Interrupted, RegraftError
+from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
+
+app = typer.Typer(
+    name="regraft", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Adapt pretrained GANs to new image domains with few images.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", "-s", help="Pretrained GAN: a file, folder, card, run, or bundled name; may be repeated."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting as key=value: the method's (freeze=2), recipe.*, objective.*; may be repeated."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from; may stand anywhere.")] = False,
+) -> None:
+    if version:
+        print(f"regraft {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@options_from(AdaptJob, leave_out=("images", "sources", "out", "recipe", "settings"))
+def adapt(
+    images: Annotated[str | None, typer.Argument(help="Folder, .zip or .npz of target images.")] = None,
+    source: Sources = None,
+    out: Annotated[pathlib.Path | None, typer.Option(help="Run folder; never overwritten.")] = None,
+    set_: Set = None,
+    config: Annotated[pathlib.Path | None, typer.Option(help="YAML with any of these settings.")] = None,
+    resume: Annotated[pathlib.Path | None, typer.Option(help="Run folder to go on with, exactly where it stopped.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    given: dict[str, Any] | None = None,
+) -> None:
+    """Adapt one or several pretrained GANs to target images."""
+    from regraft import api
+
+    settings = _settings(given or {}, set_)
+    with _reporting(quiet or (as_json and not sys.stderr.isatty())) as report:
+        if resume is not None:
+            if images or source or given or set_ or config or out:
+                raise ConfigError("--resume goes on with a run's own settings; give nothing beside it")
+            run = api.adapt(resume=True, out=resume, on_event=report)
+        elif dry_run:
+            plan = api.dry_run(images, source or (), out=out, config=config, on_event=report, **settings)
+            _show(plan, as_json)
+            return
+        else:
+            run = api.adapt(images, source or (), out=out, config=config, on_event=report, **settings)
+    result = {
+        "folder": str(run.folder), "step": run.step, "stopped": run.stopped, "scores": [s.to_dict() for s in run.scores],
+        "notes": list(run.notes),
+    }  # fmt: skip
+    if as_json:
+        print(json.dumps(result, indent=2))
+        return
+    _table([s.to_dict() for s in run.scores])
+    print(f"{run.folder}: adapter, samples and log.  Next: regraft sample {run.folder} --out {run.folder}-samples")
+
+
+@app.command()
+@options_from(SampleJob)
+def sample(
+    source: Annotated[str, typer.Argument(help="A run, adapter, source file or folder, or bundled name.")],
+    out: Annotated[pathlib.Path, typer.Option(help="A new folder for one PNG per image, or a .png for a grid.")],
+    sources: Sources = None,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="Walk between latents instead; --out is a .gif or a .png strip.")
+    ] = False,
+    keys: Annotated[int, typer.Option(min=2, help="Latents on the walk.")] = 6,
+    frames: Annotated[int, typer.Option(min=1, help="Images from one latent to the next.")] = 12,
+    grid: Annotated[bool, typer.Option("--grid", help="Write a grid into the folder too.")] = False,
+    as_json: Json = False,
+    given: dict[str, Any] | None = None,
+) -> None:
+    """Sample images, a grid, or an interpolation."""
+    from regraft import api
+
+    given = given or {}
+    if interpolate:
+        api.interpolate(source, out, sources=sources, keys=keys, frames=frames, **given)
+    else:
+        api.sample(source, out, sources=sources, grid=grid, **given)
+    print(json.dumps({"out": str(out)}) if as_json else f"written: {out}")
+
+
+@app.command()
+@options_from(EvaluateJob, leave_out=("metrics",))
+def evaluate(
+    fake: Annotated[str, typer.Argument(help="A run or source to sample, or a folder or archive of generated images.")],
+    real: Annotated[str, typer.Argument(help="Real images that training did not see: folder, .zip or .npz.")],
+    metrics: Annotated[str | None, typer.Option(help="Comma-separated measures; all if left out.")] = None,
+    training: Annotated[str | None, typer.Option(help="Images that training saw, for copy rates; a run knows its own.")] = None,
+    sources: Sources = None,
+    as_json: Json = False,
+    given: dict[str, Any] | None = None,
+) -> None:
+    """Measure generated images against real ones."""
+    from regraft import api
+
+    given = given or {}
+    if metrics:
+        given["metrics"] = tuple(m.strip() for m in metrics.split(",") if m.strip())
+    scores = [s.to_dict() for s in api.evaluate(fake, real, training=training, sources=sources, **given)]
+    if as_json:
+        print(json.dumps(scores, indent=2))
+    else:
+        _table(scores)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A source, or a run to merge with its sources.")],
+    out: Annotated[pathlib.Path, typer.Argument(help="Folder to make.")],
+    sources: Sources = None,
+) -> None:
+    """Write a stand-alone source as safetensors and JSON."""
+    from regraft import api
+
+    folder = api.convert(source, out, sources=sources)
+    print(f"written: {folder}")
+
+
+@app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="A source file or folder, card, run, or bundled name.")],
+    grid: Annotated[pathlib.Path | None, typer.Option(help="Write a grid of 64 samples to this .png.")] = None,
+    sources: Sources = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a source is, and what was assumed to read it."""
+    from regraft import api
+
+    facts = api.inspect(source, sources=sources)
+    if grid is not None:
+        api.sample(source, grid, sources=sources)
+        facts["grid"] = str(grid)
+    _show(facts, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[pathlib.Path, typer.Option(help="Run folder; never overwritten.")] = pathlib.Path("demo-run"),
+    quiet: Quiet = False,
+) -> None:
+    """Adapt a bundled digit GAN to 25 scanned digits of another data set: the main job, without network."""
+    from regraft import api
+
+    with _reporting(quiet) as report:
+        run = api.demo(out, report)
+    _table([s.to_dict() for s in run.scores])
+    print(f"look at {out / 'samples' / 'final.png'}; then: regraft sample {out} --n 16 --out {out}/grid.png")
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code: 0 fine, 1 fault, 2 usage, 130 interrupted with the state saved."""
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        result = app(arguments, standalone_mode=False)
+    except Exception as error:
+        if isinstance(error, typer.Exit):
+            return int(error.exit_code)
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            return 2
+        if debug:
+            raise
+        code = 130 if isinstance(error, Interrupted) else 2 if isinstance(error, ConfigError) else 1
+        if isinstance(error, RegraftError):
+            _complain(str(error))
+        elif isinstance(error, BrokenPipeError):
+            return 1
+        else:
+            _complain(f"{type(error).__name__}: {error} (this should not happen: please report it with --debug)")
+        return code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _settings(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
+    settings = dict(given)
+    if isinstance(settings.get("batch"), str) and settings["batch"] != "auto":
+        if not settings["batch"].isdigit():
+            raise ConfigError(f"--batch {settings['batch']}: write a number, or auto")
+        settings["batch"] = int(settings["batch"])
+    return settings | overrides(pairs or [])
+
+
+@contextlib.contextmanager
+def _reporting(quiet: bool) -> Iterator[Reporter]:
+    report = Reporter(quiet)
+    try:
+        yield report
+    finally:
+        report.close()
+
+
+def _complain(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+
+
+def _table(scores: list[dict[str, Any]]) -> None:
+    if not scores:
+        print("nothing measured: no images were held out")
+        return
+    width = max(len(s["name"]) for s in scores)
+    arrow = {"lower": "lower is better", "higher": "higher is better", "none": ""}
+    for s in scores:
+        print(f"{s['name']:<{width}}  {s['value']:10.4g}   n real {s['n_real']}, generated {s['n_fake']}; {arrow[s['better']]}")
+
+
+def _show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+            print(f"{name}:")
+            for line in value:
+                print(f"  - {line}")
+        elif value not in (None, [], {}, ()):
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{name}: {shown}")

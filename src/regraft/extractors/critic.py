@@ -1,0 +1,45 @@
+"""Features of the source's own critic: what its last stage is given, averaged over the image."""
+
+import pathlib
+
+import torch
+from torch import Tensor, nn
+
+from regraft.errors import ConfigError
+from regraft.extractors.base import Extractor, Features
+from regraft.gan import GAN, evaluating, tensor_digest
+
+
+class CriticFeatures(Extractor):
+    """The source critic's penultimate features."""
+
+    summary = "the source critic's own features: relevant to its domain, not comparable across sources"
+
+    def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
+        """Hook the input of the last stage."""
+        if weights is not None:
+            raise ConfigError("the extractor critic reads no file; it uses the source's critic")
+        if source is None:
+            raise ConfigError("the extractor critic needs a source: name it with --source, or evaluate a run")
+        critic = source.require("critic", for_="the extractor critic")
+        last = critic.stages[-1]
+
+        def function(images: Tensor) -> Tensor:
+            seen: list[Tensor] = []
+
+            def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                seen.append(inputs[0])
+
+            hook = last.register_forward_pre_hook(keep)
+            try:
+                with evaluating(critic), torch.no_grad():
+                    critic(images.to(next(critic.parameters()).device))
+            finally:
+                hook.remove()
+            x = seen[0]
+            return x.mean((2, 3)) if x.dim() == 4 else x.flatten(1)
+
+        return Features("critic", tensor_digest(critic), function)
+
+
+PLUGIN = CriticFeatures()

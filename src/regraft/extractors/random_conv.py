@@ -1,0 +1,49 @@
+"""A convolutional network with fixed random weights: needs no file and no network.
+
+Random features see colours, edges and their arrangement, not meaning; distances under them are a relative measure.
+"""
+
+import pathlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.errors import ConfigError
+from regraft.extractors.base import Extractor, Features
+from regraft.gan import GAN, tensor_digest
+
+WIDTHS = (3, 32, 64, 128)
+SEED = 20200
+
+
+class RandomConv(Extractor):
+    """Three strided random layers, each pooled over the image."""
+
+    summary = "a fixed random network: needs nothing, relative measure"
+
+    def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
+        """Draw the weights from the fixed seed."""
+        if weights is not None:
+            raise ConfigError("the extractor random_conv reads no file; leave the weights out, or choose classifier")
+        rng = torch.Generator().manual_seed(SEED)
+        kernels = []
+        for inputs, outputs in zip(WIDTHS[:-1], WIDTHS[1:], strict=True):
+            matrix = torch.randn(outputs, inputs * 9, generator=rng)
+            # Each kernel of unit norm and, next to the image, without mean: it answers to structure, not to brightness.
+            kernels.append(F.normalize(matrix, dim=1).view(outputs, inputs, 3, 3) * 2**0.5)
+        digest = tensor_digest({str(i): k for i, k in enumerate(kernels)})
+
+        def function(images: Tensor) -> Tensor:
+            x = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+            pooled = [x.mean((2, 3))]
+            for kernel in kernels:
+                x = F.relu(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.to(x)))
+                x = F.avg_pool2d(x, 2, ceil_mode=True)
+                pooled.append(x.mean((2, 3)))
+            return torch.cat(pooled, dim=1)
+
+        return Features("random_conv", digest, function)
+
+
+PLUGIN = RandomConv()

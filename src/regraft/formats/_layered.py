@@ -1,0 +1,283 @@
+"""Bare state dicts of home-made DCGANs and MLP GANs: from tensors and a card to networks that regraft can build."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regraft.build import build_with
+from regraft.config import Config
+from regraft.errors import SourceError
+from regraft.formats._shapes import Chain, Part, critic_chains, generator_chains, ordered, parts
+from regraft.formats.base import Network
+from regraft.gan import Description
+from regraft.randomness import generator_at
+
+Activation = Literal["none", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu"]
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+class LayerHints(Config):
+    """What a card may say of one layer; anything left out is inferred."""
+
+    stride: int | tuple[int, int] | None = None
+    padding: int | tuple[int, int] | None = None
+    output_padding: int | tuple[int, int] | None = None
+    upsample: int | None = None
+    view: tuple[int, int, int] | None = None
+    activation: Activation | None = None
+
+
+class NetworkHints(Config):
+    """What a card may say of a generator's or critic's file."""
+
+    file: Annotated[str | None, Field(description="Weights, relative to the card.")] = None
+    key: Annotated[str | None, Field(description="Key of the state dict inside the file, where it holds several.")] = None
+    activation: Annotated[Activation | None, Field(description="After every hidden layer.")] = None
+    slope: Annotated[float | None, Field(description="Of leaky_relu.")] = None
+    output: Annotated[Literal["tanh", "sigmoid", "none"] | None, Field(description="After a generator's last layer.")] = None
+    norm_eps: Annotated[float, Field(gt=0, description="Of every batch norm.")] = 1e-5
+    order: Annotated[
+        tuple[str, ...], Field(description="Names of the layers in the order of computation, where the file's is another.")
+    ] = ()
+    layers: Annotated[tuple[LayerHints, ...], Field(description="One entry per weight, in order.")] = ()
+
+
+class LatentHints(Config):
+    """What a card may say of the latent."""
+
+    distribution: Literal["normal", "truncated_normal", "uniform", "sphere"] | None = None
+    bound: Annotated[float, Field(gt=0)] = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """Networks with everything that was inferred or assumed, one sentence each."""
+
+    generator: Network
+    critic: Network | None
+    assumptions: tuple[str, ...]
+
+
+def read_pair(
+    generator: dict[str, Tensor], critic: dict[str, Tensor] | None, where: str, *,
+    generator_hints: NetworkHints, critic_hints: NetworkHints, latent: LatentHints,
+    size: tuple[int, int] | None = None, image_range: Literal["signed", "unit"] = "signed",
+) -> Read:  # fmt: skip
+    """Infer the layers of a generator and, if there is one, its critic.
+
+    Args:
+        generator: tensors in the order of the file.
+        critic: same, or None.
+        where: names the origin in errors.
+        generator_hints, critic_hints, latent: what a card says.
+        size: height and width, where a card says them.
+        image_range: whether the files work on [-1, 1] or [0, 1].
+
+    Raises:
+        SourceError: if no usual combination of strides and paddings makes the layers fit.
+    """
+    generator = ordered(generator, generator_hints.order, where)
+    critic = ordered(critic, critic_hints.order, where) if critic is not None else None
+    g_parts = parts(generator, f"{where}: generator")
+    d_parts = parts(critic, f"{where}: critic") if critic is not None else None
+    g_chain, d_chain = _fit(g_parts, d_parts, where, generator_hints, critic_hints, size)
+    notes = [f"generator read from shapes as {g_chain.path}"]
+    if d_chain is not None:
+        notes.append(f"critic read from shapes as {d_chain.path}, its score taken before any sigmoid")
+    g_config, g_notes = _generator_config(g_parts, g_chain, generator_hints, latent, image_range)
+    kind = "mlp" if all(p.is_linear for p in g_parts) else "dcgan"
+    made = Network(Description(kind, "generator", g_config), _tensors(g_parts, generator))
+    made, fitted = _fit_to_statistics(made, where, generator_hints, latent)
+    notes += fitted or g_notes
+    d_made = None
+    if d_parts is not None and d_chain is not None:
+        d_config = _critic_config(d_parts, d_chain, critic_hints, image_range)
+        d_made = Network(Description(kind, "critic", d_config), _tensors(d_parts, critic or {}))
+        if critic_hints.activation is None:
+            notes.append("critic activations assumed to be leaky_relu 0.2")
+    return Read(made, d_made, tuple(notes))
+
+
+def _fit(
+    g_parts: list[Part], d_parts: list[Part] | None, where: str, g_hints: NetworkHints, d_hints: NetworkHints,
+    size: tuple[int, int] | None,
+) -> tuple[Chain, Chain | None]:  # fmt: skip
+    """The cheapest pair of chains that agree on the image."""
+    best: tuple[float, Chain, Chain | None] | None = None
+    tried: set[tuple[int, ...]] = set()
+    for g_chain in itertools.islice(generator_chains(g_parts, _settings(g_hints)), 200):
+        image = g_chain.shapes[-1]
+        if size is not None and image[1:] != size:
+            tried.add(image)
+            continue
+        if image in tried and best is not None:
+            continue
+        tried.add(image)
+        d_chain = None
+        if d_parts is not None:
+            d_chain = next(critic_chains(d_parts, _settings(d_hints), image), None)
+            if d_chain is None:
+                continue
+        cost = g_chain.cost + (d_chain.cost if d_chain else 0.0)
+        if best is None or cost < best[0]:
+            best = (cost, g_chain, d_chain)
+    if best is None:
+        sizes = ", ".join("x".join(map(str, image)) for image in sorted(tried)) or "none"
+        raise SourceError(
+            f"{where}: no usual strides and paddings make these layers a generator"
+            f"{' and a critic of its images' if d_parts is not None else ''} (images tried: {sizes}). "
+            "State them in a source card (generator: {layers: [{stride: 2, padding: 1}, ...]}), or build the networks in "
+            "Python and hand them over as regraft.GAN(generator=..., critic=..., latent=...)"
+        )
+    return best[1], best[2]
+
+
+def _settings(hints: NetworkHints) -> list[dict[str, Any]]:
+    return [layer.model_dump(exclude_none=True, exclude={"activation"}) for layer in hints.layers]
+
+
+def _generator_config(
+    items: Sequence[Part], chain: Chain, hints: NetworkHints, latent: LatentHints, image_range: str
+) -> tuple[dict[str, Any], list[str]]:
+    hidden = hints.activation or "relu"
+    output = hints.output or ("tanh" if image_range == "signed" else "sigmoid")
+    notes = [f"hidden activations assumed to be {hidden}"] if hints.activation is None else []
+    if hints.output is None:
+        notes.append(f"output assumed to be {output}")
+    distribution = latent.distribution or "normal"
+    if latent.distribution is None:
+        notes.append(f"latent assumed to be {distribution}")
+    layers = _with_activations(items, chain, hints, hidden, output)
+    return {
+        "latent": {"dim": math.prod(chain.shapes[0]), "distribution": distribution, "bound": latent.bound},
+        "layers": layers,
+        "image_range": image_range,
+    }, notes
+
+
+def _critic_config(items: Sequence[Part], chain: Chain, hints: NetworkHints, image_range: str) -> dict[str, Any]:
+    channels, *size = chain.shapes[0]
+    layers = _with_activations(items, chain, hints, hints.activation or "leaky_relu", "none")
+    return {"channels": channels, "size": size, "layers": layers, "image_range": image_range}
+
+
+def _with_activations(
+    items: Sequence[Part], chain: Chain, hints: NetworkHints, hidden: str, output: str
+) -> list[dict[str, Any]]:
+    layers = []
+    for index, (part, layer) in enumerate(zip(items, chain.layers, strict=True)):
+        last = index == len(items) - 1
+        own = hints.layers[index].activation if index < len(hints.layers) else None
+        extra: dict[str, Any] = {"activation": own or (output if last else hidden), "norm_eps": hints.norm_eps}
+        if hints.slope is not None:
+            extra["slope"] = hints.slope
+        if part.norm:
+            extra["norm"] = "batch"
+            channels = part.norm["running_mean"].shape[0]
+            seen = layer["view"][0] if layer.get("view") else layer["outputs"]
+            if channels != seen and channels == layer["outputs"]:
+                raise SourceError(
+                    f"{part.norm_prefix} normalises {channels} numbers before they are viewed as maps, which regraft's layers "
+                    "do not do; build the network in Python and hand it over as regraft.GAN(generator=...)"
+                )
+        layers.append(layer | extra)
+    return layers
+
+
+def _tensors(items: Sequence[Part], source: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename tensors to the layered backbones' names; every one must find a place."""
+    made: dict[str, Tensor] = {}
+    used = 0
+    for index, part in enumerate(items):
+        made[f"layers.{index}.weights.weight"] = part.weight
+        used += 1
+        if part.bias is not None:
+            made[f"layers.{index}.weights.bias"] = part.bias
+            used += 1
+        if part.norm:
+            mean = part.norm["running_mean"]
+            defaults = {
+                "weight": torch.ones_like(mean),
+                "bias": torch.zeros_like(mean),
+                "num_batches_tracked": torch.tensor(0),
+            }
+            made |= {f"layers.{index}.norm.{leaf}": value for leaf, value in (defaults | part.norm).items()}
+            used += len(part.norm)
+    if used != len(source):
+        raise SourceError(f"{len(source) - used} tensors were not understood")
+    return {name: value.detach().contiguous() for name, value in made.items()}
+
+
+def _fit_to_statistics(network: Network, where: str, hints: NetworkHints, latent: LatentHints) -> tuple[Network, list[str]]:
+    """Choose latent distribution and activation by what the stored batch statistics say.
+
+    A batch norm's running mean and variance were measured in training, downstream of the true latent and activations; the
+    candidate under which a fresh batch reproduces them is the one the network was trained with.
+    """
+    layers = network.description.config["layers"]
+    if not any(layer.get("norm") == "batch" for layer in layers):
+        return network, []
+    distributions = [latent.distribution] if latent.distribution else ["normal", "uniform"]
+    activations: list[tuple[str, float]] = [("relu", 0.2), ("leaky_relu", 0.2), ("leaky_relu", 0.01), ("elu", 0.2)]
+    if hints.activation:
+        activations = [(hints.activation, hints.slope if hints.slope is not None else 0.2)]
+    if len(distributions) * len(activations) == 1:
+        return network, []
+    gaps = []
+    for distribution in distributions:
+        for activation, slope in activations:
+            candidate = _variant(network, distribution, activation, slope, hints)
+            gaps.append((_statistics_gap(candidate, where), distribution, activation, slope, candidate))
+    # Among candidates that fit about equally well (relu and leaky_relu 0.01, say) the first, more usual one is taken.
+    least = min(row[0] for row in gaps)
+    gap, distribution, activation, slope, chosen = next(row for row in gaps if row[0] <= least * 1.15 + 0.01)
+    gaps.sort(key=lambda row: row[0])
+    notes = []
+    if not hints.activation:
+        other = next(row for row in gaps if (row[2], row[3]) != (activation, slope))
+        shown = f"{activation} {slope}" if activation == "leaky_relu" else activation
+        notes.append(f"hidden activations {shown}: fits the stored batch statistics best (gap {gap:.2f}, next {other[0]:.2f})")
+    if latent.distribution is None:
+        other = next(row for row in gaps if row[1] != distribution)
+        notes.append(f"latent {distribution}: fits the stored batch statistics best (gap {gap:.2f}, next {other[0]:.2f})")
+    if hints.output is None:
+        notes.append(f"output assumed to be {chosen.description.config['layers'][-1]['activation']}")
+    return chosen, notes
+
+
+def _variant(network: Network, distribution: str, activation: str, slope: float, hints: NetworkHints) -> Network:
+    config = dict(network.description.config)
+    config["latent"] = config["latent"] | {"distribution": distribution}
+    layers = []
+    for index, layer in enumerate(config["layers"]):
+        own = hints.layers[index].activation if index < len(hints.layers) else None
+        last = index == len(config["layers"]) - 1
+        layers.append(layer if last or own else layer | {"activation": activation, "slope": slope})
+    config["layers"] = layers
+    return Network(dataclasses.replace(network.description, config=config), network.tensors)
+
+
+@torch.no_grad()
+def _statistics_gap(network: Network, where: str) -> float:
+    """Mean distance of a fresh batch's statistics from the stored ones, in stored standard deviations and log variances."""
+    generator: Any = build_with(network.description, network.tensors, where)
+    gaps: list[float] = []
+
+    def compare(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].transpose(0, 1).flatten(1)
+        variance = norm.running_var.clamp_min(1e-6)
+        shift = (x.mean(1) - norm.running_mean).abs() / variance.sqrt()
+        spread = (x.var(1).clamp_min(1e-6) / variance).log().abs()
+        gaps.append(float(shift.mean() + spread.mean()))
+
+    hooks = [norm.register_forward_pre_hook(compare) for norm in generator.norms]
+    generator(generator.latent.sample(256, generator_at(0, "batch statistics")))
+    for hook in hooks:
+        hook.remove()
+    return sum(gaps) / len(gaps)

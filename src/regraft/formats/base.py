@@ -1,0 +1,121 @@
+"""What a format file provides: bytes on disk to descriptions, tensors and provenance.  No code of the file is run."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import pickle
+import zipfile
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.config import Objective, Recipe
+from regraft.errors import SourceError
+from regraft.gan import Description, Provenance
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One network as a file holds it."""
+
+    description: Description
+    tensors: dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+    """What a format makes of a path; ``None`` objective or recipe means the backbone's own."""
+
+    generator: Network
+    critic: Network | None
+    provenance: Provenance
+    autoencoder: Network | None = None
+    objective: Objective | None = None
+    recipe: Recipe | None = None
+    aspect: float | None = None
+
+
+class Probe:
+    """A path under examination; reads each thing once and only when asked."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """The first bytes of a file, empty for a folder."""
+        if not self.path.is_file():
+            return b""
+        with self.path.open("rb") as file:
+            return file.read(64)
+
+    @property
+    def is_torch_file(self) -> bool:
+        """Whether it looks like ``torch.save`` wrote it, in the zip or the legacy container."""
+        if self.head.startswith(b"PK\x03\x04"):
+            with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(self.path) as archive:
+                return any(name.endswith("data.pkl") for name in archive.namelist())
+            return False
+        # Pickle protocol 2 holding torch's magic number as a long integer.
+        return self.head.startswith(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
+
+    @functools.cached_property
+    def torch_object(self) -> Any:
+        """What ``torch.load(weights_only=True)`` reads.
+
+        Raises:
+            SourceError: if the file is damaged, or holds more than tensors and plain data.
+        """
+        return load_torch(self.path)
+
+
+def load_torch(path: pathlib.Path) -> Any:
+    """Read a ``torch.save`` file onto the CPU without running code out of it.
+
+    Raises:
+        SourceError: as :attr:`Probe.torch_object`.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
+        raise SourceError(
+            f"{path}: refused, because it holds more than tensors and plain data ({reason[:200]}). Save only the "
+            "state_dict (torch.save(net.state_dict(), ...)) and try again."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(f"{path}: cannot be read as a torch file, it is damaged or cut short: {reason}") from None
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Format:
+    """A dialect of checkpoint files.
+
+    Attributes:
+        name: as ``inspect`` prints it.
+        order: formats are asked in rising order; specific ones come before general ones.
+    """
+
+    name: str
+    order: int = 50
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether the content is of this dialect."""
+        raise NotImplementedError
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read it.
+
+        Raises:
+            SourceError: naming what is wrong with the file.
+        """
+        raise NotImplementedError

@@ -1,0 +1,114 @@
+"""Source cards: a small YAML beside weights, for what a state dict does not say.
+
+    regraft_card: 1
+    name: celeba32-dcgan
+    generator: netG.pth                # or {file: ..., activation: relu, layers: [{stride: 2, padding: 1}, ...]}
+    critic: netD.pth
+    latent: {distribution: uniform}
+    licence: MIT
+
+Every key but ``regraft_card`` and ``generator`` may be left out; what is left out is inferred and said.
+"""
+
+import contextlib
+import pathlib
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from regraft.config import OBJECTIVES, Config, Objective, Recipe, parse, read_yaml
+from regraft.errors import ConfigError, SourceError
+from regraft.formats import _state_dicts as state_dicts
+from regraft.formats._layered import LatentHints, NetworkHints, read_pair
+from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
+from regraft.gan import Provenance
+
+NAMES = ("source.yaml", "source.yml")
+
+
+class Card(Config):
+    """The fields of a source card."""
+
+    regraft_card: Annotated[Literal[1], Field(description="Version of this layout.")]
+    generator: Annotated[NetworkHints, Field(description="File of the generator, or a mapping with hints.")]
+    critic: Annotated[NetworkHints | None, Field(description="File of the critic, or a mapping with hints.")] = None
+    name: Annotated[str | None, Field(description="How reports call the source.")] = None
+    latent: Annotated[LatentHints, Field(description="Distribution of the generator's input.")] = LatentHints()
+    size: Annotated[
+        Annotated[int, Field(ge=1, le=4096)] | tuple[int, int] | None, Field(description="Side, or height and width.")
+    ] = None
+    image_range: Annotated[Literal["signed", "unit"], Field(description="signed: files work on [-1, 1]; unit: on [0, 1].")] = (
+        "signed"
+    )
+    objective: Annotated[Objective | None, Field(description="A name (wgan-gp, nonsaturating, hinge) or settings.")] = None
+    recipe: Annotated[Recipe | None, Field(description="Training settings that differ from the family's.")] = None
+    dataset: Annotated[str | None, Field(description="What it was trained on.")] = None
+    licence: Annotated[str | None, Field(description="Licence of the weights; carried into adapters.")] = None
+    url: Annotated[str | None, Field(description="Where the weights came from.")] = None
+
+    @field_validator("generator", "critic", mode="before")
+    @classmethod
+    def _file(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return OBJECTIVES.get(value, value) if isinstance(value, str) else value
+
+
+class CardFormat(Format):
+    """A source card, or a folder that holds ``source.yaml``."""
+
+    name = "source card"
+    order = 10
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether it is, or holds, a YAML with the key ``regraft_card``."""
+        path = card_path(probe.path)
+        if path is None or path.stat().st_size > 1 << 20:
+            return False
+        with contextlib.suppress(ConfigError):
+            return "regraft_card" in read_yaml(path, "a source card")
+        return False
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read the card and the files that it names."""
+        path = card_path(probe.path) or probe.path
+        card = parse(Card, read_yaml(path, "a source card"), str(path))
+        if card.generator.file is None:
+            raise SourceError(f"{path}: generator.file is missing: name the generator's weights")
+        files: dict[str, str] = {}
+        generator = _tensors(path, card.generator, files)
+        critic = _tensors(path, card.critic, files) if card.critic and card.critic.file else None
+        size = (card.size, card.size) if isinstance(card.size, int) else card.size
+        read = read_pair(
+            generator, critic, str(path), generator_hints=card.generator, critic_hints=card.critic or NetworkHints(),
+            latent=card.latent, size=size, image_range=card.image_range,
+        )  # fmt: skip
+        provenance = Provenance(
+            name=card.name or path.parent.name, format=self.name, files=files, licence=card.licence, dataset=card.dataset,
+            url=card.url, assumptions=read.assumptions,
+        )  # fmt: skip
+        return Parsed(read.generator, read.critic, provenance, objective=card.objective, recipe=card.recipe)
+
+
+def card_path(path: pathlib.Path) -> pathlib.Path | None:
+    """The card that a path means: itself, or the one in a folder."""
+    if path.is_dir():
+        return next((path / name for name in NAMES if (path / name).is_file()), None)
+    return path if path.suffix in (".yaml", ".yml") and path.is_file() else None
+
+
+def _tensors(card: pathlib.Path, hints: NetworkHints, files: dict[str, str]) -> Any:
+    file = card.parent / str(hints.file)
+    if not file.is_file():
+        raise SourceError(f"{card}: names {hints.file}, and there is no such file beside it")
+    files[file.name] = sha256(file)
+    with file.open("rb") as stream:
+        head = stream.read(9)
+    content = state_dicts.read_tensors(file) if head[8:9] == b"{" else load_torch(file)
+    return state_dicts.only(content, str(file), hints.key)
+
+
+PLUGIN = CardFormat()

@@ -1,0 +1,116 @@
+"""regraft's own sources: a folder with ``model.safetensors`` (names ``generator.*``, ``critic.*``) and ``source.json``.
+
+``source.json`` holds descriptions of the networks, how to train them and where they came from; nothing in it is executed.
+Tensors may be stored in half precision; they are held in float32.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from regraft.config import Objective, Recipe, parse
+from regraft.errors import SourceError
+from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.gan import Description, Provenance
+
+FORMAT = "regraft-source"
+VERSION = 1
+RECORD = "source.json"
+TENSORS = "model.safetensors"
+
+
+class Native(Format):
+    """A folder that ``regraft convert`` wrote."""
+
+    name = "regraft"
+    order = 0
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether the folder (or the file's folder) holds a record of this format."""
+        return _folder(probe.path) is not None
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read record and tensors."""
+        folder = _folder(probe.path)
+        if folder is None:
+            raise SourceError(f"{probe.path}: holds no {RECORD}")
+        record = _record(folder / RECORD)
+        try:
+            tensors = safetensors.torch.load_file(folder / TENSORS)
+        except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise SourceError(f"{folder / TENSORS}: damaged or missing ({' '.join(str(error).split())[:160]})") from None
+        roles = ("generator", "critic", "autoencoder")
+        surplus = [k for k in tensors if k.partition(".")[0] not in roles or not record.get(k.partition(".")[0])]
+        if surplus:
+            raise SourceError(f"{folder / TENSORS}: {surplus[0]} belongs to no network of {RECORD}")
+        networks = {role: _network(record, role, tensors, folder) for role in roles}
+        if networks["generator"] is None:
+            raise SourceError(f"{folder / RECORD}: describes no generator")
+        origin = record.get("provenance") or {}
+        files = {TENSORS: sha256(folder / TENSORS)}
+        provenance = Provenance(
+            name=str(origin.get("name") or folder.name), format=self.name, files=files, licence=origin.get("licence"),
+            dataset=origin.get("dataset"), url=origin.get("url"), lineage=tuple(origin.get("lineage") or ()),
+        )  # fmt: skip
+        objective = parse(Objective, record["objective"], str(folder / RECORD)) if record.get("objective") else None
+        recipe = parse(Recipe, record["recipe"], str(folder / RECORD)) if record.get("recipe") else None
+        aspect = record.get("aspect")
+        return Parsed(
+            networks["generator"], networks["critic"], provenance, networks["autoencoder"], objective, recipe,
+            float(aspect) if isinstance(aspect, int | float) else None,
+        )  # fmt: skip
+
+
+def record_of(
+    networks: dict[str, Description], objective: Objective, recipe: Recipe, provenance: Provenance, aspect: float | None
+) -> dict[str, Any]:
+    """What ``source.json`` holds."""
+    origin = dataclasses.asdict(provenance) | {"files": provenance.files}
+    return {
+        "format": FORMAT,
+        "format_version": VERSION,
+        **{role: {"kind": d.kind, "config": d.config} for role, d in networks.items()},
+        "objective": objective.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "provenance": {
+            k: v for k, v in origin.items() if k in ("name", "licence", "dataset", "url", "lineage", "files", "format")
+        },
+        "aspect": aspect,
+    }
+
+
+def _folder(path: pathlib.Path) -> pathlib.Path | None:
+    folder = path if path.is_dir() else path.parent if path.name in (RECORD, TENSORS) else None
+    return folder if folder is not None and (folder / RECORD).is_file() else None
+
+
+def _record(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > 64 << 20:
+            raise ValueError("larger than 64 MB")
+        record: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ValueError(f"format is not {FORMAT}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: not a regraft source ({error})") from None
+    if record.get("format_version") != VERSION:
+        raise SourceError(f"{path}: source format {record.get('format_version')}; this regraft reads {VERSION}")
+    return record
+
+
+def _network(record: dict[str, Any], role: Any, tensors: dict[str, Tensor], folder: pathlib.Path) -> Network | None:
+    entry = record.get(role)
+    if not entry:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str) or not isinstance(entry.get("config"), dict):
+        raise SourceError(f"{folder / RECORD}: {role} must name its kind and config")
+    own = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(f"{role}.")}
+    return Network(Description(entry["kind"], role, entry["config"]), own)
+
+
+PLUGIN = Native()

@@ -1,0 +1,103 @@
+"""Settings of the verbs: the command line's options, a run's config.yaml and the API's keywords are all made from these."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from regraft.config import OBJECTIVES, Config
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+SourceName = str
+
+
+class AdaptJob(Config):
+    """Settings of one adaptation."""
+
+    images: Annotated[str, Field(description="Target images: a folder, a folder of class folders, a .zip or an .npz.")]
+    sources: Annotated[
+        tuple[SourceName, ...],
+        Field(description="Pretrained GANs: files, folders, source cards, runs or names of bundled ones."),
+    ] = ()
+    method: Annotated[str, Field(description="Adaptation method; auto chooses and says why.")] = "auto"
+    out: Annotated[str | None, Field(description="Run folder; runs/<name of images> if left out. Never overwritten.")] = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Decides every random draw.")] = 0
+    steps: Annotated[int | None, Field(ge=0, description="Training steps; the method's own number if left out.")] = None
+    batch: Annotated[
+        int | Literal["auto"] | None,
+        Field(description="Images per step; auto: computed in as many parts as memory needs."),
+    ] = None
+    accumulate: Annotated[int, Field(ge=1, le=4096, description="Parts that a batch is computed in; saves memory.")] = 1
+    device: Annotated[Device, Field(description="Where to compute.")] = "auto"
+    precision: Annotated[
+        Literal["float32", "bfloat16"], Field(description="Of forward and backward; penalties stay in float32.")
+    ] = "float32"
+    take: Annotated[int | None, Field(ge=1, description="Use only the first so many images, in the order of their names.")] = (
+        None
+    )
+    only_class: Annotated[str | None, Field(description="Use only the images of one class folder.")] = None
+    labels: Annotated[bool, Field(description="Use class folders as labels.")] = False
+    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="What happens to images of another aspect ratio.")] = (
+        "crop"
+    )
+    flip: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="Mirror training images at random; auto: unless mirror images look foreign."),
+    ] = "auto"
+    on_bad: Annotated[Literal["error", "skip"], Field(description="What happens to unreadable images.")] = "error"
+    held_out: Annotated[
+        int | None, Field(ge=0, description="Images kept from training to measure on; a share of them if left out.")
+    ] = None
+    objective: Annotated[
+        str | dict[str, Any] | None,
+        Field(description=f"Loss instead of the source's own: {', '.join(OBJECTIVES)}, or settings."),
+    ] = None
+    recipe: Annotated[dict[str, Any], Field(description="Training settings instead of the source's own.")] = {}
+    settings: Annotated[dict[str, Any], Field(description="The method's settings.")] = {}
+    extractor: Annotated[str, Field(description="Features to measure with: random_conv, critic or classifier:FILE.")] = (
+        "random_conv"
+    )
+    evaluate_every: Annotated[int | None, Field(ge=0, description="Steps between held-out measurements; 0 for none.")] = None
+    keep: Annotated[
+        Literal["best", "last"],
+        Field(description="Which generator becomes the adapter: the best on held-out images, or the last."),
+    ] = "best"
+    checkpoint_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 250
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in OBJECTIVES:
+            from regraft.config import unknown
+
+            raise ValueError(unknown("objective", value, list(OBJECTIVES)))
+        return value
+
+
+class SampleJob(Config):
+    """Settings of sampling."""
+
+    n: Annotated[int, Field(ge=1, le=1_000_000, description="Number of images.")] = 64
+    seed: Annotated[int, Field(ge=0, lt=1 << 63, description="With its index decides each image.")] = 0
+    first: Annotated[int, Field(ge=0, description="Index of the first image of the seed.")] = 0
+    psi: Annotated[float, Field(ge=0, le=1, description="Truncation: 1 as trained, less for typical images.")] = 1.0
+    label: Annotated[int | None, Field(ge=0, description="Class to sample, for conditional generators.")] = None
+    batch: Annotated[int, Field(ge=1, description="Images per forward pass; changes speed only.")] = 64
+    device: Annotated[Device, Field(description="Where to compute.")] = "auto"
+
+
+class EvaluateJob(Config):
+    """Settings of an evaluation."""
+
+    metrics: Annotated[tuple[str, ...], Field(description="Measures; all if left out.")] = (
+        "frechet", "kmmd", "mean_variance", "copies",
+    )  # fmt: skip
+    extractor: Annotated[str, Field(description="Features to measure with: random_conv, critic or classifier:FILE.")] = (
+        "random_conv"
+    )
+    n: Annotated[int, Field(ge=2, le=1_000_000, description="Images to sample from a run or source.")] = 1000
+    seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Of the samples and of what metrics draw.")] = 0
+    size: Annotated[int | None, Field(ge=4, le=4096, description="Side to compare two sets of images at.")] = None
+    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="What happens to images of another aspect ratio.")] = (
+        "crop"
+    )
+    device: Annotated[Device, Field(description="Where to compute.")] = "auto"

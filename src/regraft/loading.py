@@ -1,0 +1,146 @@
+"""Sources by reference: a path or the name of a bundled GAN to a :class:`GAN`; the content decides how it is read."""
+
+import pathlib
+from importlib import resources
+from typing import cast
+
+from regraft import adapter, discover
+from regraft.build import build_with
+from regraft.config import unknown
+from regraft.errors import AdapterError, SourceError
+from regraft.formats.base import Format, Network, Parsed, Probe
+from regraft.gan import GAN, Autoencoder, Critic, Generator
+
+
+def load(reference: str | pathlib.Path) -> GAN:
+    """Open a source.
+
+    Args:
+        reference: a file, a folder, a source card, a run or adapter folder, or the name of a bundled source.
+
+    Raises:
+        SourceError: if it is nothing that regraft reads; the message says what it is and what was expected.
+    """
+    path = find(reference)
+    if path.is_dir() and adapter.is_adapter(path):
+        return load_adapter(path)
+    probe = Probe(path)
+    for form in formats():
+        if form.matches(probe):
+            return assemble(form.read(probe), str(path))
+    raise SourceError(f"{path}: {_looks_like(probe)}; regraft reads {', '.join(f.name for f in formats())} files")
+
+
+def find(reference: str | pathlib.Path) -> pathlib.Path:
+    """The path that a reference means.
+
+    Raises:
+        SourceError: if there is no such file, folder or bundled source.
+    """
+    path = pathlib.Path(reference)
+    if path.exists():
+        return path
+    if str(reference) in bundled():
+        return bundled()[str(reference)]
+    message = f"{reference}: there is no such file or folder, and {unknown('bundled source', str(reference), list(bundled()))}"
+    raise SourceError(message)
+
+
+def bundled() -> dict[str, pathlib.Path]:
+    """Sources that ship inside the package, by name."""
+    root = pathlib.Path(str(resources.files("regraft"))) / "assets" / "sources"
+    return {p.name: p for p in sorted(root.iterdir()) if (p / "source.json").is_file()} if root.is_dir() else {}
+
+
+def bundled_images(name: str) -> pathlib.Path:
+    """A folder of target images that ships inside the package."""
+    return pathlib.Path(str(resources.files("regraft"))) / "assets" / "targets" / name
+
+
+def formats() -> list[Format]:
+    """All formats, specific ones first."""
+    found: list[Format] = [discover.plugin("formats", name) for name in discover.names("formats")]
+    return sorted(found, key=lambda form: form.order)
+
+
+def assemble(parsed: Parsed, where: str) -> GAN:
+    """Build what a format read."""
+
+    def made(network: Network | None) -> object:
+        return None if network is None else build_with(network.description, network.tensors, where)
+
+    backbone = discover.plugin("backbones", _innermost(parsed.generator))
+    return GAN(
+        cast(Generator, made(parsed.generator)), cast(Critic | None, made(parsed.critic)),
+        autoencoder=cast(Autoencoder | None, made(parsed.autoencoder)),
+        objective=parsed.objective or backbone.objective, recipe=parsed.recipe or backbone.recipe,
+        provenance=parsed.provenance, aspect=parsed.aspect,
+    )  # fmt: skip
+
+
+def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Path] | None = None) -> GAN:
+    """Open an adapter or run folder as an adapted GAN.
+
+    Args:
+        path: the folder.
+        sources: its sources, loaded or as references.  Where left out, they are looked for in the run's ``config.yaml``
+            and among the bundled sources.
+
+    Raises:
+        AdapterError: if a source cannot be found or is another one than the adapter was made from.
+    """
+    folder = pathlib.Path(path)
+    if not adapter.is_adapter(folder):
+        raise AdapterError(f"{folder}: holds no {adapter.CONFIG}, so it is no adapter or run folder")
+    record = adapter.read_config(folder)
+    if sources is None:
+        if record["stored"] == "whole" and record["generator"] is not None:
+            return adapter.load_adapter(folder, [])
+        sources = list(_remembered(folder, record))
+    return adapter.load_adapter(folder, [s if isinstance(s, GAN) else load(s) for s in sources])
+
+
+def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[pathlib.Path]:
+    """Where an adapter's sources may lie."""
+    from regraft.config import read_yaml
+
+    config = folder / "config.yaml"
+    named = list(read_yaml(config, "a run's settings").get("sources", [])) if config.is_file() else []
+    found = []
+    wanted = cast(list[dict[str, object]], record["sources"])
+    for number, need in enumerate(wanted):
+        candidates = [str(named[number])] if number < len(named) else []
+        candidates += [str(folder / str(need["name"])), str(need["name"])]
+        hit = next((c for c in candidates if pathlib.Path(c).exists() or c in bundled()), None)
+        if hit is None:
+            raise AdapterError(
+                f"{folder}: needs its source {need['name']}, generator digest {str(need['generator_digest'])[:16]}, which is "
+                f"not at {' or '.join(candidates)}; name it with sources=[...] or --source"
+            )
+        found.append(find(hit))
+    return found
+
+
+def _innermost(network: Network) -> str:
+    """The backbone inside composites."""
+    kind, config = network.description.kind, network.description.config
+    while kind == "mined":
+        kind, config = config["source"]["kind"], config["source"]["config"]
+    return kind
+
+
+def _looks_like(probe: Probe) -> str:
+    if probe.path.is_dir():
+        names = sorted(p.name for p in probe.path.iterdir())[:6]
+        return f"a folder with {', '.join(names) or 'nothing in it'}, no source that regraft knows"
+    head = probe.head
+    kinds = {
+        b"\x89PNG": "a PNG picture",
+        b"\xff\xd8\xff": "a JPEG picture",
+        b"PK\x03\x04": "a zip archive",
+        b"<": "a web page or XML",
+    }
+    kind = next((what for start, what in kinds.items() if head.startswith(start)), None)
+    if kind is None:
+        kind = "an empty file" if not head else "a pickle" if head[:1] == b"\x80" else f"a file beginning with {head[:8]!r}"
+    return f"{kind}, no source that regraft knows"

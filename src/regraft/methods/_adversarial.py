@@ -1,0 +1,161 @@
+"""The game between a generator and a critic in image space, shared by every method that plays it."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from regraft import norms
+from regraft.augment import KINDS, augment
+from regraft.config import Objective, Recipe, unknown
+from regraft.errors import ConfigError
+from regraft.gan import Batch, Critic, Generator
+from regraft.methods.base import MethodConfig, Optimiser, Parameters, Update
+from regraft.objectives import critic_loss, generator_loss, penalty
+
+
+class AdversarialConfig(MethodConfig):
+    """Settings of methods that train against a critic."""
+
+    steps: Annotated[int, Field(ge=0, description="Training steps.")] = 3000
+    augment: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            description=f"What the critic's view is augmented with: any of {', '.join(KINDS)}, or [] for nothing. If left out, "
+            "all for colour images and translation for grey ones, where a hole or another brightness changes what is shown."
+        ),
+    ] = None
+
+    def augmentation(self, channels: int) -> tuple[str, ...]:
+        """The kinds to use for images of ``channels`` channels."""
+        if self.augment is not None:
+            return self.augment
+        return KINDS if channels == 3 else ("translation",)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        kinds = [value] if isinstance(value, str) else value
+        kinds = [] if kinds == ["none"] else kinds
+        for kind in kinds if isinstance(kinds, list | tuple) else []:
+            if kind not in KINDS:
+                raise ValueError(unknown("augmentation", str(kind), KINDS))
+        return kinds
+
+
+@dataclasses.dataclass
+class Game:
+    """A generator and a critic in training, with the rules they play by."""
+
+    generator: Generator
+    critic: Critic
+    objective: Objective
+    recipe: Recipe
+    augment: tuple[str, ...] = ()
+
+    def fake(self, n: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Generate ``n`` images, with random classes where the generator has any."""
+        z = self.generator.latent.sample(n, rng, device)
+        y = None
+        if self.generator.n_classes:
+            y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
+        return self.generator(z, y, noise=self.recipe.noise, rng=rng), y
+
+    def critic_update(self, optimiser: Optimiser) -> Update:
+        """Teach the critic to tell target images from generated ones."""
+
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            with torch.no_grad():
+                fake, y_fake = self.fake(len(batch), rng, batch.data.device)
+            real = augment(batch.data, self.augment, rng)
+            fake = augment(fake, self.augment, rng)
+            y_real = batch.labels if self.critic.n_classes else None
+            y_fake = y_fake if self.critic.n_classes and y_real is not None else None
+            real_scores, fake_scores = self.critic(real, y_real), self.critic(fake, y_fake)
+            value = critic_loss(self.objective, real_scores, fake_scores)
+            logs: dict[str, Tensor | float] = {
+                "critic_loss": value.detach(),
+                "real_score": real_scores.detach().mean(),
+                "fake_score": fake_scores.detach().mean(),
+            }
+            if self.objective.penalty != "none" and self.objective.penalty_every == 1:
+                slope = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
+                logs["penalty"] = slope.detach()
+                value = value + slope
+            return value, logs
+
+        return Update("critic", [optimiser], loss, repeat=self.objective.critic_steps)
+
+    def penalty_update(self, optimiser: Optimiser) -> Update | None:
+        """The penalty as an update of its own, where it is lazy."""
+        if self.objective.penalty == "none" or self.objective.penalty_every == 1:
+            return None
+
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            with torch.no_grad():
+                fake, _ = self.fake(len(batch), rng, batch.data.device)
+            real, fake = augment(batch.data, self.augment, rng), augment(fake, self.augment, rng)
+            y_real = batch.labels if self.critic.n_classes else None
+            value = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
+            return value, {"penalty": value.detach()}
+
+        return Update("penalty", [optimiser], loss, every=self.objective.penalty_every)
+
+    def generator_update(self, name: str, optimisers: Sequence[Optimiser]) -> Update:
+        """Teach generator-side parameters to please the critic."""
+
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            fake, y = self.fake(len(batch), rng, batch.data.device)
+            y = y if self.critic.n_classes and batch.labels is not None else None
+            value = generator_loss(self.objective, self.critic(augment(fake, self.augment, rng), y))
+            return value, {f"{name}_loss": value.detach()}
+
+        return Update(name, optimisers, loss)
+
+    def optimiser(self, name: str, groups: Sequence[tuple[Parameters, float]]) -> Optimiser:
+        """Adam as the recipe has it."""
+        lazy = self.objective.penalty_every if name == "critic" and self.objective.penalty_every > 1 else None
+        return Optimiser(name, groups, betas=self.recipe.betas, lazy=lazy)
+
+    def updates(self, name: str, critic: Optimiser, generator_side: Sequence[Optimiser]) -> list[Update]:
+        """One step of the game: critic, lazy penalty, generator side."""
+        lazy = self.penalty_update(critic)
+        return [self.critic_update(critic), *([lazy] if lazy else []), self.generator_update(name, generator_side)]
+
+
+def copy_generator(source: Generator, recipe: Recipe, trainable: bool = True) -> Generator:
+    """A copy of a source's generator, ready to train or to stay frozen."""
+    generator = copy.deepcopy(source)
+    generator.requires_grad_(trainable)
+    if trainable:
+        norms.set_training(generator, recipe.generator_norm)
+    else:
+        generator.eval()
+    return generator
+
+
+def copy_critic(source: Critic, recipe: Recipe) -> Critic:
+    """A copy of a source's critic, ready to train."""
+    critic = copy.deepcopy(source)
+    critic.requires_grad_(True)
+    norms.set_training(critic, recipe.critic_norm)
+    return critic
+
+
+def unfrozen(critic: Critic, freeze: int) -> list[torch.nn.Parameter]:
+    """A copied critic's parameters beyond its first ``freeze`` stages, whose norms are put on stored statistics.
+
+    Raises:
+        ConfigError: if no stage would be left to train.
+    """
+    stages = critic.stages
+    if freeze >= len(stages):
+        raise ConfigError(f"freeze={freeze}: this critic has {len(stages)} stages, so at most {len(stages) - 1} can be fixed")
+    fixed = {id(p) for stage in stages[:freeze] for p in stage.parameters()}
+    for stage in stages[:freeze]:
+        norms.set_training(stage, "running")
+    return [p for p in critic.parameters() if id(p) not in fixed]

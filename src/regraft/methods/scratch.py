@@ -1,0 +1,71 @@
+"""Training from scratch: the baseline that shows what a source is worth, and the way sources are made.
+
+With a source, its architecture is taken and its weights are drawn anew; without one, a backbone is named.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, cast
+
+import torch
+from pydantic import Field
+
+from regraft import norms
+from regraft.config import Objective, Recipe
+from regraft.errors import ConfigError
+from regraft.gan import GAN, Critic, Generator
+from regraft.methods._adversarial import AdversarialConfig, Game
+from regraft.methods._fresh import fresh_critic, fresh_like, fresh_pair
+from regraft.methods.base import Adaptation, Data, Method, Phase
+
+
+class ScratchConfig(AdversarialConfig):
+    """Settings of training from scratch."""
+
+    backbone: Annotated[str, Field(description="Family of networks, where no source gives it.")] = "dcgan"
+    backbone_settings: Annotated[dict[str, Any], Field(description="Width, latent size, ... of that backbone.")] = {}
+    size: Annotated[int | None, Field(ge=4, description="Side of the images, where no source gives it.")] = None
+    channels: Annotated[int, Field(ge=1, le=3, description="1 or 3, where no source gives it.")] = 3
+
+
+class Scratch(Method):
+    """All weights drawn anew."""
+
+    Config = ScratchConfig
+    summary = "train a new GAN of the source's architecture: the baseline"
+    paper = "Goodfellow et al. 2014"
+    sources: ClassVar[tuple[int, int]] = (0, 1)
+    stands_alone: ClassVar[bool] = True
+
+    def attach(self, sources: Sequence[GAN], images: Data, config: ScratchConfig, rng: torch.Generator) -> Adaptation:
+        """Build networks with new weights and train both."""
+        if sources:
+            generator = cast(Generator, fresh_like(sources[0].generator, rng))
+            critic: Critic = fresh_critic(sources[0], rng)
+            objective, recipe = sources[0].objective, sources[0].recipe
+        else:
+            if config.size is None:
+                raise ConfigError("scratch without a source needs size=, the side of the images")
+            generator, critic = fresh_pair(
+                config.backbone, config.size, config.channels, images.n_classes, config.backbone_settings, rng
+            )
+            objective, recipe = Objective(), Recipe()
+        # New networks have no statistics worth keeping.
+        norms.set_training(generator.requires_grad_(True), "batch")
+        norms.set_training(critic.requires_grad_(True), "batch")
+        game = Game(generator, critic, objective, recipe, config.augmentation(generator.channels))
+        critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
+        optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
+        phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
+        return Adaptation(
+            generator, critic, [phase], {"generator": generator, "critic": critic},
+            ema_decay=recipe.ema_decay, batch=recipe.batch,
+        )  # fmt: skip
+
+    def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
+        """The architecture; every weight comes from the adapter."""
+        if not sources:
+            raise ConfigError("this adapter was trained from scratch and is whole; it needs no source")
+        return cast(Generator, fresh_like(sources[0].generator, torch.Generator().manual_seed(0)))
+
+
+PLUGIN = Scratch()

@@ -1,0 +1,67 @@
+"""TransferGAN: fine-tune the source's generator and critic on the target images.
+
+Source: Wang et al. 2018, "Transferring GANs: generating images from limited data".  The paper finds that transferring both
+networks is best, the critic alone helps, and the generator alone hurts.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, cast
+
+import torch
+from pydantic import Field
+
+from regraft import norms
+from regraft.errors import ConfigError
+from regraft.gan import GAN, Generator
+from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator
+from regraft.methods._fresh import fresh_critic, fresh_like
+from regraft.methods.base import Adaptation, Data, Method, Phase
+
+
+class TransferGANConfig(AdversarialConfig):
+    """Settings of TransferGAN."""
+
+    transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
+    transfer_critic: Annotated[
+        bool | None, Field(description="Start from the source's critic, not from new weights; if left out, where it has one.")
+    ] = None
+
+
+class TransferGAN(Method):
+    """Fine-tune everything."""
+
+    Config = TransferGANConfig
+    summary = "fine-tune generator and critic from the source"
+    paper = "Wang et al. 2018, Transferring GANs, arXiv:1805.01677"
+
+    def attach(self, sources: Sequence[GAN], images: Data, config: TransferGANConfig, rng: torch.Generator) -> Adaptation:
+        """Copy both networks (or draw one anew) and train them."""
+        (source,) = sources
+        recipe = source.recipe
+        if not config.transfer_generator and config.transfer_critic is False:
+            raise ConfigError("transfergan with transfer_generator=false and transfer_critic=false is the method scratch")
+        if config.transfer_generator:
+            generator = copy_generator(source.generator, recipe)
+        else:
+            generator = cast(Generator, fresh_like(source.generator, rng))
+            norms.set_training(generator, "batch")
+        if config.transfer_critic or (config.transfer_critic is None and source.critic is not None):
+            critic = copy_critic(source.require("critic", for_="transfergan with transfer_critic=true"), recipe)
+        else:
+            critic = fresh_critic(source, rng)
+            norms.set_training(critic, "batch")
+        game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
+        optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
+        phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
+        return Adaptation(
+            generator, critic, [phase], {"generator": generator, "critic": critic},
+            ema_decay=recipe.ema_decay, batch=recipe.batch,
+        )  # fmt: skip
+
+    def rebuild(self, sources: Sequence[GAN], config: TransferGANConfig) -> Generator:
+        """A copy of the source's generator."""
+        return copy_generator(sources[0].generator, sources[0].recipe, trainable=False)
+
+
+PLUGIN = TransferGAN()

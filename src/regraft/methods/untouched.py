@@ -1,0 +1,33 @@
+"""The source as it is: trains nothing.  The row of every table that says what adaptation has to beat."""
+
+from collections.abc import Sequence
+
+import torch
+
+from regraft.gan import GAN, Generator
+from regraft.methods._adversarial import copy_generator
+from regraft.methods.base import Adaptation, Data, Method, MethodConfig
+
+
+class UntouchedConfig(MethodConfig):
+    """It has no settings."""
+
+
+class Untouched(Method):
+    """No training."""
+
+    Config = UntouchedConfig
+    summary = "the source as it is, for comparison; trains nothing"
+    paper = "none"
+
+    def attach(self, sources: Sequence[GAN], images: Data, config: UntouchedConfig, rng: torch.Generator) -> Adaptation:
+        """No phases."""
+        generator = self.rebuild(sources, config)
+        return Adaptation(generator, None, [], {"generator": generator}, averaged=())
+
+    def rebuild(self, sources: Sequence[GAN], config: UntouchedConfig) -> Generator:
+        """A copy of the source's generator."""
+        return copy_generator(sources[0].generator, sources[0].recipe, trainable=False)
+
+
+PLUGIN = Untouched()

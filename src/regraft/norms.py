@@ -1,0 +1,78 @@
+"""Batch normalisation without the classic trap: which statistics a copied network uses is said, and training writes none.
+
+A network in training mode that normalises real and generated batches apart, or a "frozen" one whose running statistics
+drift, changes behind one's back.  Here a norm uses either its stored statistics or the batch's, never writes while a loss
+is computed, and stored statistics are measured afterwards in one deterministic pass.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from regraft.gan import Generator, evaluating
+from regraft.randomness import generator_at
+
+Statistics = Literal["running", "batch"]
+
+
+def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
+    """All batch norms that keep statistics."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            yield module
+
+
+def set_training(network: nn.Module, statistics: Statistics) -> None:
+    """Put a copied network in training mode with batch norms on stored or batch statistics; they write neither."""
+    network.train()
+    for norm in batch_norms(network):
+        norm.track_running_stats = False
+        norm.training = statistics == "batch"
+
+
+def uses_batch_statistics(network: nn.Module) -> bool:
+    """Whether any norm is on batch statistics, so that stored ones need measuring before sampling."""
+    return any(norm.training for norm in batch_norms(network))
+
+
+@torch.no_grad()
+def calibrate(generator: Generator, n: int = 1024, batch: int = 64) -> None:
+    """Measure a generator's stored statistics from ``n`` latents of a fixed seed.
+
+    Args:
+        generator: changed in place: running means and variances only.
+        n: latents.
+        batch: latents whose statistics are taken together; means and variances are then averaged.
+    """
+    norms = list(batch_norms(generator))
+    sums: dict[int, list[Tensor]] = {}
+
+    def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].float().transpose(0, 1).flatten(1)
+        found = [x.mean(1), x.var(1)]
+        sums[id(norm)] = [a + b for a, b in zip(sums[id(norm)], found, strict=True)] if id(norm) in sums else found
+
+    hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
+    flags = [(norm, norm.training, norm.track_running_stats) for norm in norms]
+    device = next(generator.parameters()).device
+    steps = max(1, n // batch)
+    with evaluating(generator):
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        for step in range(steps):
+            z = generator.latent.at(0, range(step * batch, (step + 1) * batch)).to(device)
+            y = None
+            if generator.n_classes:
+                y = torch.randint(generator.n_classes, (batch,), generator=generator_at(0, "calibrate", step)).to(device)
+            generator(z, y)
+    for hook in hooks:
+        hook.remove()
+    for norm, training, track in flags:
+        norm.training, norm.track_running_stats = training, track
+        if id(norm) in sums and norm.running_mean is not None and norm.running_var is not None:
+            mean, variance = (total / steps for total in sums[id(norm)])
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)

@@ -1,0 +1,154 @@
+"""The command line as a user meets it: help, options, errors without traceback, exit codes, JSON."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from regraft.cli import run as cli
+
+
+def call(capsys, *arguments):
+    code = cli([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+FAST = ["--steps", 4, "--batch", 4, "--evaluate-every", 2]
+
+
+@pytest.fixture
+def made(capsys, photos, source_folder, tmp_path):
+    code, out, err = call(capsys, "adapt", photos, "-s", source_folder, "--method", "freezed", "--out", tmp_path / "run", *FAST)
+    assert code == 0, err
+    return tmp_path / "run", out, err
+
+
+def test_help_answers_without_torch():
+    code = "import sys; from regraft.cli import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for verb in ("adapt", "sample", "evaluate", "convert", "inspect", "demo"):
+        assert verb in done.stdout
+
+
+def test_every_verb_has_help(capsys):
+    for verb in ("adapt", "sample", "evaluate", "convert", "inspect", "demo"):
+        code, out, _ = call(capsys, verb, "--help")
+        assert code == 0
+        assert "Usage" in out
+
+
+def test_version(capsys):
+    import regraft
+
+    assert call(capsys, "--version")[1].strip() == f"regraft {regraft.__version__}"
+
+
+def test_adapt_prints_numbers_and_the_next_step(made):
+    folder, out, err = made
+    assert "frechet[random_conv]" in out
+    assert "lower is better" in out
+    assert f"regraft sample {folder}" in out
+    assert "step 4/4" in err
+    assert "\x1b" not in out + err, "plain lines where there is no terminal"
+
+
+def test_adapt_as_json(capsys, photos, source_folder, tmp_path):
+    arguments = ["adapt", photos, "-s", source_folder, "--method", "transfergan", "--out", tmp_path / "r", "--json", *FAST]
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0
+    result = json.loads(out)
+    assert result["folder"] == str(tmp_path / "r")
+    assert {s["name"] for s in result["scores"]} >= {"frechet[random_conv]"}
+
+
+def test_dry_run_writes_nothing(capsys, photos, source_folder, tmp_path):
+    arguments = ["adapt", photos, "-s", source_folder, "--out", tmp_path / "r", "--dry-run", "--json", "--steps", 8]
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0
+    plan = json.loads(out)
+    assert plan["method"] == "freezed"
+    assert plan["phases"][0]["steps"] == 8
+    assert 0 < plan["trained_values"] < plan["all_values"]
+    assert any("method freezed" in note for note in plan["notes"])
+    assert not (tmp_path / "r").exists()
+
+
+def test_set_and_config(capsys, photos, source_folder, tmp_path):
+    (tmp_path / "job.yaml").write_text(
+        f"images: {photos}\nsources: [{source_folder}]\nmethod: freezed\nsettings: {{freeze: 0}}\nsteps: 3\nseed: 4\n"
+    )
+    arguments = ["adapt", "--config", tmp_path / "job.yaml", "--out", tmp_path / "r", "--set", "recipe.batch=3"]
+    arguments += ["--set", "objective.penalty_weight=2", "--seed", 5, "--dry-run", "--json"]
+    code, out, err = call(capsys, *arguments)
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["settings"]["freeze"] == 0
+    assert plan["batch"] == 3
+    assert plan["objective"]["penalty_weight"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["adapt", "missing-folder", "-s", "SOURCE"], 1, "there is no such file or folder of images"),
+        (["adapt", "PHOTOS", "-s", "missing.pkl"], 1, "there is no such file or folder, and no bundled source"),
+        (["adapt", "PHOTOS", "-s", "SOURCE", "--method", "magic"], 2, "no method called magic"),
+        (["adapt", "PHOTOS", "-s", "SOURCE", "--set", "steps"], 2, "write key=value"),
+        (["adapt", "PHOTOS", "-s", "SOURCE", "--set", "stesp=1"], 2, "did you mean steps"),
+        (["adapt", "PHOTOS", "-s", "SOURCE", "--batch", "many"], 2, "write a number, or auto"),
+        (["adapt", "PHOTOS", "-s", "SOURCE", "--fit", "squash"], 2, "squash"),
+        (["adapt", "--nonsense"], 2, "--nonsense"),
+        (["adapt", "--resume", "nowhere"], 2, "config.yaml"),
+        (["adapt", "PHOTOS", "--resume", "nowhere"], 2, "give nothing beside it"),
+        (["sample", "SOURCE"], 2, "--out"),
+        (["nonsense"], 2, "nonsense"),
+        (["evaluate", "PHOTOS", "PHOTOS", "--metrics", "fid"], 2, "no metric called fid"),
+        (["inspect", "PHOTOS/000.png"], 1, "a PNG picture"),
+    ],
+)
+def test_mistakes_end_in_one_line(capsys, monkeypatch, photos, source_folder, tmp_path, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    named = [a.replace("PHOTOS", str(photos)).replace("SOURCE", str(source_folder)) for a in arguments]
+    got, out, err = call(capsys, *named)
+    assert got == code, err
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_where(photos, source_folder):
+    from regraft.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        cli(["adapt", str(photos), "-s", str(source_folder), "--method", "magic", "--debug"])
+
+
+def test_sample_inspect_convert_evaluate(capsys, made, photos, tmp_path):
+    folder = made[0]
+    code, out, _ = call(capsys, "sample", folder, "--n", 3, "--out", tmp_path / "samples", "--psi", 0.7, "--grid")
+    assert code == 0
+    assert len(list((tmp_path / "samples").iterdir())) == 4
+    code, out, _ = call(capsys, "sample", folder, "--out", tmp_path / "walk.gif", "--interpolate", "--keys", 2, "--frames", 2)
+    assert code == 0
+    code, out, _ = call(capsys, "inspect", folder, "--json", "--grid", tmp_path / "grid.png")
+    assert code == 0
+    assert json.loads(out)["format"] == "adapter"
+    assert (tmp_path / "grid.png").is_file()
+    code, out, _ = call(capsys, "convert", folder, tmp_path / "whole")
+    assert code == 0
+    code, out, _ = call(capsys, "evaluate", tmp_path / "whole", photos, "--n", 10, "--metrics", "frechet, kmmd", "--json")
+    assert code == 0
+    assert [s["name"] for s in json.loads(out)] == ["frechet[random_conv]", "kmmd[random_conv]", "kmmd_unbiased[random_conv]"]
+    code, out, _ = call(capsys, "evaluate", tmp_path / "samples", photos, "--metrics", "mean_variance")
+    assert code == 0
+    assert "mv_ratio_pixel" in out
+
+
+def test_resume_by_name(capsys, made):
+    folder = made[0]
+    code, out, err = call(capsys, "adapt", "--resume", folder)
+    assert code == 0, err
+    assert "frechet" in out

@@ -1,0 +1,140 @@
+"""Every metric, extractor and format found on disk keeps its contract; others can be added from outside."""
+
+import importlib
+import pathlib
+
+import pytest
+import torch
+
+import regraft
+from conftest import toy_gan
+from regraft import discover
+from regraft.errors import ConfigError
+from regraft.extractors.base import Features
+from regraft.formats.base import Probe
+from regraft.metrics.base import Comparison, Samples
+
+
+def images(n, seed, size=16):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def comparison(fake, real, training):
+    sets = [Samples(x, x.flatten(1)[:, :40].double()) for x in (fake, real, training)]
+    return Comparison(*sets, "test", "0" * 64, 3)
+
+
+@pytest.mark.parametrize("name", discover.names("metrics"))
+class TestEveryMetric:
+    def test_scores_carry_their_protocol(self, name):
+        metric = discover.plugin("metrics", name)
+        assert metric.summary
+        scores = metric.compute(comparison(images(30, 0), images(25, 1), images(9, 2)))
+        assert scores
+        for score in scores:
+            assert torch.isfinite(torch.tensor(score.value))
+            assert score.better in ("lower", "higher", "none")
+            assert (score.extractor == "pixels") == (score.extractor_sha256 is None)
+            assert score.extractor in ("pixels", "test")
+            assert 2 <= score.n_real <= 30
+            assert score.seed == 3
+            assert set(score.to_dict()) >= {"name", "value", "n_real", "n_fake", "extractor", "seed", "better"}
+
+    def test_same_seed_same_value_and_inputs_untouched(self, name):
+        metric = discover.plugin("metrics", name)
+        given = comparison(images(30, 0), images(25, 1), images(9, 2))
+        before = [s.images.clone() for s in (given.fake, given.real, given.training)]
+        a, b = metric.compute(given), metric.compute(given)
+        assert [s.value for s in a] == [s.value for s in b]
+        for kept, now in zip(before, (given.fake, given.real, given.training)):
+            assert torch.equal(kept, now.images)
+
+    def test_a_better_set_scores_better(self, name):
+        """Unseen images of the same kind against a collapsed, copied set."""
+        metric = discover.plugin("metrics", name)
+        training = images(10, 2)
+        good = {s.name: s for s in metric.compute(comparison(images(100, 0), images(100, 1), training))}
+        bad = metric.compute(comparison(training[:1].expand(100, -1, -1, -1), images(100, 1), training))
+        for score in bad:
+            if score.better == "lower":
+                assert score.value > good[score.name].value
+            elif score.better == "higher":
+                assert score.value < good[score.name].value
+
+
+@pytest.mark.parametrize("name", discover.names("extractors"))
+class TestEveryExtractor:
+    def made(self, name, tmp_path) -> Features:
+        extractor = discover.plugin("extractors", name)
+        assert extractor.summary
+        weights = None
+        if name == "classifier":
+            torch.manual_seed(0)
+            shapes = {"c1": (6, 1, 5, 5), "c3": (16, 6, 5, 5), "c5": (120, 16, 5, 5)}
+            tensors = {f"convnet.{k}.weight": torch.randn(s) * 0.1 for k, s in shapes.items()}
+            tensors |= {f"convnet.{k}.bias": torch.zeros(s[0]) for k, s in shapes.items()}
+            for k, s in {"f6": (84, 120), "f7": (10, 84)}.items():
+                tensors |= {f"fc.{k}.weight": torch.randn(s) * 0.1, f"fc.{k}.bias": torch.zeros(s[0])}
+            weights = tmp_path / "lenet.pth"
+            torch.save(tensors, weights)
+        return extractor.make(weights, toy_gan(size=16, channels=3))
+
+    def test_features_are_rows_and_do_not_depend_on_the_batch(self, name, tmp_path):
+        features = self.made(name, tmp_path)
+        assert len(features.sha256) == 64
+        x = images(9, 0)
+        whole = features(x)
+        assert whole.dim() == 2
+        assert whole.shape[0] == 9
+        assert whole.dtype == torch.float32
+        assert torch.allclose(whole, features(x, batch=2), atol=1e-5)
+        assert whole.std(0).max() > 0
+
+    def test_twice_made_is_the_same(self, name, tmp_path):
+        a, b = self.made(name, tmp_path), self.made(name, tmp_path)
+        assert a.sha256 == b.sha256
+        assert torch.equal(a(images(3, 0)), b(images(3, 0)))
+
+
+@pytest.mark.parametrize("name", discover.names("formats"))
+class TestEveryFormat:
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02.", b"{}", b"a: 1\n", b"\x89PNG\r\n", b"\xff" * 64])
+    @pytest.mark.parametrize("suffix", [".pth", ".yaml", ".safetensors", ".json", ".pkl"])
+    def test_other_files_are_not_claimed_or_end_in_a_clear_error(self, name, tmp_path, content, suffix):
+        path = tmp_path / f"x{suffix}"
+        path.write_bytes(content)
+        form = discover.plugin("formats", name)
+        if form.matches(Probe(path)):
+            with pytest.raises(regraft.RegraftError, match="x"):
+                form.read(Probe(path))
+
+    def test_an_empty_folder_is_not_claimed(self, name, tmp_path):
+        assert not discover.plugin("formats", name).matches(Probe(tmp_path))
+
+
+@pytest.mark.parametrize("folder", ["methods", "backbones", "formats", "metrics", "extractors"])
+def test_unknown_names_get_the_nearest_known_one(folder):
+    known = discover.names(folder)[0]
+    with pytest.raises(ConfigError, match=f"did you mean {known}"):
+        discover.plugin(folder, known + "x")
+
+
+def test_other_packages_add_plugins_by_entry_point(monkeypatch, tmp_path):
+    """A real distribution on the path, as pip would leave it."""
+    (tmp_path / "other.py").write_text("class M:\n    summary = 'theirs'\nPLUGIN = M()\n")
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[regraft.metrics]\ntheirs = other:PLUGIN\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    assert "theirs" in discover.names("metrics")
+    assert regraft.metrics()["theirs"] == "theirs"
+
+
+def test_names_are_files():
+    for folder in ("methods", "backbones", "formats", "metrics", "extractors"):
+        root = pathlib.Path(regraft.__file__).parent / folder
+        assert discover.names(folder) == sorted(
+            p.stem for p in root.glob("*.py") if p.stem != "base" and not p.stem.startswith("_")
+        )

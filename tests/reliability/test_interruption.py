@@ -1,0 +1,108 @@
+"""A run that is killed, at any moment, goes on to the very adapter of an unbroken run."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+import regraft
+
+ARGUMENTS = ["--method", "minegan", "--set", "mining_steps=40", "--set", "finetuning_steps=60", "--batch", "4"]
+ARGUMENTS += ["--evaluate-every", "10", "--checkpoint-every", "7", "--accumulate", "2", "--seed", "3"]
+
+
+def start(photos, source, out):
+    command = [sys.executable, "-m", "regraft", "adapt", str(photos), "-s", str(source), "--out", str(out), *ARGUMENTS]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one_thread())
+
+
+def resume(out):
+    command = [sys.executable, "-m", "regraft", "adapt", "--resume", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one_thread())
+
+
+def one_thread():
+    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def steps_done(out):
+    try:
+        lines = (pathlib.Path(out) / "metrics.jsonl").read_text().splitlines()
+        return json.loads(lines[-1])["step"]
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def result(out):
+    out = pathlib.Path(out)
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    config.pop("out")
+    return (out / "adapter_model.safetensors").read_bytes(), (out / "adapter_config.json").read_text(), config
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Images, a source, and what an unbroken run makes of them."""
+    import numpy as np
+    from PIL import Image
+
+    from conftest import toy_gan
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    (folder / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(folder / "photos" / f"{k:02d}.png")
+    source = regraft.convert(toy_gan(), folder / "source")
+    process = start(folder / "photos", source, folder / "run")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return folder / "photos", source, result(folder / "run")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_moments(unbroken, tmp_path, seed):
+    """SIGKILL at two random moments: among them the phase border and evaluations, which come every tenth step."""
+    photos, source, wanted = unbroken
+    random.seed(seed)
+    out = tmp_path / "run"
+    process = start(photos, source, out)
+    kills = 0
+    for moment in sorted(random.sample(range(2, 95), 2)):
+        while process.poll() is None and steps_done(out) < moment:
+            time.sleep(0.005)
+        time.sleep(random.random() * 0.05)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate(timeout=60)
+        process = resume(out) if (out / "state" / "run.json").exists() else start(photos, source, out)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert kills, "the run was over before it could be killed"
+    assert result(out) == wanted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_exits_130(unbroken, tmp_path, number):
+    photos, source, wanted = unbroken
+    out = tmp_path / "run"
+    process = start(photos, source, out)
+    while process.poll() is None and steps_done(out) < 20:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the state is saved" in err
+    assert "Traceback" not in err
+    process = resume(out)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert result(out) == wanted

@@ -1,0 +1,66 @@
+"""Pieces of an adaptation that the verbs do not show by themselves."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from conftest import toy_gan
+from regraft import _adapting
+from regraft.errors import OutOfMemory
+from regraft.jobs import AdaptJob
+
+
+@pytest.fixture
+def prepared(photos):
+    return _adapting.prepare(AdaptJob(images=str(photos), method="transfergan", steps=5, batch=8), [toy_gan()])
+
+
+def limited(prepared, most):
+    """The same, on a device that has memory for ``most`` images at a time."""
+
+    class Limited(type(prepared)):
+        def attach(self):
+            whole = super().attach()
+
+            def narrow(update):
+                def loss(batch, rng):
+                    if len(batch) > most:
+                        raise torch.OutOfMemoryError("CUDA out of memory")
+                    return update.loss(batch, rng)
+
+                return dataclasses.replace(update, loss=loss)
+
+            phases = [dataclasses.replace(p, updates=[narrow(u) for u in p.updates]) for p in whole.phases]
+            return dataclasses.replace(whole, phases=phases)
+
+    return Limited(**{f.name: getattr(prepared, f.name) for f in dataclasses.fields(prepared)})
+
+
+@pytest.mark.parametrize(("most", "parts"), [(8, 1), (4, 2), (3, 4), (1, 8)])
+def test_batch_auto_finds_how_many_parts_fit(prepared, most, parts):
+    assert _adapting.parts_that_fit(limited(prepared, most)) == parts
+
+
+def test_batch_auto_gives_up_where_one_image_does_not_fit(prepared):
+    with pytest.raises(OutOfMemory, match="--batch"):
+        _adapting.parts_that_fit(limited(prepared, 0))
+
+
+def test_batch_auto_is_resolved_in_the_settings(photos):
+    prepared = _adapting.prepare(AdaptJob(images=str(photos), method="transfergan", steps=5, batch="auto"), [toy_gan()])
+    assert prepared.job.accumulate == 1
+    assert any("fits in memory" in note for note in prepared.notes)
+    assert _adapting.prepare(prepared.job, [toy_gan()]).job == prepared.job
+
+
+def test_the_split_is_the_seeds_and_keeps_the_order(photos):
+    def split(seed):
+        made = _adapting.prepare(AdaptJob(images=str(photos), method="untouched", seed=seed), [toy_gan()])
+        return made.train.names, made.held.names
+
+    train, held = split(0)
+    assert split(0) == (train, held)
+    assert list(train) == sorted(train)
+    assert set(train) | set(held) == {f"{k:03d}.png" for k in range(12)}
+    assert len({split(seed)[1] for seed in range(8)}) > 1
