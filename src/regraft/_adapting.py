@@ -94,6 +94,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     method: Method = discover.plugin("methods", name)
     config = _settings(method, name, job)
     method.check(sources, name)
+    extractor(job.extractor, sources[0] if sources else None)  # a mistake must show now, not after hours of training
     decoded = listed.decode(*_shape(sources, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
