@@ -23,6 +23,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of images and weights (see its README)")
     parser.add_argument("--only", help="run only cells whose name contains this")
+    parser.add_argument("--threads", type=int, default=2, help="threads of this process; several may fill different cells")
     parser.add_argument("--table", action="store_true", help="write the tables from finished cells, run nothing")
     return parser.parse_args()
 

@@ -7,11 +7,13 @@ Anime: CelebA DCGAN to the first 25 and 100 anime faces; Fréchet distance of 1,
 851 to 1,500.  Recipes were chosen on files 201 to 850, on the digits' first 500 test images, and on other seeds.
 """
 
+import functools
 import pathlib
+import shutil
 from typing import Any
 
 import torch
-from cells import arguments, cell, spread, write
+from cells import CACHE, arguments, cell, spread, write
 
 import regraft
 from regraft import pictures
@@ -23,16 +25,20 @@ SEEDS = range(100, 105)
 DIGITS = (3, 7, 9)
 SIZES = (25, 100)
 HERE = pathlib.Path(__file__).parent
+DEFAULT = "regraft adapt (default)"
+MINING = {"method": "minegan", "finetuning_steps": 0, "mining_steps": 1500}
 METHODS: dict[str, dict[str, Any]] = {
-    "regraft adapt (default)": {},
-    "scratch": {"method": "scratch"},
-    "scratch, no augmentation": {"method": "scratch", "augment": []},
-    "TransferGAN": {"method": "transfergan"},
+    DEFAULT: {},
     "TransferGAN, no augmentation": {"method": "transfergan", "augment": []},
-    "MineGAN, mining alone": {"method": "minegan", "finetuning_steps": 0, "mining_steps": 1500},
-    "MineGAN": {"method": "minegan"},
-    "MineGAN, first critic stage fixed": {"method": "minegan", "freeze": 1},
+    "scratch": {"method": "scratch"},
+    "TransferGAN": {"method": "transfergan"},
     "untouched source": {"method": "untouched"},
+    "MineGAN, first critic stage fixed": {"method": "minegan", "freeze": 1},
+    "MineGAN": {"method": "minegan"},
+    "mining alone, residual miner": MINING,
+    "mining alone, mlp miner": MINING | {"miner": {"form": "mlp"}},
+    "mining alone, affine miner": MINING | {"miner": {"form": "affine"}},
+    "scratch, no augmentation": {"method": "scratch", "augment": []},
 }
 
 
@@ -51,7 +57,7 @@ def digits(options: Any, digit: int, seed: int) -> dict[str, Any]:
     return {s.name: s.value for s in scores} | {"right": float((found == digit).float().mean()), "n_unseen": len(unseen)}
 
 
-def anime(options: Any, n: int, seed: int, settings: dict[str, Any], picture: pathlib.Path | None = None) -> dict[str, Any]:
+def anime(options: Any, n: int, seed: int, settings: dict[str, Any], picture: pathlib.Path | None) -> dict[str, Any]:
     """Adapt the CelebA DCGAN to n anime faces."""
     weights = options.data / "weights"
     listed = regraft.open_images(options.data / "anime_faces_64.zip")
@@ -86,9 +92,9 @@ def _picture(path: pathlib.Path, samples: torch.Tensor, training: torch.Tensor) 
 def main() -> None:
     """Run all cells and write the tables."""
     options = arguments(__doc__)
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     mined = {
-        (d, s): cell("first_light", f"digit-{d}-{s}", options, lambda d=d, s=s: digits(options, d, s))
+        (d, s): cell("first_light", f"digit-{d}-{s}", options, functools.partial(digits, options, d, s))
         for d in DIGITS
         for s in SEEDS
     }
@@ -97,9 +103,11 @@ def main() -> None:
         for n in SIZES:
             for seed in SEEDS:
                 label = f"anime-{n}-{name}-{seed}"
-                result = cell("first_light", label, options, lambda n=n, s=seed, g=settings: anime(options, n, s, g))
+                picture = CACHE / "first_light" / f"{n}-{seed}.png" if name == DEFAULT else None
+                run = functools.partial(anime, options, n, seed, settings, picture)
+                result = cell("first_light", label, options, run)
                 faces.setdefault(name, {}).setdefault(n, {})[seed] = result
-    cheat = {n: cell("first_light", f"replay-{n}", options, lambda n=n: replay(options, n)) for n in SIZES}
+    cheat = {n: cell("first_light", f"replay-{n}", options, functools.partial(replay, options, n)) for n in SIZES}
     _write(mined, faces, cheat)
 
 
@@ -133,6 +141,10 @@ def _write(mined: dict[Any, Any], faces: dict[str, Any], cheat: dict[int, Any]) 
             rows = [r for r in sizes[n].values() if r]
             if rows:
                 values = [r[frechet] for r in rows]
+                if name == DEFAULT:
+                    ranked = sorted(SEEDS, key=lambda seed: sizes[n][seed][frechet] if sizes[n][seed] else 0)
+                    for which, seed in {"best": ranked[0], "worst": ranked[-1]}.items():
+                        shutil.copy(CACHE / "first_light" / f"{n}-{seed}.png", HERE / f"first_light-{n}-{which}.png")
                 lines.append(
                     f"| {name} | {spread(values)} | {max(values):.2f} | {spread([r[ratio] for r in rows])} "
                     f"| {spread([100 * r[copies] for r in rows])} | {spread([100 * r['copies[pixels]'] for r in rows])} "
