@@ -16,10 +16,13 @@ from regraft.images import Images
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
-def toy_gan(backbone="dcgan", size=8, channels=1, n_classes=0, seed=0, **settings):
-    """A random GAN of a backbone, frozen as loaded sources are."""
-    settings = settings or ({"width": 4, "latent_dim": 6} if backbone == "dcgan" else {"widths": (16,), "latent_dim": 6})
-    generator, critic = discover.plugin("backbones", backbone).sized(size, channels, n_classes, **settings)
+def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, **settings):
+    """A random GAN of a backbone, frozen as loaded sources are; its smallest form unless settings say otherwise."""
+    family = discover.plugin("backbones", backbone)
+    smallest = dict(family.smallest)
+    size = size or smallest.pop("size")
+    smallest.pop("size", None)
+    generator, critic = family.sized(size, channels, n_classes, **(settings or smallest))
     networks = []
     for role, config in (("generator", generator), ("critic", critic)):
         network = build_fresh(Description(backbone, role, config.model_dump(mode="json")), seed)

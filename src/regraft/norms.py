@@ -5,7 +5,7 @@ drift, changes behind one's back.  Here a norm uses either its stored statistics
 is computed, and stored statistics are measured afterwards in one deterministic pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -36,6 +36,15 @@ def set_training(network: nn.Module, statistics: Statistics) -> None:
 def uses_batch_statistics(network: nn.Module) -> bool:
     """Whether any norm is on batch statistics, so that stored ones need measuring before sampling."""
     return any(norm.training for norm in batch_norms(network))
+
+
+def keep_running_state(network: nn.Module, moved: Iterable[nn.Parameter]) -> None:
+    """After an optimiser step, let modules with running state (spectral norms, say) take it on if their parameters moved."""
+    ids = {id(p) for p in moved}
+    for module in network.modules():
+        after_step = getattr(module, "after_step", None)
+        if callable(after_step) and any(id(p) in ids for p in module.parameters()):
+            after_step()
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ A generator is a list of transposed (or plain) convolutions, usually with batch 
 convolutions.  Paddings, strides and activations are settings, because home-made files differ in all of them.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -24,6 +24,7 @@ class DCGAN(Backbone):
 
     objective = Objective(penalty_weight=0.05)
     recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=1.5e-3)
+    smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 4, "latent_dim": 6}
 
     GeneratorConfig = LayeredGeneratorConfig
     CriticConfig = LayeredCriticConfig

@@ -1,6 +1,6 @@
 """GANs of fully connected layers, as in Goodfellow et al. 2014, "Generative adversarial nets"."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -15,6 +15,7 @@ class MLP(Backbone):
 
     objective = Objective(penalty_weight=0.05)
     recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=1.5e-3)
+    smallest: ClassVar[dict[str, Any]] = {"size": 8, "widths": (16,), "latent_dim": 6}
 
     GeneratorConfig = LayeredGeneratorConfig
     CriticConfig = LayeredCriticConfig

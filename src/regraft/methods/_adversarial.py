@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -88,7 +89,8 @@ class Game:
                 value = value + slope
             return value, logs
 
-        return Update("critic", [optimiser], loss, repeat=self.objective.critic_steps)
+        keep = functools.partial(norms.keep_running_state, self.critic, parameters_of([optimiser]))
+        return Update("critic", [optimiser], loss, after_step=keep, repeat=self.objective.critic_steps)
 
     def penalty_update(self, optimiser: Optimiser) -> Update | None:
         """The penalty as an update of its own, where it is lazy."""
@@ -114,7 +116,8 @@ class Game:
             value = generator_loss(self.objective, self.critic(augment(fake, self.augment, rng), y))
             return value, {f"{name}_loss": value.detach()}
 
-        return Update(name, optimisers, loss)
+        keep = functools.partial(norms.keep_running_state, self.generator, parameters_of(optimisers))
+        return Update(name, optimisers, loss, after_step=keep)
 
     def optimiser(self, name: str, groups: Sequence[tuple[Parameters, float]]) -> Optimiser:
         """Adam as the recipe has it."""
@@ -125,6 +128,11 @@ class Game:
         """One step of the game: critic, lazy penalty, generator side."""
         lazy = self.penalty_update(critic)
         return [self.critic_update(critic), *([lazy] if lazy else []), self.generator_update(name, generator_side)]
+
+
+def parameters_of(optimisers: Sequence[Optimiser]) -> list[torch.nn.Parameter]:
+    """What optimisers move."""
+    return [p for optimiser in optimisers for parameters, _ in optimiser.groups for p in parameters]
 
 
 def copy_generator(source: Generator, recipe: Recipe, trainable: bool = True) -> Generator:
