@@ -63,4 +63,4 @@ def split(norms: Sequence[TableNorm], code: ClassCode) -> list[Tensor]:
     widths = [2 * norm.channels for norm in norms]
     if code.vector.dim() != 2 or code.vector.shape[1] != sum(widths):
         raise ConfigError(f"this generator's class codes are (N, {sum(widths)}), got {tuple(code.vector.shape)}")
-    return list(code.vector.split(widths, dim=1))
+    return list(torch.split(code.vector, widths, dim=1))
