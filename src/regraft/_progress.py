@@ -27,7 +27,7 @@ class Reporter:
             self._step(event)
         elif kind == "observation":
             values = ", ".join(f"{k} {v:.3g}" for k, v in event["held_out"].items() if isinstance(v, int | float))
-            self.say(f"step {event['step']}: {values}{'  (best so far)' if event['best'] else ''}")
+            self.say(f"step {event['step']}: {values}{'  (kept so far)' if event['best'] else ''}")
             if event.get("stop"):
                 self.say(f"stopping early: {event['stop']}")
         elif kind == "phase":
@@ -35,7 +35,7 @@ class Reporter:
         elif kind == "note":
             self.say(f"note: {event['text']}")
         elif kind == "kept":
-            self.say(f"kept the generator of step {event['step']} of {event['of']}, the best on held-out images")
+            self.say(f"kept the generator of step {event['step']} of {event['of']}; later ones match the targets less well")
         elif kind == "stopping":
             self.say("stopping after this step; press Ctrl-C again to stop at once without saving")
         elif kind == "saved":

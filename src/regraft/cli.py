@@ -234,7 +234,9 @@ def _table(scores: list[dict[str, Any]]) -> None:
     width = max(len(s["name"]) for s in scores)
     arrow = {"lower": "lower is better", "higher": "higher is better", "none": ""}
     for s in scores:
-        print(f"{s['name']:<{width}}  {s['value']:10.4g}   n real {s['n_real']}, generated {s['n_fake']}; {arrow[s['better']]}")
+        doubt = "; rough, its threshold rests on so few unseen images" if s["details"].get("threshold_uncertain") else ""
+        counts = f"n real {s['n_real']}, generated {s['n_fake']}"
+        print(f"{s['name']:<{width}}  {s['value']:10.4g}   {counts}; {arrow[s['better']]}{doubt}".rstrip("; "))
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:

@@ -51,6 +51,12 @@ class Averages:
                     self._pairs.append((ours_buffer, theirs_buffer))
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Begin again at the modules as they are."""
+        for ours, theirs in self._pairs:
+            ours.copy_(theirs)
+
+    @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the modules after step ``step``; the first steps count more, so that the start is forgotten."""
         if self._pairs:

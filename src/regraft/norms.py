@@ -38,6 +38,30 @@ def uses_batch_statistics(network: nn.Module) -> bool:
     return any(norm.training for norm in batch_norms(network))
 
 
+def recentrable(generator: nn.Module) -> bool:
+    """Whether :func:`recentre` can be done: only norms with a plain gain and shift can take the change up."""
+    own = list(batch_norms(generator))
+    return bool(own) and all(norm.weight is not None and norm.bias is not None for norm in own)
+
+
+def recentre(generator: Generator) -> None:
+    """Measure a generator's stored statistics anew and change gains and shifts so that its images stay what they are.
+
+    A generator behind a miner sees latents that its statistics were not measured on; after this it can train on batch
+    statistics, which agree with the stored ones again.
+    """
+    with torch.no_grad():
+        # Measured on the unchanged network: no norm's output changes, so later ones go on seeing what they see now.
+        for norm, (new_mean, new_variance) in _statistics(generator, "running"):
+            assert norm.running_mean is not None  # batch_norms yields no others
+            assert norm.running_var is not None
+            old, new = (norm.running_var + norm.eps).sqrt(), (new_variance + norm.eps).sqrt()
+            norm.bias.add_(norm.weight * (new_mean - norm.running_mean) / old)
+            norm.weight.mul_(new / old)
+            norm.running_mean.copy_(new_mean)
+            norm.running_var.copy_(new_variance)
+
+
 def keep_running_state(network: nn.Module, moved: Iterable[nn.Parameter]) -> None:
     """After an optimiser step, let modules with running state (spectral norms, say) take it on if their parameters moved."""
     ids = {id(p) for p in moved}
@@ -56,6 +80,17 @@ def calibrate(generator: Generator, n: int = 1024, batch: int = 64) -> None:
         n: latents.
         batch: latents whose statistics are taken together; means and variances are then averaged.
     """
+    for norm, (mean, variance) in _statistics(generator, "batch", n, batch):
+        assert norm.running_mean is not None  # batch_norms yields no others
+        assert norm.running_var is not None
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+
+def _statistics(
+    generator: Generator, statistics: Statistics, n: int = 1024, batch: int = 64
+) -> list[tuple[_BatchNorm, list[Tensor]]]:
+    """Mean and variance of what each batch norm sees while all of them use stored or batch statistics."""
     norms = list(batch_norms(generator))
     sums: dict[int, list[Tensor]] = {}
 
@@ -70,7 +105,7 @@ def calibrate(generator: Generator, n: int = 1024, batch: int = 64) -> None:
     steps = max(1, n // batch)
     with evaluating(generator):
         for norm in norms:
-            norm.training, norm.track_running_stats = True, False
+            norm.training, norm.track_running_stats = statistics == "batch", False
         for step in range(steps):
             z = generator.latent.at(0, range(step * batch, (step + 1) * batch)).to(device)
             y = None
@@ -81,7 +116,4 @@ def calibrate(generator: Generator, n: int = 1024, batch: int = 64) -> None:
         hook.remove()
     for norm, training, track in flags:
         norm.training, norm.track_running_stats = training, track
-        if id(norm) in sums and norm.running_mean is not None and norm.running_var is not None:
-            mean, variance = (total / steps for total in sums[id(norm)])
-            norm.running_mean.copy_(mean)
-            norm.running_var.copy_(variance)
+    return [(norm, [total / steps for total in sums[id(norm)]]) for norm in norms if id(norm) in sums]

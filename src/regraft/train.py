@@ -140,6 +140,9 @@ class Loop:
         self.engine.enter(phase, keep=phase.keep_optimisers)
         if phase.on_enter is not None:
             phase.on_enter()
+            self.averages.restart()
+        if phase.modes is not None:
+            phase.modes()
         self.emit({"event": "phase", "phase": phase.name, "steps": phase.steps})
 
     def _step(self, phase: Phase) -> None:
@@ -273,6 +276,8 @@ class Loop:
             else:
                 self.engine.enter(phase, keep=False)
                 self.engine.load(state["optimisers"])
+                if phase.modes is not None:
+                    phase.modes()
         self.observer_state = state["observer"]
         self.on_load(self.observer_state)
         return True

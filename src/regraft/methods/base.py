@@ -82,7 +82,8 @@ class Phase:
         name: as the log calls it.
         updates: done in this order at each step.
         steps: how many.
-        on_enter: called before its first step (not after a resume inside it).
+        on_enter: called before its first step (not after a resume inside it); it may change tensors, so averages begin again.
+        modes: called whenever the phase begins or goes on after a resume; sets modules' modes and changes no tensor.
         keep_optimisers: carry over optimisers of the same name and parameters from the phase before.
     """
 
@@ -90,6 +91,7 @@ class Phase:
     updates: Sequence[Update]
     steps: int
     on_enter: Callable[[], None] | None = None
+    modes: Callable[[], None] | None = None
     keep_optimisers: bool = False
 
 

@@ -8,6 +8,7 @@ source's images.
 Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images", equations 1 to 3.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -64,19 +65,24 @@ class MineGAN(Method):
         generator = self.rebuild(sources, config)
         generator.miner.initialise(rng)
         generator.requires_grad_(True)
-        # Batch statistics would take out again the shift of the latent that mining puts in.
+        # Batch statistics would take out again the shift of the latent that mining puts in; once mined they may follow it.
         norms.set_training(generator, "running")
         critic = copy_critic(source.require("critic", for_="minegan"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
         critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
         miner = game.optimiser("miner", [(list(generator.miner.parameters()), recipe.miner_lr)])
-        tuned = game.optimiser("generator", [(list(generator.source.parameters()), recipe.generator_lr)])
+        # From here on the miner moves no faster than the generator.
+        parts = [*generator.miner.parameters(), *generator.source.parameters()]
+        tuned = game.optimiser("generator", [(parts, recipe.generator_lr)])
         phases = []
         if config.mining_steps:
             phases.append(Phase("mining", game.updates("miner", critic_optimiser, [miner]), config.mining_steps))
         if config.finetuning_steps:
-            updates = game.updates("generator", critic_optimiser, [miner, tuned])
-            phases.append(Phase("finetuning", updates, config.finetuning_steps, keep_optimisers=True))
+            updates = game.updates("generator", critic_optimiser, [tuned])
+            follow = recipe.generator_norm == "batch" and norms.recentrable(generator)
+            on_enter = functools.partial(norms.recentre, generator) if follow else None
+            modes = functools.partial(norms.set_training, generator, "batch") if follow else None
+            phases.append(Phase("finetuning", updates, config.finetuning_steps, on_enter, modes, keep_optimisers=True))
         return Adaptation(
             generator, critic, phases, {"generator": generator, "critic": critic},
             ema_decay=recipe.ema_decay, batch=recipe.batch,
