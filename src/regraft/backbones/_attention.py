@@ -31,6 +31,6 @@ class SelfAttention(nn.Module):
         values = functional.max_pool2d(self.g(x), 2).flatten(2)
         # The scores are not divided by the square root of their width, unlike a transformer's.
         weights = torch.softmax(queries.transpose(1, 2) @ keys, dim=-1)
-        seen = (values @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        seen = (values @ weights.transpose(1, 2)).view(len(x), -1, *x.shape[2:])
         out: Tensor = self.gamma * self.o(seen) + x
         return out

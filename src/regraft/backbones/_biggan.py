@@ -66,7 +66,7 @@ class Entry(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Map (N, inputs) to (N, channels, side, side)."""
-        out: Tensor = self.linear(z).unflatten(1, (-1, self.side, self.side))
+        out: Tensor = self.linear(z).view(len(z), -1, self.side, self.side)
         return out
 
     def embed(self, y: Tensor) -> ClassCode:
@@ -86,10 +86,10 @@ class Head(nn.Module):
         super().__init__()
         self.linear = _spectral.linear(channels, 1, spectral=spectral, sn_eps=sn_eps)
         self.classes: nn.Embedding | None = None
-        if n_classes and spectral is None:
-            self.classes = nn.Embedding(n_classes, channels)
-        elif n_classes:
+        if n_classes and spectral is not None:
             self.classes = _spectral.Embedding(n_classes, channels, dialect=spectral, sn_eps=sn_eps)
+        elif n_classes:
+            self.classes = nn.Embedding(n_classes, channels)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Score features (N, C, H, W) under classes (N,), or without any class term; returns (N,)."""

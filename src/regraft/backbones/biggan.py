@@ -195,7 +195,7 @@ class BigGANGenerator(Generator):
     ) -> Tensor:  # fmt: skip
         """See :meth:`Generator.forward`; ``psi`` scales the latent."""
         z = z if psi == 1.0 else z * psi
-        chunks = z.split(self.config.chunk, dim=1)
+        chunks = torch.split(z, self.config.chunk, dim=1)
         x = self.entry(chunks[0])
         for block, (code1, code2) in zip(self.blocks, self._codes(chunks, y), strict=True):
             x = block(x, code1, code2)

@@ -271,7 +271,7 @@ class DeepGenerator(Generator):
         return images
 
     def embed(self, y: Tensor) -> ClassCode:
-        """See :meth:`Generator.embed`."""
+        """See :meth:`Generator.embed`: a vector of the class table."""
         return self.entry.embed(y) if self.n_classes else super().embed(y)
 
     def describe(self) -> Description:
