@@ -1,8 +1,8 @@
-"""BigGAN-deep: bottleneck blocks whose shortcuts are never learned, and every norm sees the whole latent beside the class.
+"""BigGAN-deep: bottleneck blocks whose shortcuts keep what they get, and every norm sees the whole latent beside the class.
 
 One network serves two public families.  DeepMind's weights as HuggingFace published them have no critic, stored spectral
-vectors, and batch statistics for a row of truncations; files of ajbrock's BigGANdeep.py have a critic and one set of
-statistics.  ``psi`` scales the latent and, where there are statistics per truncation, chooses among them.
+vectors, and batch statistics for a row of truncations; files of ajbrock's BigGANdeep.py have a critic and one set.  ``psi``
+scales the latent and, where there are statistics per truncation, chooses among them.
 
 Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", appendix B.
 """
@@ -123,9 +123,7 @@ def level(psi: float, rows: int, interpolation: str) -> Level | None:
     fraction, low = math.modf(psi / (1.0 / (rows - 1)))
     if interpolation == "published":
         return Level(int(low), fraction or 1.0)
-    if fraction > 1 - 1e-9:
-        return Level(int(low) + 1, 1.0)
-    return Level(int(low), 1 - fraction)
+    return Level(int(low) + 1, 1.0) if fraction > 1 - 1e-9 else Level(int(low), 1 - fraction)
 
 
 class LevelNorm(nn.BatchNorm2d):
@@ -380,8 +378,8 @@ def regular(
         latent_dim=latent_dim, n_classes=n_classes, class_dim=class_dim if n_classes else 0, blocks=tuple(up),
         channels=channels, rows=channels,
     )  # fmt: skip
-    stem = multiples[0] * width
-    return generator, DeepCriticConfig(size=size, channels=channels, stem=stem, blocks=tuple(down), n_classes=n_classes)
+    critic = {"size": size, "channels": channels, "stem": multiples[0] * width, "blocks": tuple(down), "n_classes": n_classes}
+    return generator, DeepCriticConfig.model_validate(critic)
 
 
 def _bottleneck(inputs: int, outputs: int, width: int, resample: bool, attention: bool, wide: int) -> BottleneckConfig:
