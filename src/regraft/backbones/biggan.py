@@ -1,0 +1,360 @@
+"""BigGAN: residual generator with class-conditional norms and a projection critic, spectrally normalised.
+
+A hierarchical generator cuts the latent into one chunk for the first layer and one per block; each block's norms see its
+chunk beside the class vector.  Without classes they see the chunk alone.  There is no mapping network: ``psi`` scales the
+latent, a deterministic stand-in for drawing it from a truncated normal.
+
+Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", appendix B.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regraft.backbones import _biggan, _spectral
+from regraft.backbones._attention import SelfAttention
+from regraft.backbones._biggan import Count, Entry, Eps, Head, Side, Width
+from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, split
+from regraft.backbones.base import Backbone, checked
+from regraft.config import HINGE, Config, Recipe
+from regraft.errors import ConfigError
+from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.randomness import Rng
+
+
+class UpBlockConfig(Config):
+    """A generator block; every one doubles the side."""
+
+    inputs: Width
+    outputs: Width
+    attention: bool = False
+
+
+class DownBlockConfig(Config):
+    """A critic block."""
+
+    inputs: Width
+    hidden: Width
+    outputs: Width
+    downsample: bool
+    attention: bool = False
+
+
+class BigGANGeneratorConfig(Config):
+    """Attributes:
+    chunk: numbers of the latent that the first layer takes; a hierarchical generator has as many for each block.
+    class_dim: width of the shared class table; 0 for a table in every norm, or no classes.
+    side: of the smallest feature map.
+    """
+
+    chunk: Width
+    hierarchical: bool
+    n_classes: Count = 0
+    class_dim: Count = 0
+    side: Side = 4
+    blocks: tuple[UpBlockConfig, ...]
+    channels: Width = 3
+    spectral: bool = True
+    bn_eps: Eps = 1e-5
+    sn_eps: Eps = 1e-6
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers per latent."""
+        return self.chunk * (len(self.blocks) + 1) if self.hierarchical else self.chunk
+
+    @property
+    def code_dim(self) -> int:
+        """What each norm sees; 0 where norms hold tables."""
+        return self.class_dim + (self.chunk if self.hierarchical else 0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "BigGANGeneratorConfig":
+        if not 1 <= len(self.blocks) <= 10:
+            raise ValueError("a BigGAN has 1 to 10 blocks")
+        if any(a.outputs != b.inputs for a, b in zip(self.blocks, self.blocks[1:], strict=False)):
+            raise ValueError("a block's inputs are the outputs of the one before")
+        if not self.n_classes and (self.class_dim or not self.hierarchical):
+            raise ValueError("without classes the generator is hierarchical, and class_dim is 0")
+        if self.n_classes and self.hierarchical and not self.class_dim:
+            raise ValueError("a hierarchical generator with classes has a shared table: class_dim is at least 1")
+        return self
+
+
+class BigGANCriticConfig(Config):
+    """Blocks from the image to the score; the first has no activation before it."""
+
+    size: Side
+    channels: Width = 3
+    blocks: tuple[DownBlockConfig, ...]
+    n_classes: Count = 0
+    spectral: bool = True
+    sn_eps: Eps = 1e-6
+
+    @model_validator(mode="after")
+    def _fits(self) -> "BigGANCriticConfig":
+        widths = [self.channels, *(b.outputs for b in self.blocks)]
+        if not self.blocks or any(b.inputs != n for b, n in zip(self.blocks, widths, strict=False)):
+            raise ValueError("a block's inputs are the outputs of the one before, the first one's the image's channels")
+        if self.size >> sum(b.downsample for b in self.blocks) < 1:
+            raise ValueError(f"the blocks leave nothing of a side of {self.size}")
+        return self
+
+
+class UpBlock(nn.Module):
+    """Norm, relu, upsampling and convolution, norm, relu and convolution beside a linear shortcut; then attention."""
+
+    def __init__(self, block: UpBlockConfig, config: BigGANGeneratorConfig, spectral: _spectral.Dialect | None) -> None:
+        super().__init__()
+
+        def norm(channels: int) -> LinearNorm | TableNorm:
+            if not config.code_dim:
+                return TableNorm(channels, config.n_classes, config.bn_eps)
+            return LinearNorm(channels, config.code_dim, spectral, config.bn_eps, config.sn_eps)
+
+        def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+            return _spectral.conv(inputs, outputs, kernel, padding=kernel // 2, spectral=spectral, sn_eps=config.sn_eps)
+
+        self.norm1, self.norm2 = norm(block.inputs), norm(block.outputs)
+        self.conv1, self.conv2 = conv(block.inputs, block.outputs, 3), conv(block.outputs, block.outputs, 3)
+        self.shortcut = conv(block.inputs, block.outputs, 1)
+        self.attention = SelfAttention(block.outputs, spectral, config.sn_eps) if block.attention else None
+
+    def forward(self, x: Tensor, code1: Tensor, code2: Tensor) -> Tensor:
+        """Double the side of (N, C, H, W) under the codes of the two norms."""
+        h = self.conv1(_double(functional.relu(self.norm1(x, code1))))
+        h = self.conv2(functional.relu(self.norm2(h, code2)))
+        # A 1x1 convolution commutes with nearest upsampling, and is four times cheaper before it.
+        out: Tensor = h + _double(self.shortcut(x))
+        return out if self.attention is None else self.attention(out)
+
+
+class Exit(nn.Module):
+    """Norm with an ordinary gain, relu, convolution, tanh."""
+
+    def __init__(self, config: BigGANGeneratorConfig, spectral: _spectral.Dialect | None) -> None:
+        super().__init__()
+        width = config.blocks[-1].outputs
+        self.norm = nn.BatchNorm2d(width, eps=config.bn_eps)
+        self.conv = _spectral.conv(width, config.channels, 3, padding=1, spectral=spectral, sn_eps=config.sn_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features to images."""
+        return torch.tanh(self.conv(functional.relu(self.norm(x))))
+
+
+class DownBlock(nn.Module):
+    """Two convolutions beside a shortcut of the input before its relu; then attention."""
+
+    def __init__(self, block: DownBlockConfig, spectral: _spectral.Dialect | None, sn_eps: float, first: bool) -> None:
+        super().__init__()
+
+        def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+            return _spectral.conv(inputs, outputs, kernel, padding=kernel // 2, spectral=spectral, sn_eps=sn_eps)
+
+        self.downsample, self.first = block.downsample, first
+        self.conv1, self.conv2 = conv(block.inputs, block.hidden, 3), conv(block.hidden, block.outputs, 3)
+        learned = block.inputs != block.outputs or block.downsample
+        self.shortcut = conv(block.inputs, block.outputs, 1) if learned else None
+        self.attention = SelfAttention(block.outputs, spectral, sn_eps) if block.attention else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W), halving the side where the block downsamples."""
+        h = self.conv1(x if self.first else functional.relu(x))
+        h = self.conv2(functional.relu(h))
+        if self.downsample:
+            # Averaging and a 1x1 convolution commute, so their published order does not matter.
+            h, x = functional.avg_pool2d(h, 2), functional.avg_pool2d(x, 2)
+        out: Tensor = h + (x if self.shortcut is None else self.shortcut(x))
+        return out if self.attention is None else self.attention(out)
+
+
+class BigGANGenerator(Generator):
+    """A generator with class-conditional norms."""
+
+    def __init__(self, config: BigGANGeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent = Latent(config.latent_dim)
+        self.n_classes, self.channels = config.n_classes, config.channels
+        side = config.side << len(config.blocks)
+        self.size = (side, side)
+        spectral: _spectral.Dialect | None = "fresh" if config.spectral else None
+        self.entry = Entry(
+            config.chunk, config.blocks[0].inputs, config.side, config.n_classes, config.class_dim, spectral, config.sn_eps
+        )
+        self.blocks = nn.ModuleList(UpBlock(block, config, spectral) for block in config.blocks)
+        self.exit = Exit(config, spectral)
+
+    def forward(
+        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:  # fmt: skip
+        """See :meth:`Generator.forward`; ``psi`` scales the latent."""
+        z = z if psi == 1.0 else z * psi
+        chunks = torch.split(z, self.config.chunk, dim=1)
+        x = self.entry(chunks[0])
+        for block, (code1, code2) in zip(self.blocks, self._codes(chunks, y), strict=True):
+            x = block(x, code1, code2)
+        images: Tensor = self.exit(x)
+        return images
+
+    def _codes(self, chunks: tuple[Tensor, ...], y: Tensor | ClassCode | None) -> list[tuple[Tensor, Tensor]]:
+        """What the two norms of each block see."""
+        if self.n_classes and not self.config.class_dim:
+            tables = self._tables
+            code = ClassCode(_biggan.class_vector(self, y, sum(2 * t.channels for t in tables)))
+            parts = split(tables, code)
+            return list(zip(parts[::2], parts[1::2], strict=True))
+        codes = [chunks[0].new_zeros(len(chunks[0]), 0)] * len(self.blocks)
+        if self.n_classes:
+            codes = [_biggan.class_vector(self, y, self.config.class_dim).to(chunks[0])] * len(self.blocks)
+        if self.config.hierarchical:
+            codes = [torch.cat([code, chunk], dim=1) for code, chunk in zip(codes, chunks[1:], strict=True)]
+        return [(code, code) for code in codes]
+
+    @property
+    def _tables(self) -> list[TableNorm]:
+        return [norm for norm in self.norms if isinstance(norm, TableNorm)]
+
+    def embed(self, y: Tensor) -> ClassCode:
+        """See :meth:`Generator.embed`: a shared class vector, or all norms' gains and shifts where each has its table."""
+        if not self.n_classes:
+            return super().embed(y)
+        return self.entry.embed(y) if self.config.class_dim else code_of(self._tables, y)
+
+    def describe(self) -> Description:
+        """See :meth:`Generator.describe`."""
+        return Description("biggan", "generator", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Entry (with the class table), blocks, exit."""
+        return [self.entry, *self.blocks, self.exit]
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The blocks' norms; the last one, before the image, is left as it is."""
+        return [norm for block in self.blocks if isinstance(block, UpBlock) for norm in (block.norm1, block.norm2)]
+
+
+class BigGANCritic(Critic):
+    """A projection critic."""
+
+    def __init__(self, config: BigGANCriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.size, self.channels, self.n_classes = (config.size, config.size), config.channels, config.n_classes
+        spectral: _spectral.Dialect | None = "fresh" if config.spectral else None
+        self.blocks = nn.ModuleList(
+            DownBlock(block, spectral, config.sn_eps, first=index == 0) for index, block in enumerate(config.blocks)
+        )
+        self.head = Head(config.blocks[-1].outputs, config.n_classes, spectral, config.sn_eps)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """See :meth:`Critic.forward`; without ``y`` the projection is left out."""
+        for block in self.blocks:
+            x = block(x)
+        scores: Tensor = self.head(x, y)
+        return scores
+
+    def describe(self) -> Description:
+        """See :meth:`Critic.describe`."""
+        return Description("biggan", "critic", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Blocks, head."""
+        return [*self.blocks, self.head]
+
+
+class BigGAN(Backbone):
+    """BigGAN's generator and critic.
+
+    The recipe is that of MineGAN's BigGAN (Adam at 1e-4 and 4e-4, one critic step); the published average over 10,000 steps
+    would outlast a short adaptation.  The generator keeps its stored statistics while it trains, under which it is sampled;
+    the critic has no norms.
+    """
+
+    objective = HINGE
+    recipe = Recipe(generator_lr=1e-4, critic_lr=4e-4, miner_lr=1e-4, betas=(0.0, 0.999), ema_decay=0.999)
+    smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 2, "latent_dim": 8, "class_dim": 5, "attention": (4, 8)}
+
+    GeneratorConfig = BigGANGeneratorConfig
+    CriticConfig = BigGANCriticConfig
+
+    def generator(self, config: BigGANGeneratorConfig) -> BigGANGenerator:
+        """Build a generator."""
+        return BigGANGenerator(config)
+
+    def critic(self, config: BigGANCriticConfig) -> BigGANCritic:
+        """Build a critic."""
+        return BigGANCritic(config)
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw fresh weights."""
+        _biggan.initialise(network)
+
+    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
+        """See :func:`regular` for the settings."""
+        pair: tuple[Config, Config] = checked(regular, settings)(size, channels, n_classes=n_classes, **settings)
+        return pair
+
+
+def regular(
+    size: int, channels: int, n_classes: int = 0, width: int = 32, latent_dim: int = 120, class_dim: int = 128,
+    attention: tuple[int, ...] = (64,), hierarchical: bool = True, shared: bool = True,
+) -> tuple[BigGANGeneratorConfig, BigGANCriticConfig]:  # fmt: skip
+    """Settings of a BigGAN with the published width multiples.
+
+    Args:
+        size: side of the images, 8 to 512.
+        channels: 1 or 3.
+        n_classes: 0 for none.
+        width: base width; 96 in the public network of 128 px.
+        latent_dim: numbers per latent, rounded down to a multiple of the number of chunks.
+        class_dim: width of the shared class table.
+        attention: sides of the maps that get self-attention.
+        hierarchical: whether each block sees a chunk of the latent.
+        shared: whether all norms share one class table.
+    """
+    inputs, outputs = _biggan.up_multiples(size)
+    if not hierarchical and not n_classes:
+        raise ConfigError("hierarchical=false: without classes the norms have nothing but the latent's chunks to go by")
+    if hierarchical and n_classes and not shared:
+        raise ConfigError("shared=false: a hierarchical BigGAN with classes has one shared class table")
+    chunk = latent_dim // (len(inputs) + 1) if hierarchical else latent_dim
+    if chunk < 1:
+        raise ConfigError(f"latent_dim={latent_dim}: a hierarchical BigGAN of {size} px needs at least {len(inputs) + 1}")
+    up = [
+        UpBlockConfig(inputs=a * width, outputs=b * width, attention=8 << index in attention)
+        for index, (a, b) in enumerate(zip(inputs, outputs, strict=True))
+    ]
+    generator = BigGANGeneratorConfig(
+        chunk=chunk, hierarchical=hierarchical, n_classes=n_classes, class_dim=class_dim if n_classes and shared else 0,
+        blocks=tuple(up), channels=channels,
+    )  # fmt: skip
+    halvings = len(_biggan.DOWN[size]) - 1 if size in _biggan.DOWN else max(1, size.bit_length() - 4)
+    multiples = _biggan.DOWN.get(size, (4,) * (halvings + 2))
+    down, side, before = [], size, channels
+    for index, multiple in enumerate(multiples):
+        halve = index < halvings
+        side = side // 2 if halve else side
+        down.append(
+            DownBlockConfig(
+                inputs=before, hidden=multiple * width, outputs=multiple * width, downsample=halve,
+                attention=halve and side in attention,
+            )
+        )  # fmt: skip
+        before = multiple * width
+    return generator, BigGANCriticConfig(size=size, channels=channels, blocks=tuple(down), n_classes=n_classes)
+
+
+def _double(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+PLUGIN = BigGAN()

@@ -1,0 +1,89 @@
+"""Folders of ajbrock's BigGAN-PyTorch: bare state dicts ``G_ema.pth`` or ``G.pth``, and ``D.pth``.
+
+A name may carry a suffix (``G_ema_best0.pth``), and the averaged generator may have been renamed to ``G.pth``, as MineGAN's
+instructions have it.  Pointing at one file takes that file and its partners.  Optimiser and ``state_dict`` files are not read.
+"""
+
+import pathlib
+import re
+
+from regraft.errors import SourceError
+from regraft.formats import _biggan
+from regraft.formats._tensors import Taker, mentions, state_dict
+from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
+from regraft.gan import Provenance
+
+GENERATOR = ("output_layer.0.gain", "blocks.0.0.bn1.gain.weight")
+CRITIC = ("blocks.0.0.conv1.weight", "blocks.0.0.conv2.weight", "embed.weight", "linear.weight")
+NAME = re.compile(r"(G_ema|G|D)(?:_(?!optim)(.+))?\.pth")
+
+
+class BigGANFormat(Format):
+    """What BigGAN-PyTorch saves."""
+
+    name = "BigGAN-PyTorch"
+    order = 40
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether a folder's generator, or the file itself, has this code's names."""
+        if probe.path.is_dir():
+            file = _generator_file(probe.path)
+            return file is not None and mentions(file, *GENERATOR)
+        return probe.is_torch_file and (mentions(probe.path, *GENERATOR) or mentions(probe.path, *CRITIC))
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read the generator and, if there is one, its critic."""
+        path, critic_path = _pair(probe.path)
+        where = str(path)
+        source = Taker(state_dict(load_torch(path), where), where)
+        deep = "blocks.0.0.conv4.weight" in source
+        generator, size, notes = (_biggan.read_deep_generator if deep else _biggan.read_generator)(source)
+        averaged = path.name.startswith("G_ema")
+        unsure = "" if averaged else "; the file does not say whether its weights are averaged"
+        notes.insert(0, f"generator taken from {path.name}{unsure}")
+        critic = None
+        files = {path.name: sha256(path)}
+        if critic_path is None:
+            notes.append("no critic found")
+        else:
+            files[critic_path.name] = sha256(critic_path)
+            source = Taker(state_dict(load_torch(critic_path), str(critic_path)), str(critic_path))
+            critic = (_biggan.read_deep_critic if deep else _biggan.read_critic)(source, size)
+            channels = generator.description.config["channels"]
+            if critic.description.config["channels"] != channels:
+                raise SourceError(f"{critic_path}: takes images of other channels than the generator's {channels}")
+        name = path.parent.resolve().name if NAME.fullmatch(path.name) else path.stem
+        provenance = Provenance(name=name, format=self.name, files=files, assumptions=tuple(notes))
+        return Parsed(generator, critic, provenance)
+
+
+def _generator_file(folder: pathlib.Path, suffix: str | None = None) -> pathlib.Path | None:
+    """The generator of a folder: averaged before not, the last save before named ones unless a suffix says which."""
+    found = []
+    for file in folder.iterdir():
+        match = NAME.fullmatch(file.name)
+        if match and match[1] != "D" and file.is_file() and (suffix is None or (match[2] or "") == suffix):
+            found.append((match[2] or "", match[1] == "G", file))
+    return min(found, default=("", False, None))[2]
+
+
+def _pair(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """Files of generator and critic that a path means."""
+    folder = path if path.is_dir() else path.parent
+    match = NAME.fullmatch(path.name)
+    generator: pathlib.Path | None = path
+    if path.is_dir():
+        generator = _generator_file(path)
+    elif not mentions(path, *GENERATOR):
+        generator = _generator_file(folder, (match[2] or "") if match else None)
+        if generator is None:
+            raise SourceError(f"{path}: is a BigGAN critic, and there is no G_ema.pth or G.pth of the same suffix beside it")
+        return generator, path
+    if generator is None:
+        raise SourceError(f"{path}: holds no G_ema.pth or G.pth")
+    match = NAME.fullmatch(generator.name)
+    critic = generator.with_name(f"D_{match[2]}.pth" if match and match[2] else "D.pth")
+    return generator, critic if match and critic.is_file() else None
+
+
+PLUGIN = BigGANFormat()
