@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regraft.errors import SourceError
+from regraft.build import build, check_tensors
+from regraft.errors import ConfigError, SourceError
 from regraft.formats._state_dicts import is_state_dict
+from regraft.formats.base import Network
+from regraft.gan import Description
 
 Dialect = Literal["stored", "fresh"]
 
@@ -130,19 +133,27 @@ class Moving:
         found = self.dialects.get(group, {None})
         if len(found) > 1:
             named = ", ".join(sorted(str(d) for d in found))
-            raise SourceError(
-                f"{self.where}: layers of {group} differ in spectral normalisation ({named}), which regraft does not"
-            )
+            raise SourceError(f"{self.where}: layers of {group} differ in spectral normalisation ({named}); regraft's do not")
         return next(iter(found))
 
-    def finish(self) -> dict[str, Tensor]:
-        """All that was moved.
+    def network(self, kind: str, role: Literal["generator", "critic"], config: dict[str, Any]) -> Network:
+        """A network of all that was moved.
 
         Raises:
-            SourceError: if anything is left.
+            SourceError: if anything is left, or the settings that were read make no network that the tensors fill.
         """
+        self._check_empty()
+        description = Description(kind, role, config)
+        try:
+            with torch.device("meta"):
+                wanted = build(description).state_dict()
+        except ConfigError as error:
+            raise SourceError(f"{self.where}: its tensors make no network: {error}") from None
+        check_tensors({k: tuple(v.shape) for k, v in wanted.items()}, self.made, self.where)
+        return Network(description, self.made)
+
+    def _check_empty(self) -> None:
         if self.left:
             names = ", ".join(list(self.left)[:3])
             more = f" and {len(self.left) - 3} more" if len(self.left) > 3 else ""
             raise SourceError(f"{self.where}: tensors not used: {names}{more}; the network is another one than regraft knows")
-        return self.made

@@ -6,16 +6,17 @@ The object is read as a bag of plain values: torch's safe unpickler fills a stan
 import math
 import re
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from regraft.config import Objective, Recipe
+from regraft.config import Objective
 from regraft.errors import SourceError
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Description, Provenance
+from regraft.gan import Provenance
 
 MARK = b"models.utils.config\nBaseConfig\n"
 DATASETS = {
@@ -86,14 +87,13 @@ class GanZoo(Format):
             name=path.stem, format=self.name, files={path.name: sha256(path)}, dataset=DATASETS.get(path.stem),
             assumptions=(*notes, *settings.notes),
         )  # fmt: skip
-        objective, recipe = _training(settings, progressive)
-        return Parsed(g_network, d_network, provenance, objective=objective, recipe=recipe)
+        return Parsed(g_network, d_network, provenance, objective=_objective(settings, progressive))
 
 
 class Settings:
     """The attribute bag; values of an unexpected kind count as absent."""
 
-    def __init__(self, values: dict[str, Any], where: str) -> None:
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.values, self.where = values, where
         self.notes: list[str] = []
 
@@ -155,13 +155,11 @@ def _tensors(value: Any) -> dict[str, Tensor] | None:
     return {re.sub(r"\.module\.(weight|bias)$", r".\1", name): tensor for name, tensor in tensors.items()}
 
 
-def _training(settings: Settings, progressive: bool) -> tuple[Objective | None, Recipe | None]:
-    """How the file was trained, where that is not what its backbone does anyway."""
-    if settings.loss in ("WGANGP", "Logistic"):
-        objective = WGAN if settings.loss == "WGANGP" else Objective()
-    else:
-        objective = None if not progressive else Objective()
-    return objective, None
+def _objective(settings: Settings, progressive: bool) -> Objective | None:
+    """The game that the file was trained by; None for a DCGAN's own."""
+    if settings.loss == "WGANGP":
+        return WGAN
+    return Objective() if progressive or settings.loss == "Logistic" else None
 
 
 def _shared(settings: Settings, widths: list[int], channels: int) -> dict[str, Any]:
@@ -201,7 +199,7 @@ def _progan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network
         _pair(moving, f"scaleLayers.{i}", f"scales.{i}" if i < scales - 1 else "end.scale")
     _colours(moving, "toRGBLayers", scales, config["alpha"], "end")
     config |= {"latent": {"dim": dim}, "output": settings.output}
-    return Network(Description("progan", "generator", config), moving.finish())
+    return moving.network("progan", "generator", config)
 
 
 def _progan_critic(tensors: dict[str, Tensor], settings: Settings) -> Network:
@@ -217,7 +215,7 @@ def _progan_critic(tensors: dict[str, Tensor], settings: Settings) -> Network:
     moving.layer("groupScaleZero.1", "end.dense")
     moving.layer("decisionLayer", "end.decision")
     config["stddev"] = taken == width + 1
-    return Network(Description("progan", "critic", config), moving.finish())
+    return moving.network("progan", "critic", config)
 
 
 def _colours(moving: Moving, name: str, scales: int, alpha: float, target: str) -> None:
@@ -253,7 +251,7 @@ def _dcgan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
         table = _table(settings)
         config |= {"n_classes": len(table), "conditioning": "concat", "class_dim": table.shape[1]}
         moving.made["classes"] = table
-    return Network(Description("dcgan", "generator", config), moving.finish())
+    return moving.network("dcgan", "generator", config)
 
 
 def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> Network:
@@ -284,7 +282,7 @@ def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> 
         moving.made["classifier.bias"] = torch.zeros(len(table))
     elif rows != 1:
         raise SourceError(f"{moving.where}: decisionLayer has {rows} outputs, and the settings name no classes")
-    return Network(Description("dcgan", "critic", config), moving.finish())
+    return moving.network("dcgan", "critic", config)
 
 
 def _table(settings: Settings) -> Tensor:

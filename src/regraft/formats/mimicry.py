@@ -16,7 +16,7 @@ from regraft.config import WGAN_GP, Objective
 from regraft.errors import SourceError
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Description, Provenance
+from regraft.gan import Provenance
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
 
@@ -167,7 +167,7 @@ def _generator(tensors: dict[str, Tensor], where: str) -> tuple[Network, int, li
         "latent": {"dim": latent}, "channels": channels, "bottom": bottom, "blocks": blocks, "upsampling": "bilinear",
         "spectral": moving.dialect(), "n_classes": n_classes, "conditioning": "table" if n_classes else "none",
     }  # fmt: skip
-    return Network(Description("sngan", "generator", config), moving.finish()), bottom << len(numbers), notes
+    return moving.network("sngan", "generator", config), bottom << len(numbers), notes
 
 
 def _block(moving: Moving, source: str, target: str) -> dict[str, Any]:
@@ -190,8 +190,8 @@ def _attention(moving: Moving, blocks: list[dict[str, Any]], place: int, role: s
     place = max(0, place)
     if blocks[place]["outputs"] != width:
         raise SourceError(
-            f"{moving.where}: its attention takes {width} channels, and block {place + 1} of the {role}, after which mimicry has "
-            f"it, gives {blocks[place]['outputs']}"
+            f"{moving.where}: its attention takes {width} channels, and block {place + 1} of the {role}, after which "
+            f"mimicry has it, gives {blocks[place]['outputs']}"
         )
     blocks[place]["attention"] = (keys, moving.shape("attn_block.g")[0])
     for theirs, ours in ATTENTION.items():
@@ -234,7 +234,7 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int) -> tuple[Network,
         "channels": blocks[0]["inputs"], "size": (side, side), "blocks": blocks, "spectral": moving.dialect(),
         "head_spectral": moving.dialect("head"), "pooling": "mean" if plain else "sum", "n_classes": n_classes, "head": head,
     }  # fmt: skip
-    return Network(Description("sngan", "critic", config), moving.finish()), WGAN_GP if plain else None, notes
+    return moving.network("sngan", "critic", config), WGAN_GP if plain else None, notes
 
 
 PLUGIN = Mimicry()

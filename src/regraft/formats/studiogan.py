@@ -16,7 +16,7 @@ from regraft.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Recipe, 
 from regraft.errors import ConfigError, SourceError
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Description, Provenance
+from regraft.gan import Provenance
 
 NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "attn": "out"}
@@ -120,7 +120,7 @@ class Run:
             SourceError: for other activations than relu.
         """
         for key in ("g_act_fn", "d_act_fn"):
-            if self.get("MODEL", key, "ReLU") not in ("ReLU", "Auto"):
+            if self.get("MODEL", key, "ReLU") != "ReLU":
                 raise SourceError(f"{self.path}: {key} is {self.get('MODEL', key)}; regraft reads networks with ReLU")
 
     def objective(self) -> Objective | None:
@@ -246,7 +246,7 @@ def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Networ
         "channels": channels, "bottom": 4, "blocks": blocks, "upsampling": "nearest", "spectral": moving.dialect(),
         "norm_eps": 1e-4, "sn_eps": 1e-6, **conditioning,
     }  # fmt: skip
-    return Network(Description("sngan", "generator", config), moving.finish()), 4 << len(blocks), notes
+    return moving.network("sngan", "generator", config), 4 << len(blocks), notes
 
 
 def _conditioning(moving: Moving, sources: list[str], inputs: int, run: Run) -> tuple[dict[str, Any], list[str]]:
@@ -273,10 +273,9 @@ def _conditioning(moving: Moving, sources: list[str], inputs: int, run: Run) -> 
 
 def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -> tuple[Network | None, list[str]]:
     moving = Moving(tensors, where)
-    if moving.shape("linear1")[0] != 1:
-        return None, [
-            f"critic left out: it scores each image {moving.shape('linear1')[0]} times (multi-hinge or one per class)"
-        ]
+    scores = moving.shape("linear1")[0]
+    if scores != 1:
+        return None, [f"critic left out: it scores each image {scores} times (multi-hinge or one per class)"]
     blocks, sources = _blocks(moving, _entries(tensors, where))
     for index, block in enumerate(blocks):
         # The last block of every StudioGAN critic keeps the side, even where it changes the width.
@@ -298,7 +297,7 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -
         # In-place rectifiers reach the shortcut unless a norm has made a copy.
         "rectified": not normed, "pooling": "sum", **head,
     }  # fmt: skip
-    return Network(Description("sngan", "critic", config), moving.finish()), notes
+    return moving.network("sngan", "critic", config), notes
 
 
 def _head(moving: Moving, n_classes: int) -> tuple[dict[str, Any], list[str]]:
