@@ -304,7 +304,7 @@ def plain(
     else:
         width = width or 64
         up = [width << min(4, doublings - k) for k in range(doublings + 1)]
-        down = [(width << min(4, k), True) for k in range(doublings)]
+        down = [(width << min(4, k), True) for k in range(max(5, doublings))]
         if doublings > 4:
             down.append((down[-1][0], False))
     blocks = [BlockConfig(inputs=a, hidden=b, outputs=b) for a, b in zip(up[:-1], up[1:], strict=True)]

@@ -70,7 +70,9 @@ class Moving:
         if name not in self.left:
             raise SourceError(f"{self.where}: has no tensor called {name}, which this family's networks have")
         value = self.left.pop(name).detach()
-        if value.is_sparse or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
+            raise SourceError(f"{self.where}: {name} is no plain array of numbers")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise SourceError(f"{self.where}: {name} claims {tuple(value.shape)} numbers and stores fewer")
         return (value.float() if value.is_floating_point() else value).contiguous()
 

@@ -100,8 +100,6 @@ class Settings:
     def number(self, name: str, default: float) -> float:
         """A finite number."""
         value = self.values.get(name)
-        if isinstance(value, Tensor) and value.numel() == 1:
-            value = value.item()
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             if f"{name} " not in " ".join(self.notes):
                 self.notes.append(f"{name} assumed to be {default}")
@@ -139,7 +137,7 @@ class Settings:
         keys = self.values.get("attribKeysOrder")
         try:
             found = sorted((int(v["order"]), len(v["values"])) for v in dict(keys).values()) if keys else [(0, size)]
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             found = []
         counts = tuple(count for _, count in found)
         if sum(counts) != size or min(counts, default=0) < 1:
