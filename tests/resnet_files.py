@@ -76,6 +76,20 @@ def attend(t, prefix, out, strength, x):
     return x + t[strength] * conv(t, f"{prefix}{out}", seen)
 
 
+def close(found, wanted, tolerance=1e-5):
+    assert found.shape == wanted.shape
+    assert wanted.std() > 1e-3
+    assert (found - wanted).abs().max() <= tolerance * max(1.0, wanted.abs().max().item())
+
+
+def latents(n, dim):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(9))
+
+
+def pictures(n, side, channels=3):
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(8)) * 2 - 1
+
+
 # ------------------------------------------------------------------------------------------------------------ mimicry
 
 
@@ -174,6 +188,13 @@ def mimicry_scores(t, x, downs, score, y=None, mean=False, attention_after=None,
 
 def mimicry_file(path, tensors, step=100):
     torch.save({"model_state_dict": dict(tensors), "optimizer_state_dict": {}, "global_step": step}, path)
+
+
+def pair(folder, generator, critic=None, step=100):
+    mimicry_file(folder / f"netG_{step}_steps.pth", generator, step)
+    if critic is not None:
+        mimicry_file(folder / f"netD_{step}_steps.pth", critic, step)
+    return folder / f"netG_{step}_steps.pth"
 
 
 # ---------------------------------------------------------------------------------------------------------- StudioGAN

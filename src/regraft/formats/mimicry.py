@@ -229,7 +229,10 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int) -> tuple[Network,
         moving.layer("l_y", "head.classes", "head")
     plain = moving.dialect() is None
     if plain:
-        notes.append("a critic without spectral normalisation is taken to be WGAN-GP's: mean pooling, gradient penalty")
+        notes.append(
+            "a critic without spectral normalisation is taken to be WGAN-GP's: mean pooling, gradient penalty "
+            "(mimicry's DCGAN has the same tensors and would sum)"
+        )
     config = {
         "channels": blocks[0]["inputs"], "size": (side, side), "blocks": blocks, "spectral": moving.dialect(),
         "head_spectral": moving.dialect("head"), "pooling": "mean" if plain else "sum", "n_classes": n_classes, "head": head,
