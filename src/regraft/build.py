@@ -41,7 +41,7 @@ def build_with(description: Description, tensors: dict[str, Tensor], where: str)
 
     Args:
         description: the network.
-        tensors: one for each parameter and buffer; taken over, and copied only if they are not aligned in memory.
+        tensors: one for each parameter and buffer; taken over, not copied unless they lie across cache lines.
         where: names the origin in errors.
 
     Raises:
@@ -51,11 +51,15 @@ def build_with(description: Description, tensors: dict[str, Tensor], where: str)
         network = build(description)
     check_tensors({k: tuple(v.shape) for k, v in network.state_dict().items()}, tensors, where)
     wanted = network.state_dict()
-    tensors = {k: v.to(wanted[k].dtype) if v.dtype != wanted[k].dtype else v for k, v in tensors.items()}
-    # Matrix products round differently on tensors cut out of one file; a conversion must give the same images to the bit.
-    tensors = {k: v.clone() if v.data_ptr() % 64 else v for k, v in tensors.items()}
+    tensors = {k: _aligned(v.to(wanted[k].dtype)) for k, v in tensors.items()}
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.requires_grad_(False).eval()
+
+
+def _aligned(value: Tensor) -> Tensor:
+    # A BLAS may add up in another order where data starts off a cache line, as it does in a memory-mapped safetensors file;
+    # the same source from two containers would then differ in the last bit.
+    return value.clone() if value.data_ptr() % 64 else value
 
 
 def build_fresh(description: Description, seed: int) -> nn.Module:

@@ -1,0 +1,328 @@
+"""Residual GANs in the manner of Miyato et al. 2018 and their kin: SNGAN, projection, SAGAN, WGAN-GP and BigGAN-like ResNets.
+
+One generator and one critic whose settings say which family's habits they follow: spectral normalisation (and in which
+dialect), bilinear or nearest upsampling, sum or mean pooling, attention, and how the class enters.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from regraft.backbones import _residual
+from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, mixed, split
+from regraft.backbones._layers import LatentConfig
+from regraft.backbones._residual import BlockConfig, CriticBlock, First, GeneratorBlock, Head, Last, Norm, OneHotNorm, Width
+from regraft.backbones._spectral import Dialect
+from regraft.backbones.base import Backbone, checked
+from regraft.config import Config, Objective, Recipe
+from regraft.errors import ConfigError, MissingCapability
+from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.randomness import Rng
+
+Classes = Annotated[int, Field(ge=0, le=1 << 16)]
+Epsilon = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ResidualGeneratorConfig(Config):
+    """Settings of a generator."""
+
+    latent: LatentConfig
+    channels: Literal[1, 3] = 3
+    bottom: Annotated[int, Field(ge=1, le=64, description="Side of the first map.")] = 4
+    blocks: tuple[BlockConfig, ...]
+    upsampling: _residual.Upsampling = "bilinear"
+    spectral: Annotated[Dialect | None, Field(description="Spectral normalisation of all weights.")] = None
+    norm_eps: Epsilon = 1e-5
+    sn_eps: Epsilon = 1e-12
+    n_classes: Classes = 0
+    conditioning: Annotated[
+        Literal["none", "table", "one_hot", "shared"],
+        Field(
+            description="How norms get the class: a table of gains and shifts each; 1 + gain and shift linear in the one-hot "
+            "class; or linear in a class vector that all share."
+        ),
+    ] = "none"
+    class_dim: Annotated[int, Field(ge=0, le=1 << 16, description="Width of the shared class vector.")] = 0
+    chunk: Annotated[
+        int, Field(ge=0, le=1 << 16, description="Numbers of the latent that go to each block's norms; 0 for none.")
+    ] = 0
+
+    @property
+    def side(self) -> int:
+        """Side of the images."""
+        return self.bottom << sum(block.resample for block in self.blocks)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ResidualGeneratorConfig":
+        _residual.check_chain(self.blocks)
+        if (self.conditioning == "none") != (self.n_classes == 0):
+            raise ValueError("n_classes and conditioning go together")
+        if (self.conditioning == "shared") != (self.class_dim > 0):
+            raise ValueError("class_dim is the width of the class vector of conditioning: shared")
+        if self.chunk and self.conditioning not in ("none", "shared"):
+            raise ValueError("a latent in chunks goes with conditioning: none or shared")
+        if self.chunk and self.latent.dim != self.chunk * (len(self.blocks) + 1):
+            raise ValueError(f"{len(self.blocks)} blocks need {len(self.blocks) + 1} chunks, latent.dim has another number")
+        if self.side > 4096:
+            raise ValueError(f"images of side {self.side} are beyond 4096")
+        return self
+
+
+class ResidualCriticConfig(Config):
+    """Settings of a critic."""
+
+    channels: Literal[1, 3] = 3
+    size: tuple[Width, Width]
+    blocks: tuple[BlockConfig, ...]
+    spectral: Annotated[Dialect | None, Field(description="Spectral normalisation of the blocks.")] = "stored"
+    head_spectral: Annotated[Dialect | None, Field(description="Spectral normalisation of score and classes.")] = "stored"
+    sn_eps: Epsilon = 1e-12
+    norm_eps: Annotated[Epsilon | None, Field(description="Of the batch norms, for critics that have them.")] = None
+    rectified: Annotated[bool, Field(description="Shortcuts start from the rectified map.")] = True
+    pooling: Literal["sum", "mean"] = "sum"
+    n_classes: Classes = 0
+    head: Literal["none", "projection", "auxiliary"] = "none"
+    classifier_bias: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ResidualCriticConfig":
+        _residual.check_chain(self.blocks)
+        if self.blocks[0].inputs != self.channels:
+            raise ValueError(f"the first block takes {self.blocks[0].inputs} channels, the images have {self.channels}")
+        if (self.head == "none") != (self.n_classes == 0):
+            raise ValueError("n_classes and head go together")
+        halvings = sum(block.resample for block in self.blocks)
+        if min(self.size) >> halvings < 1:
+            raise ValueError(f"{halvings} halvings leave nothing of images of {self.size[0]}x{self.size[1]}")
+        return self
+
+
+class ResidualGenerator(Generator):
+    """A residual generator."""
+
+    def __init__(self, config: ResidualGeneratorConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.latent = Latent(**c.latent.model_dump())
+        self.n_classes, self.channels, self.size = c.n_classes, c.channels, (c.side, c.side)
+        spectral: dict[str, Any] = {"spectral": c.spectral, "sn_eps": c.sn_eps}
+        if c.conditioning == "shared":
+            self.classes = nn.Embedding(c.n_classes, c.class_dim)
+        self.first = First(c.chunk or c.latent.dim, c.blocks[0].inputs, c.bottom, **spectral)
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(block, (self._norm(block.inputs), self._norm(block.hidden)), c.upsampling, **spectral)
+            for block in c.blocks
+        )
+        self.last = Last(c.blocks[-1].outputs, c.channels, c.norm_eps, **spectral)
+
+    def _norm(self, channels: int) -> Norm:
+        c = self.config
+        if c.conditioning == "table":
+            return TableNorm(channels, c.n_classes, c.norm_eps)
+        if c.conditioning == "one_hot":
+            return OneHotNorm(channels, c.n_classes, c.spectral, c.norm_eps, c.sn_eps)
+        if c.class_dim + c.chunk:
+            return LinearNorm(channels, c.class_dim + c.chunk, c.spectral, c.norm_eps, c.sn_eps)
+        return nn.BatchNorm2d(channels, eps=c.norm_eps)
+
+    def forward(
+        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:  # fmt: skip
+        """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
+        z = z if psi == 1.0 else z * psi
+        first, *chunks = torch.split(z, self.config.chunk, dim=1) if self.config.chunk else (z,)
+        codes = self._codes(y, chunks)
+        x = self.first(first)
+        for block, code in zip(self.blocks, codes, strict=True):
+            x = block(x, code)
+        images: Tensor = self.last(x)
+        return images
+
+    def _codes(self, y: Tensor | ClassCode | None, chunks: list[Tensor]) -> list[tuple[Tensor, Tensor] | None]:
+        """What the two norms of each block get."""
+        c = self.config
+        parts: list[Tensor] = []
+        if self.n_classes:
+            if y is None:
+                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
+            code = y if isinstance(y, ClassCode) else self.embed(y)
+            if c.conditioning in ("table", "one_hot"):
+                rows = split(self._tables, code)
+                return list(zip(rows[::2], rows[1::2], strict=True))
+            if code.vector.dim() != 2 or code.vector.shape[1] != c.class_dim:
+                raise ConfigError(f"this generator's class codes are (N, {c.class_dim}), got {tuple(code.vector.shape)}")
+            parts = [code.vector]
+        if not parts and not chunks:
+            return [None] * len(self.blocks)
+        by_block = [torch.cat([*parts, chunk], dim=1) for chunk in chunks] or parts * len(self.blocks)
+        return [(code, code) for code in by_block]
+
+    def embed(self, y: Tensor) -> ClassCode:
+        """See :meth:`Generator.embed`."""
+        if not self.n_classes:
+            return super().embed(y)
+        if self.config.conditioning == "shared":
+            return ClassCode(mixed(self.classes.weight, y))
+        return code_of(self._tables, y)
+
+    @property
+    def _tables(self) -> list[TableNorm]:
+        # OneHotNorm shares what class codes need of a TableNorm: channels and codes.
+        return [cast(TableNorm, norm) for norm in self.norms[:-1]]
+
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResidualGenerator":
+        """See :meth:`Generator.with_classes`: gains and shifts of the blocks' norms become table rows."""
+        if self.n_classes or self.config.chunk or how != "norm":
+            return cast(ResidualGenerator, super().with_classes(n, how))
+        made = ResidualGenerator(self.config.model_copy(update={"n_classes": n, "conditioning": "table"}))
+        tensors = {}
+        for name, value in self.state_dict().items():
+            stem, _, leaf = name.rpartition(".")
+            if not stem.endswith(("norm1", "norm2")):
+                tensors[name] = value.clone()
+            elif leaf not in ("weight", "bias"):
+                tensors[f"{stem}.norm.{leaf}"] = value.clone()
+            elif leaf == "weight":
+                row = torch.cat([value, self.state_dict()[f"{stem}.bias"]])
+                tensors[f"{stem}.codes"] = row.expand(n, -1).clone()
+        made.load_state_dict(tensors, strict=True)
+        return made.train(self.training)
+
+    def describe(self) -> Description:
+        """See :meth:`Generator.describe`."""
+        return Description("sngan", "generator", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """First map, blocks, image."""
+        return [self.first, *self.blocks, self.last]
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """Two norms a block, then the last one."""
+        blocks = cast(list[GeneratorBlock], list(self.blocks))
+        return [*(norm for block in blocks for norm in (block.norm1, block.norm2)), self.last.norm]
+
+
+class ResidualCritic(Critic):
+    """A residual critic."""
+
+    def __init__(self, config: ResidualCriticConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.channels, self.size, self.n_classes = c.channels, c.size, c.n_classes
+        self.blocks = nn.ModuleList(
+            CriticBlock(
+                block, first=k == 0, rectified=c.rectified, norm_eps=c.norm_eps, spectral=c.spectral, sn_eps=c.sn_eps
+            )
+            for k, block in enumerate(c.blocks)
+        )  # fmt: skip
+        width = c.blocks[-1].outputs
+        self.head = Head(
+            width, c.n_classes, c.head, c.pooling, c.classifier_bias, spectral=c.head_spectral, sn_eps=c.sn_eps
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """See :meth:`Critic.forward`."""
+        scores: Tensor = self.head(self._map(x), y)
+        return scores
+
+    def classify(self, x: Tensor) -> Tensor:
+        """See :meth:`Critic.classify`."""
+        if self.head.classifier is None:
+            return super().classify(x)
+        logits: Tensor = self.head.classifier(self.head.features(self._map(x)))
+        return logits
+
+    def _map(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def describe(self) -> Description:
+        """See :meth:`Critic.describe`."""
+        return Description("sngan", "critic", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Blocks, then the head."""
+        return [*self.blocks, self.head]
+
+
+class SNGAN(Backbone):
+    """Residual generator and critic, trained as by Miyato et al. 2018: hinge loss, five critic steps, Adam (0, 0.9)."""
+
+    objective = Objective(loss="hinge", penalty="none", critic_steps=5)
+    recipe = Recipe(betas=(0.0, 0.9), generator_norm="batch")
+    smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 16, "latent_dim": 6}
+
+    GeneratorConfig = ResidualGeneratorConfig
+    CriticConfig = ResidualCriticConfig
+
+    def generator(self, config: ResidualGeneratorConfig) -> ResidualGenerator:
+        """Build a generator."""
+        return ResidualGenerator(config)
+
+    def critic(self, config: ResidualCriticConfig) -> ResidualCritic:
+        """Build a critic."""
+        return ResidualCritic(config)
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw fresh weights."""
+        _residual.initialise(network)
+
+    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
+        """See :func:`plain` for the settings."""
+        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
+        return pair
+
+
+def plain(
+    size: int, channels: int, latent_dim: int = 128, width: int | None = None, n_classes: int = 0
+) -> tuple[ResidualGeneratorConfig, ResidualCriticConfig]:
+    """Settings of an SNGAN pair.
+
+    Args:
+        size: side of the images, 4 times a power of two; up to 32 all blocks are equally wide, beyond that widths halve
+            towards the image.
+        channels: 1 or 3.
+        latent_dim: numbers per latent.
+        width: channels next to the image; 256 up to 32 pixels (half of it in the critic), 64 beyond.
+        n_classes: 0, or the number of classes: a table in every norm of the generator, a projection head of the critic.
+    """
+    doublings = size.bit_length() - 3
+    if doublings < 1 or size != 4 << doublings:
+        raise ConfigError(f"a plain SNGAN has a side of 8, 16, 32, 64, ..., not {size}")
+    if size <= 32:
+        width = width or 256
+        up = [width] * (doublings + 1)
+        narrow = max(1, width // 2)
+        down = [(narrow, True), (narrow, True), (narrow, False), (narrow, False)]
+    else:
+        width = width or 64
+        up = [width << min(4, doublings - k) for k in range(doublings + 1)]
+        down = [(width << min(4, k), True) for k in range(max(5, doublings))]
+        if doublings > 4:
+            down.append((down[-1][0], False))
+    blocks = [BlockConfig(inputs=a, hidden=b, outputs=b) for a, b in zip(up[:-1], up[1:], strict=True)]
+    critic_blocks = []
+    inputs = channels
+    for k, (outputs, resample) in enumerate(down):
+        hidden = inputs if k else outputs
+        shortcut = resample or inputs != outputs
+        critic_blocks.append(
+            BlockConfig(inputs=inputs, hidden=hidden, outputs=outputs, resample=resample, shortcut=shortcut)
+        )  # fmt: skip
+        inputs = outputs
+    generator = {"latent": {"dim": latent_dim}, "channels": channels, "blocks": blocks, "n_classes": n_classes}
+    critic = {"channels": channels, "size": (size, size), "blocks": critic_blocks, "n_classes": n_classes}
+    return (
+        ResidualGeneratorConfig.model_validate(generator | {"conditioning": "table" if n_classes else "none"}),
+        ResidualCriticConfig.model_validate(critic | {"head": "projection" if n_classes else "none"}),
+    )
+
+
+PLUGIN = SNGAN()

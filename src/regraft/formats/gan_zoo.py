@@ -1,0 +1,295 @@
+"""Checkpoints of pytorch_GAN_zoo: progressive GANs and DCGANs, with their settings as an object of the repository's class.
+
+The object is read as a bag of plain values: torch's safe unpickler fills a stand-in of that name, and no code of the file runs.
+"""
+
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.config import Objective
+from regraft.errors import SourceError
+from regraft.formats._moving import Moving, state_of
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.gan import Provenance
+
+MARK = b"models.utils.config\nBaseConfig\n"
+DATASETS = {
+    "celebaHQ_s6_i80000-6196db68": "CelebA-HQ",
+    "celebaHQ16_december_s7_i96000-9c72988c": "CelebA-HQ",
+    "celebaCropped_s5_i83000-2b0acc76": "CelebA",
+    "testDTD_s5_i96000-04efa39f": "DTD",
+    "DCGAN_fashionGen-1d67302": "FashionGen",
+}
+WGAN = Objective(loss="wgan", penalty="gradient", penalty_weight=10.0, drift_weight=1e-3, critic_steps=1)
+
+
+class BaseConfig:
+    """Stands for the repository's attribute bag; knows nothing."""
+
+
+BaseConfig.__module__ = "models.utils.config"
+
+
+class GanZoo(Format):
+    """pytorch_GAN_zoo's ProGAN and DCGAN."""
+
+    name = "pytorch_GAN_zoo"
+    order = 40
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether the pickle names the repository's class of settings."""
+        if not probe.is_torch_file:
+            return False
+        try:
+            if probe.head.startswith(b"PK"):
+                with zipfile.ZipFile(probe.path) as archive:
+                    entry = next(i for i in archive.infolist() if i.filename.endswith("data.pkl"))
+                    with archive.open(entry) as stream:
+                        return MARK in stream.read(1 << 20)
+            with probe.path.open("rb") as file:
+                return MARK in file.read(1 << 20)
+        except (OSError, zipfile.BadZipFile, StopIteration, ValueError, NotImplementedError, RuntimeError):
+            return False
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read averaged generator and critic."""
+        path = probe.path
+        with torch.serialization.safe_globals([BaseConfig]):
+            content: Any = load_torch(path)
+        if not isinstance(content, dict) or not isinstance(content.get("config"), BaseConfig):
+            raise SourceError(f"{path}: holds no pytorch_GAN_zoo settings")
+        settings = Settings(vars(content["config"]), str(path))
+        notes = []
+        which = "avgG" if state_of(content.get("avgG")) is not None else "netG"
+        if which == "netG":
+            notes.append("the generator is not the averaged one, which the file does not hold")
+        generator = _tensors(content.get(which))
+        critic = _tensors(content.get("netD"))
+        if generator is None:
+            raise SourceError(f"{path}: holds neither avgG nor netG")
+        if critic is None:
+            notes.append("no critic found")
+        progressive = "groupScale0.0.weight" in generator
+        g_network = (_progan_generator if progressive else _dcgan_generator)(generator, settings)
+        d_network = None
+        if critic is not None:
+            side = 8 << sum(name.startswith("main.convTranspose") for name in generator)
+            d_network = _progan_critic(critic, settings) if progressive else _dcgan_critic(critic, settings, side)
+        if len(settings.attributes()) > 1:
+            notes.append("a class is one value of each labelled attribute, the last one varying fastest")
+        provenance = Provenance(
+            name=path.stem, format=self.name, files={path.name: sha256(path)}, dataset=DATASETS.get(path.stem),
+            assumptions=(*notes, *settings.notes),
+        )  # fmt: skip
+        return Parsed(g_network, d_network, provenance, objective=_objective(settings, progressive))
+
+
+class Settings:
+    """The attribute bag; values of an unexpected kind count as absent."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values, self.where = values, where
+        self.notes: list[str] = []
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        value = self.values.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if f"{name} " not in " ".join(self.notes):
+                self.notes.append(f"{name} assumed to be {default}")
+            return default
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Yes or no."""
+        value = self.values.get(name)
+        return value if isinstance(value, bool) else default
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss; it decides the generator's output activation."""
+        value = self.values.get("lossCriterion")
+        known = ("WGANGP", "Logistic", "MSE", "DCGAN")
+        if value not in known:
+            raise SourceError(f"{self.where}: lossCriterion is {value!r}; regraft knows {', '.join(known)}")
+        return str(value)
+
+    @property
+    def output(self) -> str:
+        """Activation of the images."""
+        return "tanh" if self.loss in ("MSE", "DCGAN") else "none"
+
+    def attributes(self) -> tuple[int, ...]:
+        """Number of values of each labelled attribute, in the order of the class vector.
+
+        Raises:
+            SourceError: if they do not add up to the class vector.
+        """
+        size = self.values.get("categoryVectorDim")
+        if not isinstance(size, int) or size <= 0:
+            return ()
+        keys = self.values.get("attribKeysOrder")
+        try:
+            found = sorted((int(v["order"]), len(v["values"])) for v in dict(keys).values()) if keys else [(0, size)]
+        except (TypeError, KeyError, ValueError, OverflowError):
+            found = []
+        counts = tuple(count for _, count in found)
+        if sum(counts) != size or min(counts, default=0) < 1:
+            raise SourceError(f"{self.where}: attribKeysOrder does not add up to categoryVectorDim {size}")
+        return counts
+
+
+def _tensors(value: Any) -> dict[str, Tensor] | None:
+    """A state dict in the newer dialect's names, without the wrapper that some files name before ``weight`` and ``bias``."""
+    tensors = state_of(value)
+    if tensors is None:
+        return None
+    return {re.sub(r"\.module\.(weight|bias)$", r".\1", name): tensor for name, tensor in tensors.items()}
+
+
+def _objective(settings: Settings, progressive: bool) -> Objective | None:
+    """The game that the file was trained by; None for a DCGAN's own."""
+    if settings.loss == "WGANGP":
+        return WGAN
+    return Objective() if progressive or settings.loss == "Logistic" else None
+
+
+def _shared(settings: Settings, widths: list[int], channels: int) -> dict[str, Any]:
+    return {
+        "widths": widths, "channels": channels, "slope": settings.number("leakyReluLeak", 0.2),
+        "alpha": settings.number("alpha", 0.0) if len(widths) > 1 else 0.0,
+        "equalised": settings.flag("equalizedlR", True), "attributes": settings.attributes(),
+    }  # fmt: skip
+
+
+def _scales(moving: Moving) -> int:
+    numbers = sorted({int(m[1]) for name in moving.left if (m := re.match(r"scaleLayers\.(\d{1,3})\.", name))})
+    if numbers != list(range(len(numbers))) or len(numbers) > 10:
+        raise SourceError(f"{moving.where}: scales {numbers} are not numbered from 0 on without a gap")
+    return len(numbers)
+
+
+def _pair(moving: Moving, source: str, target: str) -> None:
+    for k in (0, 1):
+        moving.layer(f"{source}.{k}", f"{target}.conv{k + 1}")
+
+
+def _progan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
+    moving = Moving(tensors, f"{settings.where}: generator")
+    if not settings.flag("perChannelNormalization", True):
+        raise SourceError(f"{settings.where}: perChannelNormalization is off, with which the repository's own generator fails")
+    scales = _scales(moving)
+    inputs = moving.shape("formatLayer")[1]
+    widths = [moving.shape("groupScale0.0")[0], *(moving.shape(f"scaleLayers.{i}.1")[0] for i in range(scales))]
+    config = _shared(settings, widths, moving.shape(f"toRGBLayers.{scales}")[0])
+    dim = inputs - sum(config["attributes"])
+    if dim < 1:
+        raise SourceError(f"{settings.where}: the generator takes {inputs} numbers, all of them classes")
+    moving.layer("formatLayer", "start.format")
+    moving.layer("groupScale0.0", "start.conv")
+    for i in range(scales):
+        _pair(moving, f"scaleLayers.{i}", f"scales.{i}" if i < scales - 1 else "end.scale")
+    _colours(moving, "toRGBLayers", scales, config["alpha"], "end")
+    config |= {"latent": {"dim": dim}, "output": settings.output}
+    return moving.network("progan", "generator", config)
+
+
+def _progan_critic(tensors: dict[str, Tensor], settings: Settings) -> Network:
+    moving = Moving(tensors, f"{settings.where}: critic")
+    scales = _scales(moving)
+    width, taken = moving.shape("groupScaleZero.0")[:2]
+    widths = [width, *(moving.shape(f"scaleLayers.{i}.0")[0] for i in range(scales))]
+    config = _shared(settings, widths, moving.shape(f"fromRGBLayers.{scales}")[1])
+    for i in range(scales):
+        _pair(moving, f"scaleLayers.{i}", f"scales.{scales - 2 - i}" if i < scales - 1 else "start.scale")
+    _colours(moving, "fromRGBLayers", scales, config["alpha"], "start")
+    moving.layer("groupScaleZero.0", "end.conv")
+    moving.layer("groupScaleZero.1", "end.dense")
+    moving.layer("decisionLayer", "end.decision")
+    config["stddev"] = taken == width + 1
+    return moving.network("progan", "critic", config)
+
+
+def _colours(moving: Moving, name: str, scales: int, alpha: float, target: str) -> None:
+    """Move the colour layers in use; those of scales that have faded away are left out by name."""
+    moving.layer(f"{name}.{scales}", f"{target}.colour")
+    if alpha > 0:
+        moving.layer(f"{name}.{scales - 1}", f"{target}.older")
+    moving.ignore(*(f"{name}.{i}.{leaf}" for i in range(scales) for leaf in ("weight", "bias")))
+
+
+HALF: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1), "bias": False}
+
+
+def _dcgan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
+    moving = Moving(tensors, f"{settings.where}: generator")
+    inputs, width = moving.shape("formatLayer")[:2]
+    attributes = settings.attributes()
+    hidden = {"kind": "deconv", "norm": "batch", "activation": "relu"}
+    layers: list[dict[str, Any]] = [hidden | {"inputs": inputs, "outputs": width, "kernel": (4, 4), "bias": False}]
+    moving.layer("formatLayer", "layers.0.weights")
+    moving.batch_norm("main.batchNorm0", "layers.0.norm")
+    depth = sum(name.startswith("main.convTranspose") for name in tensors)
+    for i in range(1, depth + 1):
+        a, b = moving.shape(f"main.convTranspose{i}")[:2]
+        layers.append(hidden | HALF | {"inputs": a, "outputs": b})
+        moving.layer(f"main.convTranspose{i}", f"layers.{i}.weights")
+        moving.batch_norm(f"main.batchNorm{i}", f"layers.{i}.norm")
+    a, b = moving.shape("main.outlayer")[:2]
+    layers.append(HALF | {"kind": "deconv", "inputs": a, "outputs": b, "activation": settings.output})
+    moving.layer("main.outlayer", f"layers.{depth + 1}.weights")
+    config: dict[str, Any] = {"latent": {"dim": inputs - sum(attributes)}, "layers": layers}
+    if attributes:
+        table = _table(settings)
+        config |= {"n_classes": len(table), "conditioning": "concat", "class_dim": table.shape[1]}
+        moving.made["classes"] = table
+    return moving.network("dcgan", "generator", config)
+
+
+def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> Network:
+    moving = Moving(tensors, f"{settings.where}: critic")
+    depth = sum(name.startswith("main.convTranspose") for name in tensors) - 1
+    layers: list[dict[str, Any]] = []
+    for i in range(max(depth, 0), -1, -1):
+        k = len(layers)
+        b, a = moving.shape(f"main.convTranspose{i}")[:2]
+        layer = HALF | {"kind": "conv", "inputs": a, "outputs": b, "activation": "leaky_relu"}
+        layers.append(layer | {"norm": "batch"} if k else layer)
+        moving.layer(f"main.convTranspose{i}", f"layers.{k}.weights")
+        if k:
+            moving.batch_norm(f"main.batchNorm{i}", f"layers.{k}.norm")
+    channels = layers[0]["inputs"]
+    rows, width = moving.shape("decisionLayer")[:2]
+    layers.append({"kind": "conv", "inputs": width, "outputs": 1, "kernel": (4, 4), "bias": False})
+    config: dict[str, Any] = {"channels": channels, "size": (side, side), "layers": layers}
+    decision = moving.take("decisionLayer.weight")
+    moving.made[f"layers.{len(layers) - 1}.weights.weight"] = decision[:1].contiguous()
+    if settings.attributes():
+        table = _table(settings)
+        if rows != 1 + table.shape[1]:
+            raise SourceError(f"{moving.where}: decisionLayer has {rows} outputs, must have {1 + table.shape[1]}")
+        config |= {"n_classes": len(table), "head": "auxiliary"}
+        # A class's logit is the sum of its attribute values' logits.
+        moving.made["classifier.weight"] = table @ decision[1:].flatten(1)
+        moving.made["classifier.bias"] = torch.zeros(len(table))
+    elif rows != 1:
+        raise SourceError(f"{moving.where}: decisionLayer has {rows} outputs, and the settings name no classes")
+    return moving.network("dcgan", "critic", config)
+
+
+def _table(settings: Settings) -> Tensor:
+    """One-hot vectors of all attributes for every class."""
+    counts = settings.attributes()
+    if math.prod(counts) > 4096:
+        raise SourceError(f"{settings.where}: attributes combine to {math.prod(counts)} classes, more than 4096")
+    rows = torch.cartesian_prod(*[torch.arange(n) for n in counts]).reshape(-1, len(counts))
+    return torch.cat([torch.nn.functional.one_hot(rows[:, k], n) for k, n in enumerate(counts)], dim=1).float()
+
+
+PLUGIN = GanZoo()

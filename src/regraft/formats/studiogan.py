@@ -1,0 +1,331 @@
+"""Checkpoint folders of PyTorch-StudioGAN: ``model=G_ema-best-weights-step=100000.pth`` and its kin, ResNet backbones.
+
+The averaged generator is preferred, ``best`` before ``current``, then the highest step.  The architecture follows from the
+shapes; a YAML file of the run, where one lies beside the weights, is asked for what shapes cannot say.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+from torch import Tensor
+
+from regraft.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Recipe, read_yaml
+from regraft.errors import ConfigError, SourceError
+from regraft.formats._moving import Moving, state_of
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.gan import Provenance
+
+NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
+ATTENTION = {"theta": "query", "phi": "key", "g": "value", "attn": "out"}
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One file of a run."""
+
+    path: pathlib.Path
+    network: str
+    best: bool
+    step: int
+
+
+class StudioGAN(Format):
+    """StudioGAN's resnet and big_resnet."""
+
+    name = "StudioGAN"
+    order = 50
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether it is, or holds, a generator with StudioGAN's keys."""
+        path = probe.path
+        if path.is_dir():
+            found = _generators(path)
+            if not found:
+                return False
+            probe = Probe(found[0].path)
+        if not probe.is_torch_file:
+            return False
+        with contextlib.suppress(SourceError):
+            return _is_generator(state_of(probe.torch_object, "state_dict"))
+        return False
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read generator and, where it can be found, critic."""
+        g_path, d_path, notes = _files(probe.path)
+        run = Run.beside(g_path)
+        tensors = state_of(load_torch(g_path), "state_dict")
+        if tensors is None or not _is_generator(tensors):
+            raise SourceError(f"{g_path}: holds no StudioGAN ResNet generator")
+        generator, side, g_notes = _generator(tensors, str(g_path), run)
+        files = {g_path.name: sha256(g_path)}
+        critic = None
+        objective, recipe = run.objective(), None
+        if d_path is not None:
+            files[d_path.name] = sha256(d_path)
+            d_tensors = state_of(load_torch(d_path), "state_dict")
+            if d_tensors is None:
+                raise SourceError(f"{d_path}: holds no state dict")
+            n_classes = int(generator.description.config["n_classes"])
+            critic, d_notes = _critic(d_tensors, str(d_path), side, n_classes)
+            g_notes += d_notes
+            if critic is not None and critic.description.config["norm_eps"] is not None:
+                recipe = Recipe(betas=(0.0, 0.9), generator_norm="batch", critic_norm="batch")
+        else:
+            notes.append("no critic found")
+        if objective is None:
+            notes.append("loss assumed to be hinge")
+        if run.path is not None:
+            files[run.path.name] = sha256(run.path)
+        provenance = Provenance(name=g_path.stem, format=self.name, files=files, assumptions=(*notes, *run.notes(), *g_notes))
+        return Parsed(generator, critic, provenance, objective=objective, recipe=recipe)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The settings of a run, as far as somebody kept them."""
+
+    path: pathlib.Path | None
+    data: dict[str, Any]
+
+    @staticmethod
+    def beside(weights: pathlib.Path) -> "Run":
+        """The only YAML beside the weights that speaks of a model."""
+        found = []
+        for path in sorted([*weights.parent.glob("*.yaml"), *weights.parent.glob("*.yml")]):
+            with contextlib.suppress(ConfigError, OSError):
+                if path.stat().st_size < 1 << 20:
+                    data = read_yaml(path, "a StudioGAN run")
+                    if isinstance(data.get("MODEL"), dict) or isinstance(data.get("LOSS"), dict):
+                        found.append(Run(path, data))
+        return found[0] if len(found) == 1 else Run(None, {})
+
+    def get(self, section: str, key: str, default: Any = None) -> Any:
+        """One setting."""
+        values = self.data.get(section)
+        return values.get(key, default) if isinstance(values, dict) else default
+
+    def notes(self) -> list[str]:
+        """What is assumed for want of a file."""
+        if self.path is not None:
+            return [f"latent, activation and loss as in {self.path.name}"]
+        return ["latent assumed to be normal", "activations assumed to be relu"]
+
+    def check(self) -> None:
+        """Refuse what regraft's ResNets do not do.
+
+        Raises:
+            SourceError: for other activations than relu.
+        """
+        for key in ("g_act_fn", "d_act_fn"):
+            if self.get("MODEL", key, "ReLU") != "ReLU":
+                raise SourceError(f"{self.path}: {key} is {self.get('MODEL', key)}; regraft reads networks with ReLU")
+
+    def objective(self) -> Objective | None:
+        """The run's loss, or None where nothing says it."""
+        names = {"hinge": HINGE, "wasserstein": WGAN_GP, "vanilla": NONSATURATING_R1, "logistic": NONSATURATING_R1}
+        known = names.get(str(self.get("LOSS", "adv_loss")))
+        if known is None:
+            return None
+        steps = self.get("OPTIMIZATION", "d_updates_per_step", 5)
+        return known.model_copy(update={"critic_steps": steps}) if isinstance(steps, int) and 0 < steps < 100 else known
+
+
+def _is_generator(tensors: dict[str, Tensor] | None) -> bool:
+    names = tensors or {}
+    return any(n.startswith("linear0.weight") for n in names) and any(n.startswith("conv2d5.weight") for n in names)
+
+
+def _named(folder: pathlib.Path) -> list[File]:
+    files = []
+    for path in sorted(folder.glob("model=*.pth")):
+        if (found := NAME.fullmatch(path.name)) and path.is_file():
+            files.append(File(path, found[1], found[2] == "best", int(found[3])))
+    return files
+
+
+def _generators(folder: pathlib.Path) -> list[File]:
+    """Generators of a folder, the preferred one first."""
+    files = [f for f in _named(folder) if f.network != "D"]
+    return sorted(files, key=lambda f: (f.network == "G_ema", f.best, f.step), reverse=True)
+
+
+def _files(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
+    """Generator and critic that a path means."""
+    folder = path if path.is_dir() else path.parent
+    chosen = next((f for f in _generators(folder) if path.is_dir() or f.path == path), None)
+    if chosen is None:
+        return path, None, []
+    notes = [] if chosen.network == "G_ema" else ["the generator is not the averaged one"]
+    critics = [f for f in _named(folder) if f.network == "D"]
+    critics.sort(key=lambda f: (f.step == chosen.step, f.best == chosen.best, f.step), reverse=True)
+    if not critics:
+        return chosen.path, None, notes
+    if critics[0].step != chosen.step:
+        notes.append(f"the generator is of step {chosen.step}, the critic of step {critics[0].step}")
+    return chosen.path, critics[0].path, [*notes, f"critic taken from {critics[0].path.name}"]
+
+
+def _entries(tensors: dict[str, Tensor], where: str) -> list[str]:
+    """Prefixes of the entries of ``blocks``, in order.
+
+    Raises:
+        SourceError: if they are not numbered without gaps, or are of StudioGAN's deep backbone.
+    """
+    numbers = sorted({int(m[1]) for name in tensors if (m := re.match(r"blocks\.(\d{1,3})\.0\.", name))})
+    if not numbers or numbers != list(range(len(numbers))):
+        raise SourceError(f"{where}: blocks {numbers} are not numbered from 0 on without a gap")
+    if any(re.match(r"blocks\.\d+\.\d+\.conv2d[34]", name) for name in tensors):
+        raise SourceError(f"{where}: StudioGAN's deep_big_resnet is not read; its resnet and big_resnet are")
+    return [f"blocks.{n}.0" for n in numbers]
+
+
+def _blocks(moving: Moving, entries: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Move convolutions and attention; returns settings but for resampling, and where each block's norms are."""
+    blocks: list[dict[str, Any]] = []
+    sources = []
+    for source in entries:
+        if moving.has(f"{source}.sigma"):
+            if not blocks:
+                raise SourceError(f"{moving.where}: attention before the first block")
+            target = f"blocks.{len(blocks) - 1}.attention"
+            keys, width = moving.shape(f"{source}.conv1x1_theta")[:2]
+            if width != blocks[-1]["outputs"]:
+                raise SourceError(f"{moving.where}: {source} takes {width} channels, the block before gives another number")
+            blocks[-1]["attention"] = (keys, moving.shape(f"{source}.conv1x1_g")[0])
+            for theirs, ours in ATTENTION.items():
+                moving.layer(f"{source}.conv1x1_{theirs}", f"{target}.{ours}")
+            moving.move(f"{source}.sigma", f"{target}.strength", ())
+            continue
+        target = f"blocks.{len(blocks)}"
+        hidden, inputs = moving.shape(f"{source}.conv2d1")[:2]
+        outputs = moving.shape(f"{source}.conv2d2")[0]
+        shortcut = moving.has_layer(f"{source}.conv2d0")
+        for theirs, ours in (("conv2d1", "conv1"), ("conv2d2", "conv2"), ("conv2d0", "shortcut")):
+            if theirs != "conv2d0" or shortcut:
+                moving.layer(f"{source}.{theirs}", f"{target}.{ours}")
+        blocks.append({"inputs": inputs, "hidden": hidden, "outputs": outputs, "shortcut": shortcut})
+        sources.append(source)
+    return blocks, sources
+
+
+def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Network, int, list[str]]:
+    run.check()
+    if any(name.startswith("info_") for name in tensors):
+        raise SourceError(f"{where}: a generator with InfoGAN codes is not read")
+    moving = Moving(tensors, where)
+    rows, inputs = moving.shape("linear0")[:2]
+    moving.layer("linear0", "first.linear")
+    blocks, sources = _blocks(moving, _entries(tensors, where))
+    for block in blocks:
+        block["resample"] = True
+    conditioning, notes = _conditioning(moving, sources, inputs, run)
+    if rows != 16 * blocks[0]["inputs"]:
+        raise SourceError(f"{where}: the {rows} outputs of linear0 are no 4x4 map of {blocks[0]['inputs']} channels")
+    linear = conditioning["conditioning"] == "one_hot" or conditioning["chunk"]
+    for index, source in enumerate(sources):
+        for k in (1, 2):
+            target = f"blocks.{index}.norm{k}"
+            if linear:
+                moving.batch_norm(f"{source}.bn{k}.bn", f"{target}.norm", affine=False)
+                moving.layer(f"{source}.bn{k}.gain", f"{target}.gain")
+                moving.layer(f"{source}.bn{k}.bias", f"{target}.bias")
+            else:
+                moving.batch_norm(f"{source}.bn{k}", target)
+    moving.batch_norm("bn4", "last.norm")
+    channels = moving.shape("conv2d5")[0]
+    moving.layer("conv2d5", "last.conv")
+    prior = run.get("MODEL", "z_prior", "gaussian")
+    config = {
+        "latent": {
+            "dim": conditioning["chunk"] * (len(blocks) + 1) or inputs,
+            "distribution": "uniform" if prior == "uniform" else "normal",
+        },
+        "channels": channels, "bottom": 4, "blocks": blocks, "upsampling": "nearest", "spectral": moving.dialect(),
+        "norm_eps": 1e-4, "sn_eps": 1e-6, **conditioning,
+    }  # fmt: skip
+    return moving.network("sngan", "generator", config), 4 << len(blocks), notes
+
+
+def _conditioning(moving: Moving, sources: list[str], inputs: int, run: Run) -> tuple[dict[str, Any], list[str]]:
+    """How the class gets into the norms, and the width of the latent's chunks (big_resnet) or 0 (resnet)."""
+    gain = f"{sources[0]}.bn1.gain"
+    none = {"n_classes": 0, "conditioning": "none", "class_dim": 0, "chunk": 0}
+    if not moving.has_layer(gain):
+        return none, []
+    code = moving.shape(gain)[1]
+    if moving.has("shared.weight"):
+        n_classes, class_dim = moving.shape("shared")[:2]
+        if class_dim + inputs != code:
+            raise SourceError(
+                f"{moving.where}: norms take {code} numbers, not the class vector's {class_dim} and the latent chunk's {inputs}"
+            )
+        moving.move("shared.weight", "classes.weight")
+        return {"n_classes": n_classes, "conditioning": "shared", "class_dim": class_dim, "chunk": inputs}, []
+    backbone = run.get("MODEL", "backbone")
+    if code == inputs and backbone != "resnet":
+        said = [] if backbone == "big_resnet" else [f"norms of {code} inputs assumed to take chunks of the latent, not classes"]
+        return none | {"chunk": inputs}, said
+    return {"n_classes": code, "conditioning": "one_hot", "class_dim": 0, "chunk": 0}, []
+
+
+def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -> tuple[Network | None, list[str]]:
+    moving = Moving(tensors, where)
+    scores = moving.shape("linear1")[0]
+    if scores != 1:
+        return None, [f"critic left out: it scores each image {scores} times (multi-hinge or one per class)"]
+    blocks, sources = _blocks(moving, _entries(tensors, where))
+    for index, block in enumerate(blocks):
+        # The last block of every StudioGAN critic keeps the side, even where it changes the width.
+        block["resample"] = bool(block["shortcut"]) and index < len(blocks) - 1
+    normed = moving.has(f"{sources[0]}.bn1.running_mean")
+    for index, source in enumerate(sources):
+        if normed and blocks[index]["shortcut"]:
+            moving.batch_norm(f"{source}.bn0", f"blocks.{index}.norm0")
+        if normed and index == 0:
+            moving.batch_norm(f"{source}.bn1", "blocks.0.norm2")
+        elif normed:
+            moving.batch_norm(f"{source}.bn1", f"blocks.{index}.norm1")
+            moving.batch_norm(f"{source}.bn2", f"blocks.{index}.norm2")
+    moving.layer("linear1", "head.score", "head")
+    head, notes = _head(moving, n_classes)
+    config = {
+        "channels": blocks[0]["inputs"], "size": (side, side), "blocks": blocks, "spectral": moving.dialect(),
+        "head_spectral": moving.dialect("head"), "sn_eps": 1e-6, "norm_eps": 1e-4 if normed else None,
+        # In-place rectifiers reach the shortcut unless a norm has made a copy.
+        "rectified": not normed, "pooling": "sum", **head,
+    }  # fmt: skip
+    return moving.network("sngan", "critic", config), notes
+
+
+def _head(moving: Moving, n_classes: int) -> tuple[dict[str, Any], list[str]]:
+    """The class head, where regraft has one like it; others are left out and named."""
+    none = {"n_classes": 0, "head": "none"}
+    has_linear, has_table = moving.has_layer("linear2"), moving.has_layer("embedding")
+    notes = []
+    if has_linear and has_table:
+        moving.ignore("linear2.*", "embedding.*")
+        notes.append("contrastive class head left out")
+    elif has_table:
+        rows = moving.shape("embedding")[0]
+        if rows != n_classes:
+            raise SourceError(f"{moving.where}: the critic knows {rows} classes, the generator {n_classes}")
+        moving.layer("embedding", "head.classes", "head")
+        none = {"n_classes": rows, "head": "projection"}
+    elif has_linear:
+        rows = moving.shape("linear2")[0]
+        if rows == n_classes or not n_classes:
+            none = {"n_classes": rows, "head": "auxiliary", "classifier_bias": moving.has("linear2.bias")}
+            moving.layer("linear2", "head.classifier", "head")
+            notes.append("class logits taken from features that are not normalised")
+        else:
+            moving.ignore("linear2.*")
+            notes.append(f"class head of {rows} outputs left out")
+    if moving.ignore("linear_mi.*", "embedding_mi.*", "info_*"):
+        notes.append("second class head or InfoGAN heads left out")
+    return none, notes
+
+
+PLUGIN = StudioGAN()
