@@ -51,7 +51,8 @@ class Rosinality(Format):
         found = _generator(content)
         if found is None:
             raise SourceError(f"{where}: holds no generator with {', '.join(MARKS)}")
-        key, theirs = found
+        key = found[0]
+        theirs = _plain(found[1], f"{where}: {key}" if key else where)
         notes = []
         generator = _read_generator(theirs, where)
         notes += _centre(generator, content.get("latent_avg"), where)
@@ -74,8 +75,8 @@ class Rosinality(Format):
         return Parsed(generator, critic, provenance, objective=objective, recipe=recipe)
 
 
-def _generator(content: Any) -> tuple[str, Tensors] | None:
-    """The generator's key ('' for a bare state dict) and tensors."""
+def _generator(content: Any) -> tuple[str, Any] | None:
+    """The generator's key ('' for a bare state dict) and what lies there."""
     if not isinstance(content, dict):
         return None
     for key in (*GENERATORS, ""):
@@ -83,7 +84,7 @@ def _generator(content: Any) -> tuple[str, Tensors] | None:
         if isinstance(tensors, dict) and tensors:
             names = {str(k).removeprefix("module.") for k in tensors}
             if names.issuperset(MARKS) and "style.1.weight" in names:
-                return key, _plain(tensors, key or "the file")
+                return key, tensors
     return None
 
 
