@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from regraft import discover
-from regraft.backbones._style_config import StyleCriticConfig, StyleGAN2GeneratorConfig
 from regraft.build import build_with
 from regraft.config import Config, Objective, Recipe, parse
 from regraft.errors import ConfigError, SourceError
@@ -143,7 +142,7 @@ def _read_generator(theirs: Tensors, where: str) -> Network:
             names[f"noises.noise_{2 * i + j + 1}"] = f"{block}.conv{j}.noise_const"
         names |= _layer(f"to_rgbs.{i}", f"{block}.torgb")
         filters |= {f"convs.{2 * i}.conv.blur.kernel": 4.0, f"to_rgbs.{i}.upsample.kernel": 4.0}
-    return _network("generator", StyleGAN2GeneratorConfig, settings, _renamed(theirs, names, filters, where), where)
+    return _network("generator", settings, _renamed(theirs, names, filters, where), where)
 
 
 def _layer(theirs: str, ours: str) -> dict[str, str]:
@@ -178,7 +177,7 @@ def _read_critic(theirs: Tensors, where: str) -> Network:
         names |= {f"{old}.conv2.1.weight": f"{block}.conv1.weight", f"{old}.conv2.2.bias": f"{block}.conv1.bias"}
         names[f"{old}.skip.1.weight"] = f"{block}.skip.weight"
         filters |= {f"{old}.conv2.0.kernel": 1.0, f"{old}.skip.0.kernel": 1.0}
-    return _network("critic", StyleCriticConfig, settings, _renamed(theirs, names, filters, where), where)
+    return _network("critic", settings, _renamed(theirs, names, filters, where), where)
 
 
 def _renamed(theirs: Tensors, names: dict[str, str], filters: dict[str, float], where: str) -> Tensors:
@@ -217,7 +216,9 @@ def _squeezed(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _network(role: Any, model: type[Config], settings: dict[str, Any], tensors: Tensors, where: str) -> Network:
+def _network(role: Any, settings: dict[str, Any], tensors: Tensors, where: str) -> Network:
+    family = discover.plugin("backbones", "stylegan2")
+    model: type[Config] = family.GeneratorConfig if role == "generator" else family.CriticConfig
     try:
         config = parse(model, settings, role)
     except ConfigError as error:
