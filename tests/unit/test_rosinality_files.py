@@ -261,3 +261,15 @@ def test_conversion_gives_the_same_network(saved, tmp_path):
     assert torch.equal(again.sample(3, 1, psi=0.5), gan.sample(3, 1, psi=0.5))
     assert torch.equal(again.critic(gan.sample(4)), gan.critic(gan.sample(4)))
     assert (again.objective, again.recipe) == (gan.objective, gan.recipe)
+
+
+def test_a_loaded_source_holds_its_own_memory_and_no_more(saved):
+    """Optimiser state, the second generator and whatever shares storage with a tensor are let go."""
+    content = training_file()
+    joined = torch.zeros(10_000)
+    joined[: D * D] = content["g_ema"]["style.1.weight"].flatten()
+    content["g_ema"]["style.1.weight"] = joined[: D * D].view(D, D)
+    gan = regraft.load(saved(content))
+    for network in (gan.generator, gan.critic):
+        for name, tensor in network.state_dict().items():
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * 4, name

@@ -205,3 +205,12 @@ def test_family_recipe_follows_the_size():
     config = parse(scratch.Config, given, "scratch")
     adaptation = scratch.attach([], toy_images(), config, generator_at(0, "init"))
     assert "path_length" in [u.name for u in adaptation.phases[0].updates]
+
+
+@pytest.mark.parametrize("method", ["transfergan", "minegan"])
+def test_half_precision_trains(method):
+    adaptation = attach(method, source())
+    loop = Loop(adaptation, toy_images(), Plan(precision="bfloat16"), RunStore(None))
+    loop.run()
+    assert all(torch.isfinite(p).all() for p in loop.generator().parameters())
+    assert loop.adaptation.modules["path_mean"].mean > 0
