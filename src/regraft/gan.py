@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from regraft.randomness import Rng, normal, row_generators, uniform
 
 Distribution = Literal["normal", "truncated_normal", "uniform", "sphere"]
 Noise = Literal["const", "random", "none"]
+CENTRE_LATENTS = 4096
+"""How many latents a mean style is measured on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,17 @@ class Latent:
             return (torch.erfinv(quantile) * 2**0.5).clamp(-self.bound, self.bound)
         z = normal((n, self.dim), rng, like)
         return nn.functional.normalize(z, dim=1) if self.distribution == "sphere" else z
+
+    @property
+    def variance(self) -> float:
+        """Variance of each number."""
+        b = self.bound
+        if self.distribution == "uniform":
+            return b * b / 3
+        if self.distribution == "truncated_normal":
+            density = math.exp(-b * b / 2) / math.sqrt(2 * math.pi)
+            return 1 - 2 * b * density / math.erf(b / math.sqrt(2))
+        return 1 / self.dim if self.distribution == "sphere" else 1.0
 
     def at(self, seed: int, indices: Sequence[int]) -> Tensor:
         """Latents of images ``indices`` of ``seed``, (n, dim): the same for any batching."""
@@ -128,6 +142,18 @@ class Generator(nn.Module):
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "Generator":
         """Make a conditional generator whose images equal this one's for every class until it is trained."""
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
+
+    @property
+    def style_path(self) -> list[nn.Module]:
+        """What lies between latents and styles; empty where there are no styles."""
+        return []
+
+    def recentre(self, z: Tensor | None = None) -> None:
+        """Measure the mean style, which truncation pulls towards, again.
+
+        Args:
+            z: latents (N, dim) to measure it on; some of a fixed seed if left out.
+        """
 
     def describe(self) -> Description:
         """Say how to build this network again."""

@@ -4,6 +4,7 @@ Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to ta
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from regraft.build import build
 from regraft.config import Config, parse
-from regraft.gan import ClassCode, Description, Generator, Latent, Noise
-from regraft.randomness import Rng, global_seed
+from regraft.gan import CENTRE_LATENTS, ClassCode, Description, Generator, Latent, Noise
+from regraft.randomness import Rng, generator_at, global_seed
 
 
 class MinerConfig(Config):
@@ -31,6 +32,14 @@ class MinerConfig(Config):
     input_dim: Annotated[
         int | None, Field(ge=1, le=16384, description="Size of u; the latent's size if left out (residual needs that).")
     ] = None
+    prior_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Factor of the gap between mined latents and the source's own in mean and spread; 0 as published, "
+            "where mining can run into one corner of the latent space when no image of the source is near the targets.",
+        ),
+    ] = 1.0
 
 
 class Miner(nn.Module):
@@ -43,6 +52,7 @@ class Miner(nn.Module):
         inputs = latent.dim if self.residual else config.input_dim or latent.dim
         # A residual miner starts from the source's own distribution; the published ones from N(0, I).
         self.latent = latent if self.residual else Latent(inputs)
+        self.prior = latent
         widths = [inputs, *[config.width or latent.dim] * (config.layers - 1), latent.dim]
         # Linear layers and spectral norm draw from the global generator when they are made.
         with global_seed(0):
@@ -78,6 +88,16 @@ class Miner(nn.Module):
         return u + h if self.residual else h
 
 
+def prior_gap(miner: Miner, weight: float, rng: torch.Generator, device: torch.device, n: int = 256) -> Tensor:
+    """How far mined latents are from the source's own, times ``weight``: squared means, and shortfalls of variances.
+
+    Both are per dimension, in units of the source's variance, and averaged.  Only too little spread counts.
+    """
+    prior = miner.prior.variance
+    z = miner(miner.latent.sample(n, rng, device))
+    return weight * ((z.mean(0).square() / prior).mean() + (1 - z.var(0) / prior).relu().square().mean())
+
+
 class MinedGenerator(Generator):
     """A source generator behind a miner."""
 
@@ -108,6 +128,34 @@ class MinedGenerator(Generator):
             "source": {"kind": inner.kind, "config": inner.config},
         }
         return Description("mined", "generator", config)
+
+    @property
+    def mapping(self) -> Callable[..., Tensor]:
+        """Miner and mapping network of a source with styles: u (N, dim) and classes to styles (N, num_ws, w_dim)."""
+        inner = cast(nn.Module, self.source.mapping)
+
+        def mapping(u: Tensor, y: Tensor | ClassCode | None = None) -> Tensor:
+            return cast(Tensor, inner(self.miner(u), y))
+
+        return mapping
+
+    @property
+    def synthesis(self) -> nn.Module:
+        """The source's synthesis network."""
+        return cast(nn.Module, self.source.synthesis)
+
+    @property
+    def style_path(self) -> list[nn.Module]:
+        """See :meth:`Generator.style_path`."""
+        inner = self.source.style_path
+        return [self.miner, *inner] if inner else []
+
+    def recentre(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.recentre`: over styles of mined latents."""
+        if self.style_path:
+            with torch.no_grad():
+                u = self.latent.sample(CENTRE_LATENTS, generator_at(0, "mean style")) if z is None else z
+                self.source.recentre(self.miner(u.to(next(self.miner.parameters()).device)))
 
     @property
     def stages(self) -> list[nn.Module]:

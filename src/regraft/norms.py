@@ -38,13 +38,13 @@ def uses_batch_statistics(network: nn.Module) -> bool:
     return any(norm.training for norm in batch_norms(network))
 
 
-def recentrable(generator: nn.Module) -> bool:
-    """Whether :func:`recentre` can be done: only norms with a plain gain and shift can take the change up."""
+def can_rebase(generator: nn.Module) -> bool:
+    """Whether :func:`rebase` can be done: only norms with a plain gain and shift can take the change up."""
     own = list(batch_norms(generator))
     return bool(own) and all(norm.weight is not None and norm.bias is not None for norm in own)
 
 
-def recentre(generator: Generator) -> None:
+def rebase(generator: Generator) -> None:
     """Measure a generator's stored statistics anew and change gains and shifts so that its images stay what they are.
 
     A generator behind a miner sees latents that its statistics were not measured on; after this it can train on batch

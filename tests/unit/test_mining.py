@@ -5,7 +5,7 @@ import torch
 
 from regraft.build import build_with
 from regraft.gan import Latent, tensor_digest
-from regraft.mining import MinedGenerator, Miner, MinerConfig
+from regraft.mining import MinedGenerator, Miner, MinerConfig, prior_gap
 
 
 def rng(seed=0):
@@ -66,3 +66,29 @@ def test_making_a_miner_draws_nothing_global():
     for form in ("residual", "mlp", "affine"):
         Miner(MinerConfig(form=form), Latent(5))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "latent",
+    [Latent(3), Latent(3, "uniform", 2.0), Latent(3, "truncated_normal", 1.5), Latent(3, "sphere")],
+    ids=lambda latent: latent.distribution,
+)
+def test_variance_is_that_of_draws(latent):
+    z = latent.sample(200_000, torch.Generator().manual_seed(0))
+    assert z.var().item() == pytest.approx(latent.variance, rel=0.01)
+
+
+def test_prior_gap_is_squared_mean_plus_squared_shortfall():
+    """z = s u + m per dimension: mean m, variance s^2; only too little spread counts."""
+    miner = Miner(MinerConfig(form="mlp", layers=1), Latent(2))
+    with torch.no_grad():
+        miner.layers[0].weight.copy_(torch.diag(torch.tensor([0.5, 3.0])))
+        miner.layers[0].bias.copy_(torch.tensor([0.0, 2.0]))
+    gap = prior_gap(miner, 2.0, torch.Generator().manual_seed(0), torch.device("cpu"), n=200_000)
+    assert gap.item() == pytest.approx(2 * ((0 + 4) / 2 + (0.75**2 + 0) / 2), rel=0.02)
+
+
+def test_an_identity_miner_has_no_gap():
+    miner = Miner(MinerConfig(), Latent(4, "uniform"))
+    miner.initialise(torch.Generator().manual_seed(0))
+    assert prior_gap(miner, 1.0, torch.Generator().manual_seed(0), torch.device("cpu"), n=100_000).item() < 1e-3

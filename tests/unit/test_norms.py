@@ -55,13 +55,13 @@ def test_calibration_of_a_conditional_generator():
     assert not torch.equal(before, generator.norms[0].norm.running_mean)
 
 
-def test_recentring_changes_statistics_but_no_image():
+def test_rebasing_changes_statistics_but_no_image():
     gan = toy_gan()
     generator = copy.deepcopy(gan.generator)
-    assert norms.recentrable(generator)
+    assert norms.can_rebase(generator)
     before = GAN(generator).sample(8, 1)
     means = [norm.running_mean.clone() for norm in norms.batch_norms(generator)]
-    norms.recentre(generator)
+    norms.rebase(generator)
     assert (GAN(generator).sample(8, 1) - before).abs().max() < 1e-4
     assert all((norm.running_mean - m).abs().max() > 1e-2 for norm, m in zip(norms.batch_norms(generator), means, strict=True))
     # Now batch statistics agree with stored ones: large batches give nearly the same images on either.
@@ -70,5 +70,5 @@ def test_recentring_changes_statistics_but_no_image():
     assert (generator(z) - gan.generator(z)).abs().mean() < 0.05
 
 
-def test_class_norms_cannot_be_recentred():
-    assert not norms.recentrable(toy_gan(n_classes=3).generator)
+def test_class_norms_cannot_be_rebased():
+    assert not norms.can_rebase(toy_gan(n_classes=3).generator)

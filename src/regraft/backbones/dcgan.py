@@ -23,7 +23,7 @@ class DCGAN(Backbone):
     """
 
     objective = Objective(penalty_weight=0.05)
-    recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=1.5e-3)
+    recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=2e-3)
     smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 4, "latent_dim": 6}
 
     GeneratorConfig = LayeredGeneratorConfig

@@ -14,7 +14,7 @@ class MLP(Backbone):
     """Fully connected generator and critic; trained like a DCGAN."""
 
     objective = Objective(penalty_weight=0.05)
-    recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=1.5e-3)
+    recipe = Recipe(generator_norm="batch", critic_norm="batch", miner_lr=2e-3)
     smallest: ClassVar[dict[str, Any]] = {"size": 8, "widths": (16,), "latent_dim": 6}
 
     GeneratorConfig = LayeredGeneratorConfig

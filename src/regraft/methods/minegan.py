@@ -19,7 +19,7 @@ from regraft import norms
 from regraft.gan import GAN
 from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
 from regraft.methods.base import Adaptation, Data, Method, Phase
-from regraft.mining import MinedGenerator, Miner, MinerConfig
+from regraft.mining import MinedGenerator, Miner, MinerConfig, prior_gap
 
 
 class MineGANConfig(AdversarialConfig):
@@ -69,6 +69,8 @@ class MineGAN(Method):
         norms.set_training(generator, "running")
         critic = copy_critic(source.require("critic", for_="minegan"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        if config.miner.prior_weight:
+            game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
         critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
         miner = game.optimiser("miner", [(list(generator.miner.parameters()), recipe.miner_lr)])
         # From here on the miner moves no faster than the generator.
@@ -79,14 +81,11 @@ class MineGAN(Method):
             phases.append(Phase("mining", game.updates("miner", critic_optimiser, [miner]), config.mining_steps))
         if config.finetuning_steps:
             updates = game.updates("generator", critic_optimiser, [tuned])
-            follow = recipe.generator_norm == "batch" and norms.recentrable(generator)
-            on_enter = functools.partial(norms.recentre, generator) if follow else None
+            follow = recipe.generator_norm == "batch" and norms.can_rebase(generator)
+            on_enter = functools.partial(norms.rebase, generator) if follow else None
             modes = functools.partial(norms.set_training, generator, "batch") if follow else None
             phases.append(Phase("finetuning", updates, config.finetuning_steps, on_enter, modes, keep_optimisers=True))
-        return Adaptation(
-            generator, critic, phases, {"generator": generator, "critic": critic},
-            ema_decay=recipe.ema_decay, batch=recipe.batch,
-        )  # fmt: skip
+        return Adaptation(generator, critic, phases, game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator:
         """A miner with unset weights before a copy of the source's generator."""
