@@ -326,7 +326,11 @@ def leading_children(module: nn.Module) -> list[nn.Module]:
 
 @contextlib.contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put modules in evaluation mode inside the block; every sub-module's flag is put back afterwards."""
+    """Put modules in evaluation mode inside the block; every sub-module's flag is put back afterwards.
+
+    Flags are set, ``eval()`` is not called: generators whose authors sample with the batch's statistics keep their norms on
+    these in ``eval()``, and use the stored ones in here, where no image may depend on its batch-mates.
+    """
     flags = [(m, m.training) for module in modules for m in module.modules()]
     for m, _ in flags:
         m.training = False

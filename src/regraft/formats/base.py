@@ -97,6 +97,15 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def reproducible(measured: Tensor) -> Tensor:
+    """Round statistics measured in float64 to 12 bits: far above what machines differ by, far below what sampling leaves open.
+
+    They become tensors of the source, whose digest must not depend on where it was opened.
+    """
+    mantissa, exponent = torch.frexp(measured.double())
+    return torch.ldexp((mantissa * 4096).round() / 4096, exponent).float()
+
+
 class Format:
     """A dialect of checkpoint files.
 
