@@ -22,6 +22,7 @@ from regraft.gan import Description, Generator, Provenance
 # Optimiser slots and counters of continued runs.
 SKIPPED = re.compile(r"Adam(_\d+)?|beta[12]_power(_\d+)?|global_step")
 MOST_BLOCKS = 8
+LARGEST_MAP = 1 << 22  # numbers per image between two layers: eight times the published 64x64 network's
 CALIBRATION = 64  # latents: the authors sample, and so normalise, 64 at a time
 
 
@@ -37,6 +38,8 @@ class TransferGAN(Format):
             return table_of(probe.path) is not None
         except SourceError:
             return True  # a folder with several; reading says so
+        except OSError:
+            return False
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and critic, and measure the statistics that sampling uses."""
@@ -157,6 +160,9 @@ def _generator(variables: _Variables) -> Network:
     widths = _widths(tensors, input_side=tensors["blocks.0.conv1.weight"].shape[1])
     first = tensors.get("blocks.0.norm1.codes")
     base = variables.base(tensors["input.weight"].shape[0], widths[0], "the generator")
+    largest = max(width * base * base << 2 * k for k, width in enumerate(widths))
+    if largest > LARGEST_MAP:
+        raise SourceError(f"{variables.where}: maps of {largest} numbers per image; at most {LARGEST_MAP} are read")
     config = {
         "latent_dim": tensors["input.weight"].shape[1], "base": [base, base], "widths": widths,
         "channels": tensors["output.conv.weight"].shape[0], "n_classes": 0 if first is None else len(first),
