@@ -291,7 +291,11 @@ def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source
     if gan.critic is not None:
         networks["critic"] = gan.critic.describe()
         whole |= {f"critic.{k}": v for k, v in gan.critic.state_dict().items()}
-    record = native.record_of(networks, gan.objective, gan.recipe, gan.provenance, gan.aspect)
+    if gan.autoencoder is not None:
+        networks["autoencoder"] = gan.autoencoder.describe()
+        whole |= {f"autoencoder.{k}": v for k, v in gan.autoencoder.state_dict().items()}
+    whole, same = native.without_repeats(whole)
+    record = native.record_of(networks, gan.objective, gan.recipe, gan.provenance, gan.aspect) | {"same": same}
     write_tensors(folder / native.TENSORS, whole, {"format": "pt"})
     write_json(folder / native.RECORD, record)
     return folder

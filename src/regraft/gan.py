@@ -222,7 +222,11 @@ class Autoencoder(nn.Module):
     channels: int
     code_shape: tuple[int, ...]
     code_range: Literal["none", "tanh", "relu"] = "none"
-    mean_code: Tensor | None = None
+    mean_code: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean_code", None)
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] to codes (N, *code_shape)."""
@@ -231,6 +235,10 @@ class Autoencoder(nn.Module):
     def decode(self, codes: Tensor, *, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
         """Codes (N, *code_shape) to images (N, C, H, W), not clamped."""
         raise NotImplementedError(f"{type(self).__name__} does not define decode")
+
+    def describe(self) -> Description:
+        """Say how to build this network again."""
+        raise MissingCapability(f"a {type(self).__name__} was handed over as a Python module and cannot be written to a file.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,7 +360,11 @@ def leading_children(module: nn.Module) -> list[nn.Module]:
 
 @contextlib.contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put modules in evaluation mode inside the block; every sub-module's flag is put back afterwards."""
+    """Put modules in evaluation mode inside the block; every sub-module's flag is put back afterwards.
+
+    Flags are set, ``eval()`` is not called: generators whose authors sample with the batch's statistics keep their norms on
+    these in ``eval()``, and use the stored ones in here, where no image may depend on its batch-mates.
+    """
     flags = [(m, m.training) for module in modules for m in module.modules()]
     for m, _ in flags:
         m.training = False

@@ -40,6 +40,9 @@ def find(reference: str | pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(reference)
     if path.exists():
         return path
+    index = path.with_name(f"{path.name}.index")
+    if index.is_file():  # TensorFlow names a checkpoint by what its files' names share
+        return index
     if str(reference) in bundled():
         return bundled()[str(reference)]
     message = f"{reference}: there is no such file or folder, and {unknown('bundled source', str(reference), list(bundled()))}"

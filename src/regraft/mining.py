@@ -94,7 +94,7 @@ def prior_gap(miner: Miner, weight: float, rng: torch.Generator, device: torch.d
     Both are per dimension, in units of the source's variance, and averaged.  Only too little spread counts.
     """
     prior = miner.prior.variance
-    z = miner(miner.latent.sample(n, rng, device))
+    z: Tensor = miner(miner.latent.sample(n, rng, device))
     return weight * ((z.mean(0).square() / prior).mean() + (1 - z.var(0) / prior).relu().square().mean())
 
 

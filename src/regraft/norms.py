@@ -34,8 +34,8 @@ def set_training(network: nn.Module, statistics: Statistics) -> None:
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Whether any norm is on batch statistics, so that stored ones need measuring before sampling."""
-    return any(norm.training for norm in batch_norms(network))
+    """Whether any norm of a network in training is on batch statistics, so that stored ones need measuring before sampling."""
+    return network.training and any(norm.training for norm in batch_norms(network))
 
 
 def can_rebase(generator: nn.Module) -> bool:
@@ -95,22 +95,22 @@ def _statistics(
     sums: dict[int, list[Tensor]] = {}
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].float().transpose(0, 1).flatten(1)
+        x = inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32)).transpose(0, 1).flatten(1)
         found = [x.mean(1), x.var(1)]
         sums[id(norm)] = [a + b for a, b in zip(sums[id(norm)], found, strict=True)] if id(norm) in sums else found
 
     hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
     flags = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    device = next(generator.parameters()).device
+    like = next(generator.parameters())
     steps = max(1, n // batch)
     with evaluating(generator):
         for norm in norms:
             norm.training, norm.track_running_stats = statistics == "batch", False
         for step in range(steps):
-            z = generator.latent.at(0, range(step * batch, (step + 1) * batch)).to(device)
+            z = generator.latent.at(0, range(step * batch, (step + 1) * batch)).to(like)
             y = None
             if generator.n_classes:
-                y = torch.randint(generator.n_classes, (batch,), generator=generator_at(0, "calibrate", step)).to(device)
+                y = torch.randint(generator.n_classes, (batch,), generator=generator_at(0, "calibrate", step)).to(like.device)
             generator(z, y)
     for hook in hooks:
         hook.remove()

@@ -16,8 +16,10 @@ class Backbone:
 
     Attributes:
         GeneratorConfig, CriticConfig: settings of the two networks.
+        AutoencoderConfig: settings of an autoencoder, in families that have one.
         objective, recipe: how the family trains unless a source says otherwise.
         smallest: arguments of :meth:`sized`, ``size`` among them, for a pair that computes in milliseconds; tests use it.
+        conditional: whether the family has a form with classes.
     """
 
     GeneratorConfig: ClassVar[type[Config]]
@@ -25,6 +27,7 @@ class Backbone:
     objective: ClassVar[Objective] = Objective()
     recipe: ClassVar[Recipe] = Recipe()
     smallest: ClassVar[dict[str, Any]] = {"size": 8}
+    conditional: ClassVar[bool] = True
 
     def generator(self, config: Any) -> Generator:
         """Build a generator; weights are whatever the layers' constructors give."""

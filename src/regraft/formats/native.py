@@ -44,6 +44,7 @@ class Native(Format):
             tensors = safetensors.torch.load_file(folder / TENSORS)
         except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise SourceError(f"{folder / TENSORS}: damaged or missing ({' '.join(str(error).split())[:160]})") from None
+        tensors |= _repeated(record, tensors, folder)
         roles = ("generator", "critic", "autoencoder")
         surplus = [k for k in tensors if k.partition(".")[0] not in roles or not record.get(k.partition(".")[0])]
         if surplus:
@@ -82,6 +83,29 @@ def record_of(
         },
         "aspect": aspect,
     }
+
+
+def without_repeats(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors to write, and names of the others with the name under which the same memory is written.
+
+    An autoencoder shares its layers with the generator and the critic.
+    """
+    first: dict[tuple[Any, ...], str] = {}
+    same: dict[str, str] = {}
+    for name, value in tensors.items():
+        place = (value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
+        if not value.numel() or first.setdefault(place, name) == name:
+            continue
+        same[name] = first[place]
+    return {name: value for name, value in tensors.items() if name not in same}, same
+
+
+def _repeated(record: dict[str, Any], tensors: dict[str, Tensor], folder: pathlib.Path) -> dict[str, Tensor]:
+    """Tensors that the record says are the same as others; they share memory."""
+    same = record.get("same") or {}
+    if not isinstance(same, dict) or any(not isinstance(v, str) or v not in tensors or k in tensors for k, v in same.items()):
+        raise SourceError(f"{folder / RECORD}: same must map names of tensors to names of stored ones")
+    return {k: tensors[v] for k, v in same.items()}
 
 
 def _folder(path: pathlib.Path) -> pathlib.Path | None:

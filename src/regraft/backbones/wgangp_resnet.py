@@ -1,0 +1,294 @@
+"""The residual WGAN-GP pair of 64x64 images that TransferGAN starts from, unconditional or with an auxiliary classifier.
+
+The authors sample with the batch's statistics, so an image depends on its batch-mates.  ``generator(z)`` in evaluation mode is
+their form; inside :func:`regraft.gan.evaluating`, where ``GAN.sample`` works, the stored statistics are used.
+
+Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix; Odena et al. 2017 for the classifier head.
+"""
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regraft.backbones._conditional import TableNorm, code_of, split
+from regraft.backbones.base import Backbone, checked
+from regraft.config import WGAN_GP, Config, Recipe
+from regraft.errors import ConfigError, MissingCapability
+from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.norms import batch_norms
+from regraft.randomness import Rng
+
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
+Side = Annotated[int, Field(ge=1, le=1 << 10)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=2, max_length=9)]
+
+
+class ResNetGeneratorConfig(Config):
+    """Generator: ``widths`` are the channels after the linear layer, then after each block, which doubles the sides."""
+
+    latent_dim: Width = 128
+    base: tuple[Side, Side] = (4, 4)
+    widths: Widths
+    channels: Literal[1, 3] = 3
+    n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    last_norm_by_class: bool = False
+    batch_statistics: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ResNetGeneratorConfig":
+        if self.last_norm_by_class and not self.n_classes:
+            raise ValueError("last_norm_by_class needs classes")
+        return self
+
+
+class ResNetCriticConfig(Config):
+    """Critic: ``widths`` are the channels after the first convolution, then after each block, which halves the sides."""
+
+    size: tuple[Side, Side] = (64, 64)
+    widths: Widths
+    channels: Literal[1, 3] = 3
+    n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+
+    @property
+    def features(self) -> int:
+        """Numbers that the linear layers see."""
+        return self.widths[-1] * math.prod(side >> (len(self.widths) - 1) for side in self.size)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ResNetCriticConfig":
+        if any(side % (1 << (len(self.widths) - 1)) for side in self.size):
+            raise ValueError(f"sides of {self.size} cannot be halved {len(self.widths) - 1} times")
+        return self
+
+
+def _norm(channels: int, n_classes: int) -> nn.Module:
+    return TableNorm(channels, n_classes) if n_classes else nn.BatchNorm2d(channels)
+
+
+def _normalised(norm: nn.Module, x: Tensor, codes: list[Tensor]) -> Tensor:
+    """Apply a norm; a class-conditional one takes the next of the codes."""
+    out: Tensor = norm(x, codes.pop(0)) if isinstance(norm, TableNorm) else norm(x)
+    return out
+
+
+class UpBlock(nn.Module):
+    """Residual block that doubles the sides."""
+
+    def __init__(self, inputs: int, outputs: int, n_classes: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(inputs, n_classes)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = _norm(outputs, n_classes)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, codes: list[Tensor]) -> Tensor:
+        """(N, C, H, W) to (N, C', 2H, 2W); takes its norms' class codes off the list."""
+        h = self.conv1(_doubled(functional.relu(_normalised(self.norm1, x, codes))))
+        h = self.conv2(functional.relu(_normalised(self.norm2, h, codes)))
+        out: Tensor = h + self.shortcut(_doubled(x))
+        return out
+
+
+class Picture(nn.Module):
+    """The generator's end: norm, ReLU, convolution, tanh."""
+
+    def __init__(self, inputs: int, channels: int, n_classes: int) -> None:
+        super().__init__()
+        self.norm = _norm(inputs, n_classes)
+        self.conv = nn.Conv2d(inputs, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, codes: list[Tensor]) -> Tensor:
+        """Features to images."""
+        return torch.tanh(self.conv(functional.relu(_normalised(self.norm, x, codes))))
+
+
+class DownBlock(nn.Module):
+    """Residual block that halves the sides; layer norm over channels and pixels with a gain and shift per channel."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(1, inputs)
+        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(1, inputs)
+        self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H/2, W/2)."""
+        h = self.conv1(functional.relu(self.norm1(x)))
+        h = self.conv2(functional.relu(self.norm2(h)))
+        out: Tensor = functional.avg_pool2d(h, 2) + self.shortcut(functional.avg_pool2d(x, 2))
+        return out
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class ResNetGenerator(Generator):
+    """Generator."""
+
+    def __init__(self, config: ResNetGeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.latent = Latent(config.latent_dim)
+        self.n_classes, self.channels = config.n_classes, config.channels
+        doublings = len(config.widths) - 1
+        self.size = (config.base[0] << doublings, config.base[1] << doublings)
+        self.input = nn.Linear(config.latent_dim, config.widths[0] * math.prod(config.base))
+        pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
+        self.blocks = nn.ModuleList(UpBlock(a, b, config.n_classes) for a, b in pairs)
+        self.output = Picture(config.widths[-1], config.channels, config.n_classes if config.last_norm_by_class else 0)
+
+    def train(self, mode: bool = True) -> "ResNetGenerator":
+        """Set the mode; norms stay on the batch's statistics in evaluation too, where the authors sample with these."""
+        super().train(mode)
+        if self.config.batch_statistics:
+            for norm in batch_norms(self):
+                norm.training, norm.track_running_stats = True, mode
+        return self
+
+    def forward(
+        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:  # fmt: skip
+        """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
+        codes: list[Tensor] = []
+        if self.n_classes:
+            if y is None:
+                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
+            codes = split(self._tables, y if isinstance(y, ClassCode) else self.embed(y))
+        x = self.input(z if psi == 1.0 else z * psi).view(len(z), self.config.widths[0], *self.config.base)
+        for block in self.blocks:
+            x = block(x, codes)
+        images: Tensor = self.output(x, codes)
+        return images
+
+    def embed(self, y: Tensor) -> ClassCode:
+        """See :meth:`Generator.embed`."""
+        return code_of(self._tables, y) if self.n_classes else super().embed(y)
+
+    def describe(self) -> Description:
+        """See :meth:`Generator.describe`."""
+        return Description("wgangp_resnet", "generator", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Linear layer, blocks, last convolution."""
+        return [self.input, *self.blocks, self.output]
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """All norms, latent side first."""
+        kinds = (TableNorm, nn.BatchNorm2d)
+        return [m for stage in self.stages for m in stage.children() if isinstance(m, kinds)]
+
+    @property
+    def _tables(self) -> list[TableNorm]:
+        return [norm for norm in self.norms if isinstance(norm, TableNorm)]
+
+
+class ResNetCritic(Critic):
+    """Critic; classes are known to :meth:`classify` only."""
+
+    def __init__(self, config: ResNetCriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.size, self.channels, self.n_classes = config.size, config.channels, config.n_classes
+        self.input = nn.Conv2d(config.channels, config.widths[0], 3, padding=1)
+        pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
+        self.blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairs)
+        self.output = nn.Linear(config.features, 1)
+        if config.n_classes:
+            self.classifier = nn.Linear(config.features, config.n_classes)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """See :meth:`Critic.forward`; the score knows no classes."""
+        scores: Tensor = self.output(self._features(x))
+        return scores.flatten()
+
+    def classify(self, x: Tensor) -> Tensor:
+        """See :meth:`Critic.classify`."""
+        if not self.n_classes:
+            return super().classify(x)
+        logits: Tensor = self.classifier(self._features(x))
+        return logits
+
+    def _features(self, x: Tensor) -> Tensor:
+        for stage in self.stages[:-1]:
+            x = stage(x)
+        return x.flatten(1)
+
+    def describe(self) -> Description:
+        """See :meth:`Critic.describe`."""
+        return Description("wgangp_resnet", "critic", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """First convolution, blocks, linear layer."""
+        return [self.input, *self.blocks, self.output]
+
+
+class WGANGPResNet(Backbone):
+    """The residual WGAN-GP pair; the critic has no batch norm, because its gradient penalty is one per image."""
+
+    objective = WGAN_GP
+    recipe = Recipe(batch=64, generator_lr=1e-4, critic_lr=1e-4, betas=(0.0, 0.9), generator_norm="batch")
+    smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 4, "latent_dim": 6}
+
+    GeneratorConfig = ResNetGeneratorConfig
+    CriticConfig = ResNetCriticConfig
+
+    def generator(self, config: ResNetGeneratorConfig) -> ResNetGenerator:
+        """Build a generator."""
+        return ResNetGenerator(config)
+
+    def critic(self, config: ResNetCriticConfig) -> ResNetCritic:
+        """Build a critic."""
+        return ResNetCritic(config)
+
+    def initialise(self, network: nn.Module) -> None:
+        """Uniform weights, of He's variance in the 3x3 convolutions of blocks and of Glorot's elsewhere; zero biases."""
+        blocks = {id(m) for block in network.modules() if isinstance(block, UpBlock | DownBlock)
+                  for m in (block.conv1, block.conv2)}  # fmt: skip
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight, gain=2**0.5 if id(module) in blocks else 1.0)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
+        """See :func:`plain` for the settings."""
+        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
+        return pair
+
+
+def plain(
+    size: int, channels: int, latent_dim: int = 128, width: int = 64, n_classes: int = 0
+) -> tuple[ResNetGeneratorConfig, ResNetCriticConfig]:
+    """Settings of a regular pair.
+
+    Args:
+        size: side of the images, 4 times a power of two; published at 64.
+        channels: 1 or 3.
+        latent_dim: numbers per latent.
+        width: channels next to the image; doubled at each halving of the side, up to 8 times.
+        n_classes: 0, or the number of classes: norms of the generator know them, and the critic gets a classifier head.
+    """
+    doublings = size.bit_length() - 3
+    if not 1 <= doublings <= 8 or size != 4 << doublings:
+        raise ConfigError(f"a WGAN-GP ResNet has a side of 8, 16, 32, ... up to 1024, not {size}")
+    widths = [width * min(8, 1 << i) for i in range(doublings)]
+    whole: tuple[int, ...] = (*widths, widths[-1])  # image side first
+    common: dict[str, Any] = {"channels": channels, "n_classes": n_classes}
+    generator = {"latent_dim": latent_dim, "widths": whole[::-1], "last_norm_by_class": n_classes > 0}
+    critic = {"size": (size, size), "widths": whole}
+    return ResNetGeneratorConfig.model_validate(generator | common), ResNetCriticConfig.model_validate(critic | common)
+
+
+PLUGIN = WGANGPResNet()
