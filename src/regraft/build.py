@@ -36,13 +36,16 @@ def build(description: Description) -> nn.Module:
     return make(config)
 
 
-def build_with(description: Description, tensors: dict[str, Tensor], where: str) -> nn.Module:
+def build_with(
+    description: Description, tensors: dict[str, Tensor], where: str, moved: dict[Any, Tensor] | None = None
+) -> nn.Module:
     """Build a network and fill it; frozen and in evaluation mode, as every source is.
 
     Args:
         description: the network.
         tensors: one for each parameter and buffer; taken over, not copied unless they lie across cache lines.
         where: names the origin in errors.
+        moved: what was copied for networks built before, so that shared memory stays shared; added to.
 
     Raises:
         SourceError: if names or shapes do not agree exactly.
@@ -51,15 +54,21 @@ def build_with(description: Description, tensors: dict[str, Tensor], where: str)
         network = build(description)
     check_tensors({k: tuple(v.shape) for k, v in network.state_dict().items()}, tensors, where)
     wanted = network.state_dict()
-    tensors = {k: _aligned(v.to(wanted[k].dtype)) for k, v in tensors.items()}
+    moved = {} if moved is None else moved
+    tensors = {k: _aligned(v.to(wanted[k].dtype), moved) for k, v in tensors.items()}
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.requires_grad_(False).eval()
 
 
-def _aligned(value: Tensor) -> Tensor:
+def _aligned(value: Tensor, moved: dict[Any, Tensor]) -> Tensor:
     # A BLAS may add up in another order where data starts off a cache line, as it does in a memory-mapped safetensors file;
     # the same source from two containers would then differ in the last bit.
-    return value.clone() if value.data_ptr() % 64 else value
+    if value.data_ptr() % 64 == 0:
+        return value
+    place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+    if place not in moved:
+        moved[place] = value.clone()
+    return moved[place]
 
 
 def build_fresh(description: Description, seed: int) -> nn.Module:

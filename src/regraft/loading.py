@@ -2,7 +2,9 @@
 
 import pathlib
 from importlib import resources
-from typing import cast
+from typing import Any, cast
+
+from torch import Tensor
 
 from regraft import adapter, discover
 from regraft.build import build_with
@@ -68,9 +70,10 @@ def formats() -> list[Format]:
 
 def assemble(parsed: Parsed, where: str) -> GAN:
     """Build what a format read."""
+    moved: dict[Any, Tensor] = {}
 
     def made(network: Network | None) -> object:
-        return None if network is None else build_with(network.description, network.tensors, where)
+        return None if network is None else build_with(network.description, network.tensors, where, moved)
 
     generator = cast(Generator, made(parsed.generator))
     objective, recipe = discover.plugin("backbones", _innermost(parsed.generator)).training(max(generator.size))
