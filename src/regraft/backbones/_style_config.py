@@ -1,0 +1,110 @@
+"""Settings of StyleGAN2's generator and of the critic that StyleGAN2 and StyleGAN3 share.
+
+Names follow the NVlabs constructors where they have one for the thing, so that their keyword arguments map one to one.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from regraft.config import Config
+
+Count = Annotated[int, Field(ge=0, le=1 << 16)]
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class StyleMappingConfig(Config):
+    """What every mapping network has.
+
+    Attributes:
+        c_dim: number of classes, 0 for none.
+        mapping_layers: fully connected layers.
+        mapping_lr: equalised learning rate of them (``lr_multiplier``).
+        embed_features: width of the class embedding; the output width (``w_dim``, in a critic ``cmap_dim``) if left out.
+        layer_features: width of the hidden layers; the output width if left out.
+        activation: of those layers and all convolutions.
+    """
+
+    c_dim: Count = 0
+    mapping_layers: Annotated[int, Field(ge=0, le=64)] = 8
+    mapping_lr: Annotated[float, Field(gt=0)] = 0.01
+    embed_features: Width | None = None
+    layer_features: Width | None = None
+    activation: Literal["lrelu"] = "lrelu"
+
+
+class StyleGAN2GeneratorConfig(StyleMappingConfig):
+    """Generator of Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN".
+
+    Attributes:
+        z_dim, w_dim: width of latents and styles.
+        img_resolution: side of the images, a power of two from 8 on (4 is the first block).
+        img_channels: 1 or 3.
+        channels: width of the block of each resolution 4, 8, ..., ``img_resolution``, lowest first.
+        architecture: how images leave the blocks: summed over resolutions, residual blocks, or the last block only.
+        use_noise: whether layers have noise maps.
+        conv_clamp: bound of what layers put out, None for none.
+        scaled_demod: weights are scaled by 1 / sqrt(fan-in) before they are demodulated (rosinality), which makes the constant
+            1e-8 in the demodulation fan-in times as large; False is NVlabs.
+    """
+
+    z_dim: Width = 512
+    w_dim: Width = 512
+    img_resolution: Annotated[int, Field(ge=8, le=4096)]
+    img_channels: Literal[1, 3] = 3
+    channels: tuple[Width, ...]
+    architecture: Literal["skip", "resnet", "orig"] = "skip"
+    use_noise: bool = True
+    conv_clamp: Annotated[float, Field(gt=0)] | None = None
+    scaled_demod: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "StyleGAN2GeneratorConfig":
+        check_widths(self.img_resolution, self.channels)
+        return self
+
+    @property
+    def num_ws(self) -> int:
+        """Rows of styles that the synthesis takes."""
+        return 2 * len(self.channels)
+
+
+class StyleCriticConfig(StyleMappingConfig):
+    """Critic of StyleGAN2 and StyleGAN3.
+
+    Attributes:
+        img_resolution, img_channels: as the generator's.
+        channels: width of the features of each resolution 4, 8, ..., ``img_resolution``, lowest first.
+        architecture: residual blocks, image fed to every block, or to the first only.
+        conv_clamp: bound of what layers put out, None for none.
+        mbstd_group_size: images per group of the minibatch standard deviation, None for the whole batch.
+        mbstd_channels: its number of channels, 0 for none.
+        cmap_dim: width of the class vector that the head is projected on; needed with classes, 0 without.
+    """
+
+    img_resolution: Annotated[int, Field(ge=8, le=4096)]
+    img_channels: Literal[1, 3] = 3
+    channels: tuple[Width, ...]
+    architecture: Literal["resnet", "skip", "orig"] = "resnet"
+    conv_clamp: Annotated[float, Field(gt=0)] | None = None
+    mbstd_group_size: Width | None = 4
+    mbstd_channels: Annotated[int, Field(ge=0, le=64)] = 1
+    cmap_dim: Count = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "StyleCriticConfig":
+        check_widths(self.img_resolution, self.channels)
+        if (self.cmap_dim > 0) != (self.c_dim > 0):
+            raise ValueError("cmap_dim is the width of the class vector: above 0 with classes (c_dim), 0 without")
+        if self.mbstd_channels and self.channels[0] % self.mbstd_channels:
+            raise ValueError(f"mbstd_channels={self.mbstd_channels} does not divide the {self.channels[0]} channels at 4x4")
+        return self
+
+
+def check_widths(resolution: int, channels: tuple[int, ...]) -> None:
+    """Refuse widths that do not go with the resolution."""
+    blocks = resolution.bit_length() - 2
+    if resolution != 4 << (blocks - 1):
+        raise ValueError(f"img_resolution must be a power of two, not {resolution}")
+    if len(channels) != blocks:
+        raise ValueError(f"channels must hold {blocks} widths, for 4 to {resolution} px; it holds {len(channels)}")
