@@ -46,7 +46,8 @@ def kaiser_beta(taps: int, width: float) -> float:
     if attenuation > 50:
         return 0.1102 * (attenuation - 8.7)
     if attenuation > 21:
-        return 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
+        beyond = attenuation - 21
+        return float(0.5842 * beyond**0.4 + 0.07886 * beyond)
     return 0.0
 
 
@@ -68,7 +69,7 @@ def upsample(x: Tensor, kernel: Tensor | None, factor: int, before: int, after: 
     kernel = kernel.to(x.dtype) * factor
     # A transposed convolution gives every sample that the kernel reaches; padding only says which of them are kept.
     cut = (before - taps + 1, after - taps + factor)
-    n, c = x.shape[:2]
+    c = x.shape[1]
     for axis in (2, 3):
         shape = [c, 1, taps, 1] if axis == 2 else [c, 1, 1, taps]
         stride = (factor, 1) if axis == 2 else (1, factor)

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 from regraft.backbones import _style_critic
 from regraft.backbones._alias_free import filtered_lrelu, lowpass
 from regraft.backbones._style import Dense, Mapping, StyleGenerator
-from regraft.backbones._style_config import Count, StyleCriticConfig, StyleMappingConfig, Width
+from regraft.backbones._style_config import StyleCriticConfig, StyleMappingConfig, Width
 from regraft.backbones.base import Backbone, checked
 from regraft.config import Config, Objective, Recipe, parse
 from regraft.errors import ConfigError
@@ -179,7 +179,7 @@ class Waves(nn.Module):
         self.size, self.rate, self.bandwidth = first.size, first.rate, first.cutoff
         self.weight = nn.Parameter(torch.zeros(width, width))
         self.affine = Dense(config.w_dim, 4)
-        self.register_buffer("transform", torch.eye(3))
+        self.register_buffer("transform", torch.zeros(3, 3))
         self.register_buffer("freqs", torch.zeros(width, 2))
         self.register_buffer("phases", torch.zeros(width))
 
@@ -245,7 +245,8 @@ class Layer(nn.Module):
 
     def _convolve(self, x: Tensor, style: Tensor) -> Tensor:
         """Scale the inputs, convolve, scale the outputs: the same as a kernel for every image, without making them."""
-        weight, gain = self.weight, torch.rsqrt(self.magnitude_ema)
+        weight: Tensor = self.weight
+        gain = torch.rsqrt(self.magnitude_ema)
         if self.colours:
             style = style / math.sqrt(weight.shape[1])
             return F.conv2d(x * (style * gain)[:, :, None, None], weight)
@@ -282,7 +283,7 @@ class Synthesis(nn.Module):
 
     def forward(self, w: Tensor, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
         """Images of styles (N, num_ws, w_dim); there are no noise maps, so ``noise`` and ``rng`` change nothing."""
-        x = self.input(w[:, 0])
+        x: Tensor = self.input(w[:, 0])
         for i, layer in enumerate(self.layers, start=1):
             x = layer(x, w[:, i])
         return x * self.scale

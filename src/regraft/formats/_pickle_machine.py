@@ -92,8 +92,15 @@ class Blob:
     start: int
     size: int
 
+    def read(self) -> bytes:
+        """All of them; whoever reads the file goes on where it was."""
+        here = self.file.tell()
+        data = self.reader().take(self.size)
+        self.file.seek(here)
+        return data
+
     def reader(self) -> Reader:
-        """Read them in order."""
+        """Read them in order, once whoever reads the file is done."""
         return Reader(self.file, self.start, self.start + self.size)
 
 
@@ -219,7 +226,9 @@ class Machine:
         """Push a maker that the file names."""
         maker = self.makers.get((module, name))
         if maker is None:
-            raise SourceError(f"refused, because it names {module[:80]}.{name[:80]}, and nothing but known types is made from a file")
+            raise SourceError(
+                f"refused, because it names {module[:80]}.{name[:80]}, and nothing but known types is made from a file"
+            )
         self.stack.append(maker)
 
     def find_on_stack(self) -> None:

@@ -64,7 +64,9 @@ class Dtype(Stub):
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or code.lstrip("<>|=") not in NUMPY_KINDS:
-            raise SourceError(f"arrays of type {code if isinstance(code, str) and len(code) < 9 else '?'}; only numbers are read")
+            raise SourceError(
+                f"arrays of type {code if isinstance(code, str) and len(code) < 9 else '?'}; only numbers are read"
+            )
         self.numpy = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
@@ -151,7 +153,7 @@ def _storage(data: Any, *surplus: Any) -> Blob:
 def _scalar(dtype: Any, data: Any = None) -> int | float | bool:
     if not isinstance(dtype, Dtype) or not isinstance(data, Blob) or data.size != dtype.numpy.itemsize:
         raise SourceError("a NumPy scalar of an unknown kind")
-    number: int | float | bool = np.frombuffer(data.reader().take(data.size), dtype.numpy)[0].item()
+    number: int | float | bool = np.frombuffer(data.read(), dtype.numpy)[0].item()
     return number
 
 

@@ -1,7 +1,7 @@
 """NVlabs pickles of StyleGAN2-ADA (PyTorch) and of the StyleGAN3 repository, without running the code that they embed.
 
-``G_ema`` is the generator and ``D`` the critic.  Settings come from the recorded constructor arguments, where a setting was left
-out from the layers' own attributes, and only then from the dialect's default.
+``G_ema`` is the generator and ``D`` the critic.  A setting is what the layers' own attributes say, else the recorded constructor
+arguments, else the default of the code that wrote the file.
 
 Source: Karras et al. 2020, "Training generative adversarial networks with limited data"; Karras et al. 2021, "Alias-free
 generative adversarial networks".
@@ -20,7 +20,7 @@ from regraft.formats._unpickle import Archive, Record, opened
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
 from regraft.gan import Provenance
 
-LICENCE = "probably NVIDIA Source Code License (non-commercial), as published NVlabs networks; the file does not say"
+LICENCE = "the file names no licence; networks that NVIDIA published are for non-commercial use only"
 MARKER = b"torch_utils.persistence"
 GENERATOR = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 CRITIC = ("c_dim", "img_resolution", "img_channels")
@@ -57,7 +57,7 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
         root = {"G_ema" if "mapping" in (root.state.get("_modules") or {}) else "D": root}
     if not isinstance(root, dict):
         raise SourceError(f"holds a {type(root).__name__}, not a dictionary with G_ema and D")
-    notes = []
+    notes = [LICENCE]
     name = next((k for k in ("G_ema", "G") if isinstance(root.get(k), Record)), None)
     if name is None:
         raise SourceError(f"holds no module G_ema; there are: {', '.join(str(k)[:40] for k in list(root)[:8])}")
@@ -75,8 +75,7 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     if made.half:
         notes.append("blocks that ran in float16 are computed in float32")
     provenance = Provenance(
-        name=path.stem, format=NVlabs.name, files={path.name: sha256(path)}, licence=LICENCE, dataset=_dataset(root),
-        assumptions=tuple(notes),
+        name=path.stem, format=NVlabs.name, files={path.name: sha256(path)}, dataset=_dataset(root), assumptions=tuple(notes),
     )  # fmt: skip
     family = discover.plugin("backbones", generator.description.kind)
     objective, recipe = _nvlabs.training(family, int(generator.description.config["img_resolution"]))
