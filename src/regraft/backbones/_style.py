@@ -1,0 +1,217 @@
+"""What style-based generators and their critic are made of: equalised linear layers, the mapping network, and the frame of a
+generator that maps latents to styles and synthesises images from them.
+
+Source: Karras et al. 2019, "A style-based generator architecture for GANs"; Karras et al. 2020, "Analyzing and improving the
+image quality of StyleGAN".
+"""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.errors import MissingCapability
+from regraft.gan import ClassCode, Generator, Latent, Noise
+from regraft.randomness import Rng, row_generators, uniform
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+CENTRE_LATENTS = 4096
+
+
+class Dense(nn.Module):
+    """A linear layer whose weight is stored at unit variance times 1 / lr and scaled when used.
+
+    Adam moves every stored value by about its step size, so the layer learns ``lr`` times as fast as one with ``lr=1``: this
+    is what makes the mapping network slow, in fine-tuning as in training, without a step size of its own.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, activate: bool = False, lr: float = 1.0, bias_start: float = 0.0) -> None:
+        super().__init__()
+        self.activate, self.lr, self.bias_start = activate, lr, bias_start
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs))
+        self.bias = nn.Parameter(torch.full([outputs], bias_start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs) to (N, outputs), in the weight's precision."""
+        with torch.autocast(x.device.type, enabled=False):
+            scale = self.lr / math.sqrt(self.weight.shape[1])
+            y = torch.addmm(self.bias, x.to(self.weight.dtype), self.weight.t(), beta=self.lr, alpha=scale)
+            return F.leaky_relu(y, SLOPE) * GAIN if self.activate else y
+
+    def initialise(self) -> None:
+        """Draw fresh weights, N(0, 1 / lr^2)."""
+        nn.init.normal_(self.weight, 0.0, 1 / self.lr)
+        nn.init.constant_(self.bias, self.bias_start)
+
+
+class Mapping(nn.Module):
+    """Maps latents and classes to styles.
+
+    Attributes:
+        w_avg: mean style, towards which truncation pulls; absent in a critic's mapping.
+    """
+
+    w_avg: Tensor
+
+    def __init__(
+        self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, layers: int = 8, lr: float = 0.01,
+        embed_features: int | None = None, layer_features: int | None = None, track_mean: bool = True,
+    ) -> None:  # fmt: skip
+        """Lay out the network.
+
+        Args:
+            z_dim: width of latents, 0 where only classes are mapped.
+            c_dim: number of classes, 0 for none.
+            w_dim: width of styles.
+            num_ws: rows of styles wanted, 0 for a plain (N, w_dim) result.
+            layers: fully connected layers.
+            lr: their equalised learning rate.
+            embed_features: width of the class embedding, ``w_dim`` if left out.
+            layer_features: width of hidden layers, ``w_dim`` if left out.
+            track_mean: whether there is a mean style.
+        """
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.layers = z_dim, c_dim, w_dim, num_ws, layers
+        embedding = (embed_features or w_dim) if c_dim else 0
+        widths = [z_dim + embedding, *[layer_features or w_dim] * (layers - 1), w_dim] if layers else [w_dim]
+        if c_dim:
+            self.embed = Dense(c_dim, embedding)
+        for i in range(layers):
+            setattr(self, f"fc{i}", Dense(widths[i], widths[i + 1], activate=True, lr=lr))
+        if track_mean:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor | None, y: Tensor | ClassCode | None = None) -> Tensor:
+        """Map to styles.
+
+        Args:
+            z: latents (N, z_dim), None where only classes are mapped.
+            y: class indices (N,) or a class code; ignored where there are no classes.
+
+        Returns:
+            (N, num_ws, w_dim), all rows alike; (N, w_dim) where ``num_ws`` is 0.
+        """
+        parts = [] if z is None or not self.z_dim else [normalised(z)]
+        if self.c_dim:
+            if y is None:
+                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
+            parts.append(normalised((y if isinstance(y, ClassCode) else self.embed_code(y)).vector))
+        w = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        for i in range(self.layers):
+            w = getattr(self, f"fc{i}")(w)
+        return w[:, None].expand(-1, self.num_ws, -1) if self.num_ws else w
+
+    def embed_code(self, y: Tensor) -> ClassCode:
+        """The class code of class indices (N,) or weights (N, c_dim)."""
+        if not self.c_dim:
+            raise MissingCapability("this network has no classes; leave the class out.")
+        weights = y if y.is_floating_point() else F.one_hot(y, self.c_dim)
+        return ClassCode(self.embed(weights.to(self.embed.weight)))
+
+    def truncate(self, w: Tensor, psi: float) -> Tensor:
+        """Pull styles towards the mean style; ``psi`` 1 leaves them, 0 gives the mean."""
+        return w if psi == 1.0 else self.w_avg.lerp(w, psi)
+
+    def initialise(self) -> None:
+        """Draw fresh weights; the mean style starts at zero."""
+        for layer in self.children():
+            cast(Dense, layer).initialise()
+        if hasattr(self, "w_avg"):
+            self.w_avg.zero_()
+
+
+class StyleGenerator(Generator):
+    """A generator of two parts: a mapping network to styles, and a synthesis network from them.
+
+    Attributes:
+        mapping: latents and classes to styles (N, num_ws, w_dim).
+        synthesis: called with styles, the kind of noise and a random generator; gives images.
+    """
+
+    mapping: Mapping
+    synthesis: nn.Module
+
+    def __init__(self, z_dim: int, c_dim: int, resolution: int, channels: int) -> None:
+        super().__init__()
+        self.latent = Latent(z_dim)
+        self.n_classes, self.size, self.channels = c_dim, (resolution, resolution), channels
+
+    def forward(
+        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:  # fmt: skip
+        """See :meth:`Generator.forward`; ``psi`` truncates all rows of styles."""
+        w = self.mapping.truncate(self.mapping(z, y), psi)
+        image: Tensor = self.synthesis(w, noise, rng)
+        return image
+
+    def embed(self, y: Tensor) -> ClassCode:
+        """See :meth:`Generator.embed`."""
+        return self.mapping.embed_code(y) if self.n_classes else super().embed(y)
+
+    @property
+    def style_path(self) -> list[nn.Module]:
+        """See :meth:`Generator.style_path`."""
+        return [self.mapping]
+
+    @torch.no_grad()
+    def recentre(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.recentre`."""
+        device = self.mapping.w_avg.device
+        z = self.latent.at(0, range(CENTRE_LATENTS)).to(device) if z is None else z
+        y = None
+        if self.n_classes:
+            draws = uniform((len(z),), row_generators(0, "class", range(len(z))), torch.empty(0))
+            y = (draws * self.n_classes).long().to(device)
+        self.mapping.w_avg.copy_(self.mapping(z, y)[:, 0].mean(0))
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Scale rows to unit mean square."""
+    x = at_least_single(x)
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Half precision to float32, the rest as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def minibatch_stddev(x: Tensor, group: int | None, channels: int) -> Tensor:
+    """Append ``channels`` maps that hold the spread of features over groups of images.
+
+    Args:
+        x: features (N, C, H, W); channels divides C.
+        group: images per group, None for all.  Image i is in group i mod ceil(N / group); where N is no multiple of the group
+            size, groups are as even as can be (the published code refuses that).
+        channels: maps to append.
+
+    Source: Karras et al. 2018, section 3.
+    """
+    n, c, h, w = x.shape
+    groups = -(-n // min(group or n, n))
+    # (N, F, C / F, H, W)
+    parts = at_least_single(x).reshape(n, channels, c // channels, h, w)
+    spread = [(parts[k::groups].var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3)) for k in range(groups)]
+    rows = torch.stack(spread)[torch.arange(n, device=x.device) % groups].to(x.dtype)
+    return torch.cat([x, rows[:, :, None, None].expand(n, channels, h, w)], dim=1)
+
+
+def widened(mapping: Mapping, n: int) -> dict[str, Tensor]:
+    """Tensors of a mapping like this one but with ``n`` classes, whose styles are the same for every class.
+
+    The embedding's columns of the first layer are zero; the others are scaled, because the equalised layer divides by the root
+    of its width.
+    """
+    tensors: dict[str, Any] = {k: v.detach().clone() for k, v in mapping.state_dict().items()}
+    first = tensors["fc0.weight"]
+    inputs, outputs = first.shape[1], mapping.w_dim
+    grown = first * math.sqrt((inputs + outputs) / inputs)
+    tensors["fc0.weight"] = torch.cat([grown, first.new_zeros(len(first), outputs)], dim=1)
+    rng = torch.Generator().manual_seed(0)
+    tensors["embed.weight"] = torch.randn(outputs, n, generator=rng).to(first)
+    tensors["embed.bias"] = first.new_zeros(outputs)
+    return tensors

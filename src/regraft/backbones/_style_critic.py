@@ -1,0 +1,159 @@
+"""The critic of StyleGAN2 and StyleGAN3.
+
+Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN" (residual blocks); Karras et al. 2020,
+"Training generative adversarial networks with limited data" (class conditioning by projection on a mapped class vector).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.backbones import _resample
+from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, minibatch_stddev
+from regraft.backbones._style_config import StyleCriticConfig
+from regraft.gan import Critic, Description
+
+HALF = math.sqrt(0.5)
+
+
+class Conv(nn.Module):
+    """An equalised convolution with optional halving or doubling, activation and bound."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, resample: str = "none", activate: bool = True,
+        clamp: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.resample, self.activate, self.clamp = resample, activate, clamp
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
+        # Layers without an activation are shortcuts, and have no bias.
+        self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """Convolve (N, inputs, H, W), times ``gain``."""
+        inputs, kernel = self.weight.shape[1:3]
+        # Leaky ReLU commutes with positive factors, so all of them go into the weight and the bias.
+        gain = gain * GAIN if self.activate else gain
+        weight = self.weight * (gain / math.sqrt(inputs * kernel * kernel))
+        if self.resample == "halve":
+            x = _resample.halve(x) if kernel == 1 else _resample.smooth(x, padding=2)
+        bias = None if self.bias is None else self.bias * gain
+        strided = self.resample == "halve" and kernel > 1
+        x = F.conv2d(x, weight, bias, stride=2) if strided else F.conv2d(x, weight, bias, padding=kernel // 2)
+        if self.resample == "double":
+            x = _resample.double(x)
+        if not self.activate:
+            return x
+        x = F.leaky_relu_(x, SLOPE)
+        limit = None if self.clamp is None else self.clamp * gain / GAIN
+        return x if limit is None else x.clamp(-limit, limit)
+
+    def initialise(self) -> None:
+        """Draw fresh weights, N(0, 1)."""
+        nn.init.normal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class Block(nn.Module):
+    """Two convolutions and a halving."""
+
+    def __init__(self, config: StyleCriticConfig, level: int) -> None:
+        super().__init__()
+        self.architecture = config.architecture
+        width, below, clamp = config.channels[level], config.channels[level - 1], config.conv_clamp
+        first = level == len(config.channels) - 1
+        if first or config.architecture == "skip":
+            self.fromrgb = Conv(config.img_channels, width, 1, clamp=clamp)
+        self.conv0 = Conv(width, width, 3, clamp=clamp)
+        self.conv1 = Conv(width, below, 3, resample="halve", clamp=clamp)
+        if config.architecture == "resnet":
+            self.skip = Conv(width, below, 1, resample="halve", activate=False)
+
+    def forward(self, x: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Take features, the image or both; give features, and the halved image where later blocks take it."""
+        if image is not None:
+            seen: Tensor = self.fromrgb(image)
+            x = seen if x is None else x + seen
+            image = _resample.halve(image) if self.architecture == "skip" else None
+        if self.architecture == "resnet":
+            shortcut = self.skip(x, gain=HALF)
+            return shortcut + self.conv1(self.conv0(x), gain=HALF), image
+        return self.conv1(self.conv0(x)), image
+
+
+class Head(nn.Module):
+    """From 4 x 4 features to scores, or to vectors that a class vector is projected on."""
+
+    def __init__(self, config: StyleCriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.channels[0]
+        if config.architecture == "skip":
+            self.fromrgb = Conv(config.img_channels, width, 1)
+        self.conv = Conv(width + config.mbstd_channels, width, 3, clamp=config.conv_clamp)
+        self.fc = Dense(16 * width, width, activate=True)
+        self.out = Dense(width, config.cmap_dim or 1)
+
+    def forward(self, x: Tensor, image: Tensor | None, classes: Tensor | None) -> Tensor:
+        """Score features (N, C, 4, 4) under class vectors (N or 1, cmap_dim)."""
+        if image is not None:
+            x = x + self.fromrgb(image)
+        if self.config.mbstd_channels:
+            x = minibatch_stddev(x, self.config.mbstd_group_size, self.config.mbstd_channels)
+        # Contiguous, because features are flattened channel by channel.
+        out: Tensor = self.out(self.fc(self.conv(x).contiguous().flatten(1)))
+        if classes is None:
+            return out[:, 0]
+        return (out * classes).sum(1) / math.sqrt(self.config.cmap_dim)
+
+
+class StyleCritic(Critic):
+    """Scores images by residual blocks from the image's side down to 4 x 4."""
+
+    def __init__(self, config: StyleCriticConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.size, self.channels = (config.img_resolution, config.img_resolution), config.img_channels
+        self.n_classes = config.c_dim
+        for level in reversed(range(1, len(config.channels))):
+            self.add_module(f"b{4 << level}", Block(config, level))
+        if config.c_dim:
+            self.mapping = Mapping(
+                0, config.c_dim, config.cmap_dim, 0, config.mapping_layers, config.mapping_lr, config.embed_features,
+                config.layer_features, track_mean=False,
+            )  # fmt: skip
+        self.b4 = Head(config)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """See :meth:`Critic.forward`; without a class, a conditional critic gives the mean of its scores under all classes."""
+        image: Tensor | None = _resample.fast_layout(x)
+        features: Tensor | None = None
+        for block in self._blocks:
+            features, image = block(features, image)
+        classes = None
+        if self.n_classes:
+            every = torch.arange(self.n_classes, device=x.device)
+            classes = self.mapping(None, every).mean(0, keepdim=True) if y is None else self.mapping(None, y)
+        scores: Tensor = self.b4(features, image, classes)
+        return scores
+
+    @property
+    def _blocks(self) -> list[nn.Module]:
+        return [self.get_submodule(f"b{4 << level}") for level in reversed(range(1, len(self.config.channels)))]
+
+    def describe(self) -> Description:
+        """See :meth:`Critic.describe`."""
+        return Description("stylegan2", "critic", self.config.model_dump(mode="json"))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The blocks, image side first, the class mapping where there is one, and the head."""
+        return [*self._blocks, *([self.mapping] if self.n_classes else []), self.b4]
+
+    @property
+    def batch_dependent(self) -> bool:
+        """True where there is a minibatch standard deviation."""
+        return self.config.mbstd_channels > 0

@@ -1,0 +1,284 @@
+"""StyleGAN2: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", and its data-efficient successor
+StyleGAN2-ADA, "Training generative adversarial networks with limited data".
+
+A mapping network turns latents into styles; each convolution of the synthesis network is modulated by a style.  Instead of one
+kernel per image, features are scaled before and after a convolution that all images share: the same function, and several
+times faster where grouped convolutions are slow.
+"""
+
+import math
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.backbones import _resample
+from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, StyleGenerator, widened
+from regraft.backbones._style_config import StyleCriticConfig, StyleGAN2GeneratorConfig
+from regraft.backbones._style_critic import HALF, Conv, StyleCritic
+from regraft.backbones.base import Backbone, checked
+from regraft.config import Config, Objective, Recipe
+from regraft.errors import ConfigError, MissingCapability
+from regraft.gan import Description, Generator, Noise
+from regraft.randomness import Rng, normal
+
+
+class Layer(nn.Module):
+    """A modulated and demodulated 3 x 3 convolution with noise, bias, activation and bound."""
+
+    def __init__(self, config: StyleGAN2GeneratorConfig, inputs: int, outputs: int, side: int, *, doubles: bool) -> None:
+        super().__init__()
+        self.config, self.doubles, self.side = config, doubles, side
+        self.affine = Dense(config.w_dim, inputs, bias_start=1.0)
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        if config.use_noise:
+            self.noise_strength = nn.Parameter(torch.zeros([]))
+            self.register_buffer("noise_const", torch.zeros(side, side))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Noise, rng: Rng | None, gain: float = 1.0) -> Tensor:
+        """Apply to features (N, inputs, H, W) under styles (N, w_dim)."""
+        s = self.affine(w)
+        x = x * s[:, :, None, None].to(x.dtype)
+        if self.doubles:
+            # The kernel is used as stored: conv_transpose2d flips it, and so do the authors.
+            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
+            x = _resample.smooth(x, padding=1, gain=4.0)
+        else:
+            x = F.conv2d(x, self.weight, padding=1)
+        # Leaky ReLU commutes with positive factors, so its gain goes into what is multiplied and added before.
+        factor = gain * GAIN
+        shift = self.bias[:, None, None] * factor + self._noise(x, noise, rng, factor)
+        scale = self._demodulation(s) * factor
+        x = torch.addcmul(_resample.fast_layout(shift).to(x.dtype), x, scale[:, :, None, None].to(x.dtype))
+        x = F.leaky_relu_(x, SLOPE)
+        limit = self.config.conv_clamp
+        return x if limit is None else x.clamp(-limit * gain, limit * gain)
+
+    def _demodulation(self, s: Tensor) -> Tensor:
+        """Reciprocal norm (N, outputs) of every modulated filter (equation 3 of the paper)."""
+        with torch.autocast(s.device.type, enabled=False):
+            power = s.square() @ self.weight.square().sum((2, 3)).t()
+            epsilon = 1e-8 * (self.weight[0].numel() if self.config.scaled_demod else 1)
+            return torch.rsqrt(power + epsilon)
+
+    def _noise(self, x: Tensor, noise: Noise, rng: Rng | None, factor: float) -> Tensor:
+        """Noise maps (1 or N, 1, H, W)."""
+        if not self.config.use_noise or noise == "none":
+            return x.new_zeros(1, 1, 1, 1)
+        if noise == "const":
+            return cast(Tensor, self.noise_const)[None, None] * (self.noise_strength * factor)
+        if rng is None:
+            raise ConfigError('noise="random" needs rng, a torch.Generator or one per row')
+        maps = normal((len(x), 1, self.side, self.side), rng, self.noise_strength)
+        return maps * (self.noise_strength * factor)
+
+    def initialise(self) -> None:
+        """Draw fresh weights and noise maps; noise starts at strength zero."""
+        self.affine.initialise()
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(self.bias)
+        if self.config.use_noise:
+            nn.init.zeros_(self.noise_strength)
+            nn.init.normal_(cast(Tensor, self.noise_const))
+
+
+class ToRGB(nn.Module):
+    """A modulated 1 x 1 convolution from features to an image, without demodulation."""
+
+    def __init__(self, config: StyleGAN2GeneratorConfig, inputs: int) -> None:
+        super().__init__()
+        self.clamp = config.conv_clamp
+        self.affine = Dense(config.w_dim, inputs, bias_start=1.0)
+        self.weight = nn.Parameter(torch.zeros(config.img_channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(config.img_channels))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Features (N, inputs, H, W) under styles (N, w_dim) to images (N, channels, H, W), in float32."""
+        n, inputs, height, width = x.shape
+        s = self.affine(w) / math.sqrt(inputs)
+        # One small matrix per image: cheaper than a pass over the features.
+        weight = self.weight[None, :, :, 0, 0] * s[:, None]
+        image = torch.matmul(weight.to(x.dtype), x.flatten(2)).view(n, -1, height, width)
+        image = image.to(self.bias.dtype) + self.bias[:, None, None]
+        return image if self.clamp is None else image.clamp(-self.clamp, self.clamp)
+
+    def initialise(self) -> None:
+        """Draw fresh weights."""
+        self.affine.initialise()
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class Block(nn.Module):
+    """The layers of one resolution."""
+
+    def __init__(self, config: StyleGAN2GeneratorConfig, level: int) -> None:
+        super().__init__()
+        self.config, self.level = config, level
+        width, side = config.channels[level], 4 << level
+        if level == 0:
+            self.const = nn.Parameter(torch.zeros(width, 4, 4))
+        else:
+            self.conv0 = Layer(config, config.channels[level - 1], width, side, doubles=True)
+        self.conv1 = Layer(config, width, width, side, doubles=False)
+        if config.architecture == "skip" or level == len(config.channels) - 1:
+            self.torgb = ToRGB(config, width)
+        if config.architecture == "resnet" and level:
+            self.skip = Conv(config.channels[level - 1], width, 1, resample="double", activate=False)
+
+    def forward(
+        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: Noise, rng: Rng | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Go up one resolution.
+
+        Args:
+            x: features of the block below (N, C, H, W), None for the first.
+            image: image so far, at the side of ``x``.
+            w: all rows of styles (N, num_ws, w_dim).
+            noise, rng: see :meth:`Generator.forward`.
+        """
+        # Rows 0 and 1 are the first block's; each later one takes two, and the next one's first for its image.
+        row = 2 * self.level
+        residual = self.config.architecture == "resnet" and self.level > 0
+        if x is None:
+            x = self.conv1(_resample.fast_layout(self.const[None]), w[:, 0], noise, rng)
+        else:
+            shortcut = self.skip(x, gain=HALF) if residual else None
+            x = self.conv0(x, w[:, row - 1], noise, rng)
+            x = self.conv1(x, w[:, row], noise, rng, gain=HALF if residual else 1.0)
+            x = x if shortcut is None else x + shortcut
+        image = None if image is None else _resample.double(image)
+        if hasattr(self, "torgb"):
+            seen = self.torgb(x, w[:, row + 1])
+            image = seen if image is None else image + seen
+        return x, image
+
+
+class Synthesis(nn.Module):
+    """From styles to images."""
+
+    def __init__(self, config: StyleGAN2GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        for level in range(len(config.channels)):
+            self.add_module(f"b{4 << level}", Block(config, level))
+
+    def forward(self, w: Tensor, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
+        """Styles (N, num_ws, w_dim) to images (N, C, H, W)."""
+        x: Tensor | None = None
+        image: Tensor | None = None
+        for block in self.children():
+            x, image = block(x, image, w, noise, rng)
+        return cast(Tensor, image).contiguous()
+
+
+class StyleGAN2Generator(StyleGenerator):
+    """Mapping and synthesis network."""
+
+    def __init__(self, config: StyleGAN2GeneratorConfig) -> None:
+        super().__init__(config.z_dim, config.c_dim, config.img_resolution, config.img_channels)
+        self.config = config
+        self.mapping = Mapping(
+            config.z_dim, config.c_dim, config.w_dim, config.num_ws, config.mapping_layers, config.mapping_lr,
+            config.embed_features, config.layer_features,
+        )  # fmt: skip
+        self.synthesis = Synthesis(config)
+
+    def describe(self) -> Description:
+        """See :meth:`Generator.describe`."""
+        return Description("stylegan2", "generator", self.config.model_dump(mode="json"))
+
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> Generator:
+        """See :meth:`Generator.with_classes`: here a class always enters the mapping network, and by it every style layer."""
+        if self.n_classes or not self.config.mapping_layers:
+            raise MissingCapability("this generator already has classes, or has no mapping network to take them")
+        config = self.config.model_copy(update={"c_dim": n, "embed_features": self.config.w_dim})
+        made = StyleGAN2Generator(config)
+        tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
+        tensors |= {f"mapping.{k}": v for k, v in widened(self.mapping, n).items()}
+        made.load_state_dict(tensors)
+        return made.train(self.training)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Mapping network, then the blocks from 4 x 4 on."""
+        return [self.mapping, *self.synthesis.children()]
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The affine layers that make each convolution's scales from a style."""
+        return [m.affine for m in self.modules() if isinstance(m, Layer | ToRGB)]
+
+
+class StyleGAN2(Backbone):
+    """StyleGAN2 and StyleGAN2-ADA."""
+
+    objective = Objective(penalty_weight=0.82, penalty_every=16)
+    recipe = Recipe(batch=16, generator_lr=2.5e-3, critic_lr=2.5e-3, ema_decay=0.998, noise="random")
+    smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 4, "top_width": 6, "latent_dim": 6, "mapping_layers": 2}
+
+    GeneratorConfig = StyleGAN2GeneratorConfig
+    CriticConfig = StyleCriticConfig
+
+    def generator(self, config: StyleGAN2GeneratorConfig) -> StyleGAN2Generator:
+        """Build a generator."""
+        return StyleGAN2Generator(config)
+
+    def critic(self, config: StyleCriticConfig) -> StyleCritic:
+        """Build a critic."""
+        return StyleCritic(config)
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw fresh weights: N(0, 1) throughout, scaled where they are used."""
+        initialise(network)
+
+    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
+        """See :func:`regular` for the settings."""
+        pair: tuple[Config, Config] = checked(regular, settings)(size, channels, n_classes=n_classes, **settings)
+        return pair
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw fresh weights as the authors do, from torch's global generator."""
+    for module in network.modules():
+        if isinstance(module, Layer | ToRGB | Conv | Mapping):
+            module.initialise()
+        elif isinstance(module, Block) and module.level == 0:
+            nn.init.normal_(module.const)
+    if isinstance(network, StyleCritic):
+        network.b4.fc.initialise()
+        network.b4.out.initialise()
+
+
+def regular(
+    size: int, channels: int, n_classes: int = 0, width: int = 32768, top_width: int = 512, latent_dim: int = 512,
+    mapping_layers: int = 8,
+) -> tuple[StyleGAN2GeneratorConfig, StyleCriticConfig]:  # fmt: skip
+    """Settings of a pair as published.
+
+    Args:
+        size: side of the images, a power of two from 8 on.
+        channels: 1 or 3.
+        n_classes: 0 for none.
+        width: features of a block times its side (config F: 32768; half of it for 256 px and less).
+        top_width: most features of a block.
+        latent_dim: width of latents and styles.
+        mapping_layers: of the generator; a critic with classes has as many.
+    """
+    if size < 8 or size & (size - 1) or size > 4096:
+        raise ConfigError(f"a StyleGAN2 has a side of 8, 16, 32, ... 4096, not {size}")
+    if channels not in (1, 3):
+        raise ConfigError(f"a StyleGAN2 makes images of 1 or 3 channels, not {channels}")
+    sides = [4 << level for level in range(size.bit_length() - 2)]
+    widths = tuple(max(1, min(width // side, top_width)) for side in sides)
+    common: dict[str, Any] = {
+        "c_dim": n_classes, "mapping_layers": mapping_layers, "img_resolution": size, "img_channels": channels,
+        "channels": widths,
+    }  # fmt: skip
+    generator = StyleGAN2GeneratorConfig(z_dim=latent_dim, w_dim=latent_dim, **common)
+    return generator, StyleCriticConfig(cmap_dim=widths[0] if n_classes else 0, **common)
+
+
+PLUGIN = StyleGAN2()
