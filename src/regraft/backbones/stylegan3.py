@@ -7,163 +7,22 @@ Source: Karras et al. 2021, "Alias-free generative adversarial networks".
 """
 
 import math
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.backbones import _style_critic
-from regraft.backbones._alias_free import filtered_lrelu, lowpass
-from regraft.backbones._style import Dense, Mapping, StyleGenerator
-from regraft.backbones._style_config import StyleCriticConfig, StyleMappingConfig, Width
+from regraft.backbones._alias_free import filtered_lrelu
+from regraft.backbones._alias_free_config import StyleGAN3GeneratorConfig, grids, layer_filters, layer_name, plan
+from regraft.backbones._style import Dense, Mapping, StyleGenerator, widened
+from regraft.backbones._style_config import StyleCriticConfig
+from regraft.backbones._style_critic import Conv, StyleCritic
 from regraft.backbones.base import Backbone, checked
 from regraft.config import Config, Objective, Recipe, parse
-from regraft.errors import ConfigError
-from regraft.gan import Description, Noise
+from regraft.errors import ConfigError, MissingCapability
+from regraft.gan import Description, Generator, Noise
 from regraft.randomness import Rng
-
-Positive = Annotated[float, Field(gt=0, le=1 << 20)]
-
-
-class StyleGAN3GeneratorConfig(StyleMappingConfig):
-    """Generator of Karras et al. 2021.
-
-    Attributes:
-        z_dim, w_dim: width of latents and styles.
-        img_resolution, img_channels: of the images.
-        channels: output width of each layer but the last, latent side first.
-        num_layers: layers before the one that makes colours.
-        num_critical: last layers that keep every frequency up to the limit.
-        first_cutoff, first_stopband: frequencies of the first layer, in cycles per image.
-        last_stopband_rel: stopband of the last layer over its cutoff.
-        margin_size: samples kept outside the image on every side.
-        output_scale: factor of the images.
-        conv_kernel: 3, or 1 for rotation equivariance.
-        filter_size: taps of a resampling filter per unit of its factor.
-        lrelu_upsampling: how much finer the grid of the nonlinearity is.
-        use_radial_filters: rotation-symmetric filters on the way down.
-        conv_clamp: bound of what layers put out, None for none.
-    """
-
-    z_dim: Width = 512
-    w_dim: Width = 512
-    img_resolution: Annotated[int, Field(ge=8, le=4096)]
-    img_channels: Literal[1, 3] = 3
-    channels: tuple[Width, ...]
-    mapping_layers: Annotated[int, Field(ge=1, le=64)] = 2
-    num_layers: Annotated[int, Field(ge=3, le=64)] = 14
-    num_critical: Annotated[int, Field(ge=1, le=62)] = 2
-    first_cutoff: Positive = 2.0
-    first_stopband: Positive = 2**2.1
-    last_stopband_rel: Positive = 2**0.3
-    margin_size: Annotated[int, Field(ge=0, le=64)] = 10
-    output_scale: Positive = 0.25
-    conv_kernel: Literal[1, 3] = 3
-    filter_size: Annotated[int, Field(ge=1, le=32)] = 6
-    lrelu_upsampling: Annotated[int, Field(ge=1, le=8)] = 2
-    use_radial_filters: bool = False
-    conv_clamp: Annotated[float, Field(gt=0)] | None = 256.0
-
-    @model_validator(mode="after")
-    def _fits(self) -> "StyleGAN3GeneratorConfig":
-        if self.img_resolution & (self.img_resolution - 1):
-            raise ValueError(f"img_resolution must be a power of two, not {self.img_resolution}")
-        if self.num_critical >= self.num_layers:
-            raise ValueError(f"num_critical={self.num_critical} must be below num_layers={self.num_layers}")
-        if len(self.channels) != self.num_layers:
-            raise ValueError(f"channels must hold {self.num_layers} widths, one per layer; it holds {len(self.channels)}")
-        if self.first_cutoff >= self.img_resolution / 2:
-            raise ValueError(f"first_cutoff={self.first_cutoff} must be below half the resolution")
-        if self.first_stopband <= self.first_cutoff or self.last_stopband_rel <= 1:
-            raise ValueError("stopbands must lie above their cutoffs")
-        return self
-
-
-class Grid(NamedTuple):
-    """Sampling of one layer's output: limits of its band, rate and side.
-
-    Attributes:
-        cutoff: highest frequency that passes.
-        half_width: half the transition band beyond.
-        rate: samples per image side.
-        size: side of the maps, margins included.
-    """
-
-    cutoff: float
-    half_width: float
-    rate: int
-    size: int
-
-
-class Plan(NamedTuple):
-    """Resampling of one layer.
-
-    Attributes:
-        up, down: factors.
-        up_taps, down_taps: lengths of the filters, 1 for the identity.
-        padding: of the fine signal, before and after.
-        rate: of the fine signal.
-        radial: whether the filter on the way down is.
-    """
-
-    up: int
-    down: int
-    up_taps: int
-    down_taps: int
-    padding: tuple[int, int]
-    rate: int
-    radial: bool
-
-
-def grids(config: StyleGAN3GeneratorConfig) -> list[Grid]:
-    """Sampling of all layers, the colour layer last."""
-    c, half = config, config.img_resolution / 2
-    result = []
-    for i in range(c.num_layers + 1):
-        exponent = min(i / (c.num_layers - c.num_critical), 1.0)
-        cutoff = c.first_cutoff * (half / c.first_cutoff) ** exponent
-        stopband = c.first_stopband * (half * c.last_stopband_rel / c.first_stopband) ** exponent
-        rate = 2 ** math.ceil(math.log2(min(stopband * 2, c.img_resolution)))
-        size = c.img_resolution if i >= c.num_layers - 1 else rate + 2 * c.margin_size
-        result.append(Grid(cutoff, max(stopband, rate / 2) - cutoff, rate, size))
-    return result
-
-
-def plan(config: StyleGAN3GeneratorConfig, layer: int) -> Plan:
-    """Resampling of one layer, from the grid of the layer before to its own."""
-    every = grids(config)
-    source, target = every[max(layer - 1, 0)], every[layer]
-    colours = layer == config.num_layers
-    rate = max(source.rate, target.rate) * (1 if colours else config.lrelu_upsampling)
-    up, down = rate // source.rate, rate // target.rate
-    up_taps = config.filter_size * up if up > 1 and not colours else 1
-    down_taps = config.filter_size * down if down > 1 and not colours else 1
-    kernel = 1 if colours else config.conv_kernel
-    total = (target.size - 1) * down + 1 - (source.size + kernel - 1) * up + up_taps + down_taps - 2
-    before = (total + up) // 2
-    critical = layer >= config.num_layers - config.num_critical
-    radial = config.use_radial_filters and not critical
-    return Plan(up, down, up_taps, down_taps, (before, total - before), rate, radial)
-
-
-def layer_name(config: StyleGAN3GeneratorConfig, layer: int) -> str:
-    """NVlabs' name of a layer, which carries side and width of its output."""
-    width = config.img_channels if layer == config.num_layers else config.channels[layer]
-    return f"L{layer}_{grids(config)[layer].size}_{width}"
-
-
-def layer_filters(config: StyleGAN3GeneratorConfig, layer: int) -> dict[str, Tensor]:
-    """Filters of a layer that are not the identity: ``up_filter`` and ``down_filter``, on the CPU."""
-    every, p = grids(config), plan(config, layer)
-    source, target = every[max(layer - 1, 0)], every[layer]
-    found = {}
-    if p.up_taps > 1:
-        found["up_filter"] = lowpass(p.up_taps, source.cutoff, source.half_width * 2, p.rate)
-    if p.down_taps > 1:
-        found["down_filter"] = lowpass(p.down_taps, target.cutoff, target.half_width * 2, p.rate, p.radial)
-    return found
 
 
 class Waves(nn.Module):
@@ -268,6 +127,8 @@ class Layer(nn.Module):
 class Synthesis(nn.Module):
     """From styles to images."""
 
+    input: Waves
+
     def __init__(self, config: StyleGAN3GeneratorConfig) -> None:
         super().__init__()
         self.scale = config.output_scale
@@ -292,6 +153,8 @@ class Synthesis(nn.Module):
 class StyleGAN3Generator(StyleGenerator):
     """Mapping and alias-free synthesis."""
 
+    synthesis: Synthesis
+
     def __init__(self, config: StyleGAN3GeneratorConfig) -> None:
         super().__init__(config.z_dim, config.c_dim, config.img_resolution, config.img_channels)
         self.config = config
@@ -299,11 +162,20 @@ class StyleGAN3Generator(StyleGenerator):
             config.z_dim, config.c_dim, config.w_dim, config.num_layers + 2, config.mapping_layers, config.mapping_lr,
             config.embed_features, config.layer_features,
         )  # fmt: skip
-        self.synthesis: Synthesis = Synthesis(config)
+        self.synthesis = Synthesis(config)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
         return Description("stylegan3", "generator", self.config.model_dump(mode="json"))
+
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> Generator:
+        """See :meth:`Generator.with_classes`: here a class always enters the mapping network, and by it every style layer."""
+        if self.n_classes:
+            raise MissingCapability("this generator already has classes")
+        made = StyleGAN3Generator(self.config.model_copy(update={"c_dim": n, "embed_features": self.config.w_dim}))
+        tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
+        made.load_state_dict(tensors | {f"mapping.{k}": v for k, v in widened(self.mapping, n).items()})
+        return made.train(self.training)
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -317,34 +189,38 @@ class StyleGAN3Generator(StyleGenerator):
 
 
 def published(
-    size: int, channels: int, kind: Literal["t", "r"] = "t", latent_dim: int = 512, layers: int = 14,
-    channel_base: int = 32768, channel_max: int = 512, n_classes: int = 0,
+    size: int, channels: int, n_classes: int = 0, kind: Literal["t", "r"] = "t", width: int = 32768, top_width: int = 512,
+    latent_dim: int = 512, layers: int = 14, mapping_layers: int = 2,
 ) -> tuple[StyleGAN3GeneratorConfig, StyleCriticConfig]:  # fmt: skip
     """Settings of the published kinds.
 
     Args:
         size: side of the images, a power of two from 8 on.
         channels: 1 or 3.
+        n_classes: 0 for none.
         kind: ``t`` for equivariance to translation, ``r`` to rotation too (twice as wide, 1 x 1 kernels).
+        width: features of a layer times twice its cutoff frequency; in the critic, features of a block times its side.
+        top_width: most features of a layer.
         latent_dim: width of latents and styles.
-        layers: layers before the one that makes colours.
-        channel_base: width of a layer times its cutoff frequency, times two.
-        channel_max: largest width.
-        n_classes: 0, or the number of classes.
+        layers: of the synthesis, before the one that makes colours.
+        mapping_layers: of the generator.
     """
     if kind not in ("t", "r"):
         raise ConfigError(f"kind: a StyleGAN3 is of kind t or r, not {kind}")
-    if size < 8 or size & (size - 1):
-        raise ConfigError(f"a StyleGAN3 has a side of 8, 16, 32, 64, ..., not {size}")
+    if size < 8 or size & (size - 1) or size > 4096:
+        raise ConfigError(f"a StyleGAN3 has a side of 8, 16, 32, ... 4096, not {size}")
+    if channels not in (1, 3):
+        raise ConfigError(f"a StyleGAN3 makes images of 1 or 3 channels, not {channels}")
     turned = kind == "r"
     settings: dict[str, Any] = {
         "z_dim": latent_dim, "w_dim": latent_dim, "c_dim": n_classes, "img_resolution": size, "img_channels": channels,
-        "num_layers": layers, "conv_kernel": 1 if turned else 3, "use_radial_filters": turned, "channels": [1] * layers,
+        "mapping_layers": mapping_layers, "num_layers": layers, "channels": [1] * layers,
+        "conv_kernel": 1 if turned else 3, "use_radial_filters": turned,
     }  # fmt: skip
     more = 2 if turned else 1
     cutoffs = [grid.cutoff for grid in grids(parse(StyleGAN3GeneratorConfig, settings, "stylegan3"))[:-1]]
-    settings["channels"] = [round(min(channel_base * more / 2 / cutoff, channel_max * more)) for cutoff in cutoffs]
-    widths = [min(channel_base // (4 << k), channel_max) for k in range(size.bit_length() - 2)]
+    settings["channels"] = [max(1, round(min(width * more / 2 / cutoff, top_width * more))) for cutoff in cutoffs]
+    widths = [max(1, min(width // (4 << k), top_width)) for k in range(size.bit_length() - 2)]
     critic = {
         "c_dim": n_classes, "img_resolution": size, "img_channels": channels, "channels": widths,
         "cmap_dim": widths[0] if n_classes else 0,
@@ -360,7 +236,7 @@ class StyleGAN3(Backbone):
 
     objective = Objective(penalty_weight=1.0, penalty_every=16)
     recipe = Recipe(batch=32, generator_lr=2.5e-3, critic_lr=2e-3, miner_lr=2.5e-3, betas=(0.0, 0.99), ema_decay=0.998)
-    smallest: ClassVar[dict[str, Any]] = {"size": 16, "latent_dim": 6, "layers": 4, "channel_base": 64, "channel_max": 6}
+    smallest: ClassVar[dict[str, Any]] = {"size": 16, "latent_dim": 6, "layers": 4, "width": 64, "top_width": 6}
 
     GeneratorConfig = StyleGAN3GeneratorConfig
     CriticConfig = StyleCriticConfig
@@ -369,20 +245,22 @@ class StyleGAN3(Backbone):
         """Build a generator; its filters are designed, its other tensors are zero."""
         return StyleGAN3Generator(config)
 
-    def critic(self, config: StyleCriticConfig) -> _style_critic.StyleCritic:
+    def critic(self, config: StyleCriticConfig) -> StyleCritic:
         """Build a critic."""
-        return _style_critic.StyleCritic(config)
+        return StyleCritic(config)
 
     @torch.no_grad()
     def initialise(self, network: nn.Module) -> None:
         """Draw fresh weights."""
-        if not isinstance(network, StyleGAN3Generator):
-            _style_critic.initialise(network)
+        if isinstance(network, StyleGAN3Generator):
+            network.mapping.initialise()
+            network.synthesis.input.initialise()
+            for layer in network.synthesis.layers:
+                layer.initialise()
             return
-        network.mapping.initialise()
-        network.synthesis.input.initialise()
-        for layer in network.synthesis.layers:
-            layer.initialise()
+        for module in network.modules():
+            if isinstance(module, Conv | Dense):
+                module.initialise()
 
     def filters(self, config: dict[str, Any]) -> dict[str, Tensor]:
         """Filters that a generator of given settings has, by their names in its state."""

@@ -13,6 +13,7 @@ from regraft.formats._unpickle import Archive, Record, TensorRef
 from regraft.formats.base import Network, Probe
 from regraft.gan import Description
 
+LICENCE = "the file names no licence; networks that NVIDIA published are for non-commercial use only"
 NEAR_START = 1 << 18
 MAX_MODULES = 2000
 MAX_LEVELS = 8
@@ -114,12 +115,6 @@ class Net:
             self.notes.append(f"{self.name}: {attribute} assumed to be {default}, its code's default")
         return self._plain(options.get(attribute, default))
 
-    def width(self, tensors: dict[str, Tensor], name: str) -> int:
-        """Output channels of a weight."""
-        if name not in tensors or tensors[name].dim() != 4:
-            raise SourceError(f"{self.where}: the tensors do not fit the network: missing: {name}")
-        return int(tensors[name].shape[0])
-
     def tensors(self, drop: str | None = None) -> dict[str, Tensor]:
         """All tensors; those named ``drop`` are checked to be StyleGAN2's resampling filter and left out.
 
@@ -174,6 +169,17 @@ def resolutions(size: int, where: str) -> list[int]:
     if not 8 <= size <= 4096 or size & (size - 1):
         raise SourceError(f"{where}: img_resolution is {size}, must be a power of two from 8 to 4096")
     return [4 << k for k in range(size.bit_length() - 2)]
+
+
+def width(tensors: dict[str, Tensor], name: str, where: str) -> int:
+    """Output channels of a convolution.
+
+    Raises:
+        SourceError: if it is not there.
+    """
+    if name not in tensors or tensors[name].dim() != 4:
+        raise SourceError(f"{where}: the tensors do not fit the network: missing: {name}")
+    return int(tensors[name].shape[0])
 
 
 def fir() -> Tensor:

@@ -1,7 +1,7 @@
 """NVlabs pickles of StyleGAN2-ADA (PyTorch) and of the StyleGAN3 repository, without running the code that they embed.
 
-``G_ema`` is the generator and ``D`` the critic.  A setting is what the layers' own attributes say, else the recorded constructor
-arguments, else the default of the code that wrote the file.
+``G_ema`` is the generator and ``D`` the critic.  A setting is what the layers' own attributes say, else the recorded
+constructor arguments, else the default of the code that wrote the file.
 
 Source: Karras et al. 2020, "Training generative adversarial networks with limited data"; Karras et al. 2021, "Alias-free
 generative adversarial networks".
@@ -20,7 +20,6 @@ from regraft.formats._unpickle import Archive, Record, opened
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
 from regraft.gan import Provenance
 
-LICENCE = "the file names no licence; networks that NVIDIA published are for non-commercial use only"
 MARKER = b"torch_utils.persistence"
 GENERATOR = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 CRITIC = ("c_dim", "img_resolution", "img_channels")
@@ -57,7 +56,7 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
         root = {"G_ema" if "mapping" in (root.state.get("_modules") or {}) else "D": root}
     if not isinstance(root, dict):
         raise SourceError(f"holds a {type(root).__name__}, not a dictionary with G_ema and D")
-    notes = [LICENCE]
+    notes = [_nvlabs.LICENCE]
     name = next((k for k in ("G_ema", "G") if isinstance(root.get(k), Record)), None)
     if name is None:
         raise SourceError(f"holds no module G_ema; there are: {', '.join(str(k)[:40] for k in list(root)[:8])}")
@@ -88,12 +87,13 @@ def _stylegan2(net: Net) -> Network:
     synthesis = net.group("synthesis_kwargs", (*SYNTHESIS2, "block_kwargs"))
     options = {**net.kwargs, **synthesis, **_nested(synthesis, "block_kwargs")}
     size = net.integer("img_resolution")
+    sides = _nvlabs.resolutions(size, net.where)
     tensors = net.tensors(drop="resample_filter")
     config = {
         **_mapping(net, tensors, default_layers=8),
         "z_dim": net.integer("z_dim"), "w_dim": net.integer("w_dim"), "img_resolution": size,
         "img_channels": net.integer("img_channels"),
-        "channels": [net.width(tensors, f"synthesis.b{r}.conv1.weight") for r in _nvlabs.resolutions(size, net.where)],
+        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", net.where) for r in sides],
         "architecture": net.effective("synthesis.b4", "architecture", options, "skip"),
         "use_noise": net.effective("synthesis.b4.conv1", "use_noise", options, True),
         "conv_clamp": net.effective("synthesis.b4.conv1", "conv_clamp", options, 256 if net.flat else None),
@@ -118,7 +118,7 @@ def _stylegan3(net: Net) -> Network:
         **_mapping(net, tensors, default_layers=2),
         "z_dim": net.integer("z_dim"), "w_dim": net.integer("w_dim"), "img_resolution": net.integer("img_resolution"),
         "img_channels": net.integer("img_channels"),
-        "channels": [net.width(tensors, f"synthesis.{layer}.weight") for layer in layers[:-1]],
+        "channels": [_nvlabs.width(tensors, f"synthesis.{layer}.weight", net.where) for layer in layers[:-1]],
     }  # fmt: skip
     network = net.network("stylegan3", "generator", config, tensors)
     designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3").filters(network.description.config)
@@ -139,8 +139,8 @@ def _critic(net: Net, flat: bool) -> Network:
     size = net.integer("img_resolution")
     sides = _nvlabs.resolutions(size, net.where)
     tensors = net.tensors(drop="resample_filter")
-    channels = [net.width(tensors, f"b{r}.conv1.weight") for r in sides[1:]]
-    channels.append(net.width(tensors, f"b{size}.fromrgb.weight"))
+    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", net.where) for r in sides[1:]]
+    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", net.where))
     mapping = _mapping(net, tensors, default_layers=8)
     ending = options["epilogue_kwargs"]
     cmap_dim = net.kwargs.get("cmap_dim")
