@@ -112,6 +112,6 @@ def tf_network(name, variables, options, components=None, function="G_main"):
         {
             "version": 4, "name": name, "static_kwargs": options, "components": components or {},
             "build_module_src": "raise RuntimeError('must never run')", "build_func_name": function,
-            "variables": [(k, np.ascontiguousarray(v.numpy())) for k, v in variables.items()],
+            "variables": [(k, v.detach().numpy()) for k, v in variables.items()],
         }
     )  # fmt: skip

@@ -40,7 +40,8 @@ class Net:
             raise SourceError(f"{name}: its constructor's arguments are not recorded")
         self.kwargs: dict[str, Any] = {**dict(zip(positional, first, strict=False)), **given}
         leaf = self.records.get("mapping.fc0")
-        self.flat = "synthesis_kwargs" not in self.kwargs and (leaf is None or "in_features" in leaf.state)
+        told = "synthesis_kwargs" not in self.kwargs and not set(self.kwargs) <= {*positional, "mapping_kwargs"}
+        self.flat = told or ("synthesis_kwargs" not in self.kwargs and leaf is not None and "in_features" in leaf.state)
         self.half = any(found.state.get("use_fp16") for found in self.records.values())
         self.notes: list[str] = []
 

@@ -67,7 +67,9 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     generator = _stylegan3(made) if alias_free else _stylegan2(made)
     critic = None
     if isinstance(root.get("D"), Record):
-        critic = _critic(Net(archive, root["D"], "D", CRITIC), flat=alias_free or made.flat)
+        judge = Net(archive, root["D"], "D", CRITIC)
+        critic = _critic(judge, flat=alias_free or made.flat)
+        notes += judge.notes
     else:
         notes.append("no critic found")
     notes += made.notes

@@ -248,7 +248,9 @@ def _generator_name(name: str) -> tuple[str, Rule] | None:
     if found := re.fullmatch(r"mapping/(Dense(\d{1,2})|LabelEmbed)/(weight|bias)", name):
         return _dense(f"mapping.{'embed' if found[2] is None else f'fc{int(found[2])}'}", found[3])
     found = re.fullmatch(r"synthesis/(\d+)x\1/(\w+)/(\w+)", name)
-    if not found or found[2] not in LAYERS or found[3] not in STYLED or (found[2] == "Conv") != (found[1] == "4"):
+    if not found or found[2] not in LAYERS or found[3] not in STYLED:
+        return None
+    if found[2] not in (("Conv", "ToRGB") if found[1] == "4" else ("Conv0_up", "Conv1", "ToRGB", "Skip")):
         return None
     leaf, rule = STYLED[found[3]]
     if rule is _kernel and found[2] in ("Conv0_up", "Skip"):
