@@ -19,6 +19,7 @@ MAX_CALLS = 200_000
 MAX_DEPTH = 1000
 MAX_TEXT = 64 << 20
 MAX_NAME = 256
+NAMES = {"opcodes": "opcodes", "calls": "calls", "text": "bytes of text"}
 
 
 @dataclasses.dataclass
@@ -37,7 +38,7 @@ class Limits:
         """
         left = getattr(self, what) - amount
         if left < 0:
-            raise SourceError(f"more than {getattr(Limits, what)} {what}, which no checkpoint needs")
+            raise SourceError(f"more than {getattr(Limits, what)} {NAMES[what]}, which no checkpoint needs")
         setattr(self, what, left)
 
 
@@ -186,8 +187,9 @@ class Machine:
 
     def text(self, n: int) -> None:
         """A string."""
+        data = self.reader.take(n)
         self.limits.spend("text", n)
-        self.stack.append(self.reader.take(n).decode("utf-8", "surrogatepass"))
+        self.stack.append(data.decode("utf-8", "surrogatepass"))
 
     def get(self, index: int) -> None:
         """Push a remembered object."""
