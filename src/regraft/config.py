@@ -37,6 +37,12 @@ class Objective(Config):
     penalty_every: Annotated[
         int, Field(ge=1, description="Compute the penalty on every k-th critic step only, k times as strong (lazy).")
     ] = 1
+    path_length_weight: Annotated[
+        float, Field(ge=0, description="Factor of the path length regularisation of generators that have styles; 0 for none.")
+    ] = 0.0
+    path_length_every: Annotated[
+        int, Field(ge=1, description="Regularise path lengths on every k-th step only, k times as strong (lazy).")
+    ] = 4
     drift_weight: Annotated[float, Field(ge=0, description="Factor of the mean squared score of real images.")] = 0.0
     critic_steps: Annotated[int, Field(ge=1, description="Critic steps per generator step.")] = 1
 
@@ -70,6 +76,10 @@ class Recipe(Config):
     noise: Annotated[
         Literal["const", "random"], Field(description="Noise maps while training, for families that have them.")
     ] = "const"
+    style_mixing: Annotated[
+        float,
+        Field(ge=0, le=1, description="Probability that a batch mixes styles of two latents, for families that have them."),
+    ] = 0.0
 
 
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)

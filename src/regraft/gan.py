@@ -15,6 +15,8 @@ from regraft.randomness import Rng, normal, row_generators, uniform
 
 Distribution = Literal["normal", "truncated_normal", "uniform", "sphere"]
 Noise = Literal["const", "random", "none"]
+CENTRE_LATENTS = 4096
+"""How many latents a mean style is measured on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +130,18 @@ class Generator(nn.Module):
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "Generator":
         """Make a conditional generator whose images equal this one's for every class until it is trained."""
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
+
+    @property
+    def style_path(self) -> list[nn.Module]:
+        """What lies between latents and styles; empty where there are no styles."""
+        return []
+
+    def recentre(self, z: Tensor | None = None) -> None:
+        """Measure the mean style, which truncation pulls towards, again.
+
+        Args:
+            z: latents (N, dim) to measure it on; some of a fixed seed if left out.
+        """
 
     def describe(self) -> Description:
         """Say how to build this network again."""

@@ -69,11 +69,12 @@ def assemble(parsed: Parsed, where: str) -> GAN:
     def made(network: Network | None) -> object:
         return None if network is None else build_with(network.description, network.tensors, where)
 
-    backbone = discover.plugin("backbones", _innermost(parsed.generator))
+    generator = cast(Generator, made(parsed.generator))
+    objective, recipe = discover.plugin("backbones", _innermost(parsed.generator)).training(max(generator.size))
     return GAN(
-        cast(Generator, made(parsed.generator)), cast(Critic | None, made(parsed.critic)),
+        generator, cast(Critic | None, made(parsed.critic)),
         autoencoder=cast(Autoencoder | None, made(parsed.autoencoder)),
-        objective=parsed.objective or backbone.objective, recipe=parsed.recipe or backbone.recipe,
+        objective=parsed.objective or objective, recipe=parsed.recipe or recipe,
         provenance=parsed.provenance, aspect=parsed.aspect,
     )  # fmt: skip
 

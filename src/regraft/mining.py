@@ -4,6 +4,7 @@ Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to ta
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from regraft.build import build
 from regraft.config import Config, parse
-from regraft.gan import ClassCode, Description, Generator, Latent, Noise
-from regraft.randomness import Rng, global_seed
+from regraft.gan import CENTRE_LATENTS, ClassCode, Description, Generator, Latent, Noise
+from regraft.randomness import Rng, generator_at, global_seed
 
 
 class MinerConfig(Config):
@@ -108,6 +109,34 @@ class MinedGenerator(Generator):
             "source": {"kind": inner.kind, "config": inner.config},
         }
         return Description("mined", "generator", config)
+
+    @property
+    def mapping(self) -> Callable[..., Tensor]:
+        """Miner and mapping network of a source with styles: u (N, dim) and classes to styles (N, num_ws, w_dim)."""
+        inner = cast(nn.Module, self.source.mapping)
+
+        def mapping(u: Tensor, y: Tensor | ClassCode | None = None) -> Tensor:
+            return cast(Tensor, inner(self.miner(u), y))
+
+        return mapping
+
+    @property
+    def synthesis(self) -> nn.Module:
+        """The source's synthesis network."""
+        return cast(nn.Module, self.source.synthesis)
+
+    @property
+    def style_path(self) -> list[nn.Module]:
+        """See :meth:`Generator.style_path`."""
+        inner = self.source.style_path
+        return [self.miner, *inner] if inner else []
+
+    def recentre(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.recentre`: over styles of mined latents."""
+        if self.style_path:
+            with torch.no_grad():
+                u = self.latent.sample(CENTRE_LATENTS, generator_at(0, "mean style")) if z is None else z
+                self.source.recentre(self.miner(u.to(next(self.miner.parameters()).device)))
 
     @property
     def stages(self) -> list[nn.Module]:

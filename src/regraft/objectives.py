@@ -70,6 +70,23 @@ def gradient_penalty(score: Score, real: Tensor, fake: Tensor, rng: torch.Genera
     return (squared_slopes(score, between).add(1e-12).sqrt() - 1).square().mean()
 
 
+def path_lengths(images: Tensor, w: Tensor, rng: torch.Generator) -> Tensor:
+    """How far images move when their styles do, (N,), differentiable.
+
+    Args:
+        images: (N, C, H, W), computed from ``w``.
+        w: styles (N, num_ws, w_dim) that require gradients.
+        rng: source of the random images that movement is measured along.
+
+    Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", section 3.2; over several rows of
+        styles, the root mean square of the rows' lengths.
+    """
+    height, width = images.shape[-2:]
+    along = torch.randn(images.shape, generator=rng, device=rng.device).to(images) / (height * width) ** 0.5
+    (slope,) = torch.autograd.grad((images * along).sum(), w, create_graph=True)
+    return slope.square().sum(2).mean(1).sqrt()
+
+
 def r1_penalty(score: Score, real: Tensor) -> Tensor:
     """Mean squared slope at real images, before any weight and without the factor 1/2.
 

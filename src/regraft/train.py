@@ -99,8 +99,14 @@ class Loop:
         judged = self.averages.modules.get("generator", live)
         if not isinstance(judged, Generator):
             raise TypeError(f"the averaged generator is a {type(judged).__name__}")
-        if norms.uses_batch_statistics(live):
+        trained = {id(p) for p in self.adaptation.trained().values()}
+        moves_styles = any(id(p) in trained for m in live.style_path for p in m.parameters())
+        uses_batch = norms.uses_batch_statistics(live)
+        if uses_batch or moves_styles:
             judged = copy.deepcopy(judged)
+        if moves_styles:
+            judged.recentre()
+        if uses_batch:
             norms.calibrate(judged)
         return judged
 

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.errors import MissingCapability
-from regraft.gan import ClassCode, Generator, Latent, Noise
-from regraft.randomness import Rng, row_generators, uniform
+from regraft.gan import CENTRE_LATENTS, ClassCode, Generator, Latent, Noise
+from regraft.randomness import Rng, generator_at
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
-CENTRE_LATENTS = 4096
 
 
 class Dense(nn.Module):
@@ -161,11 +160,9 @@ class StyleGenerator(Generator):
     def recentre(self, z: Tensor | None = None) -> None:
         """See :meth:`Generator.recentre`."""
         device = self.mapping.w_avg.device
-        z = self.latent.at(0, range(CENTRE_LATENTS)).to(device) if z is None else z
-        y = None
-        if self.n_classes:
-            draws = uniform((len(z),), row_generators(0, "class", range(len(z))), torch.empty(0))
-            y = (draws * self.n_classes).long().to(device)
+        rng = generator_at(0, "mean style")
+        z = self.latent.sample(CENTRE_LATENTS, rng).to(device) if z is None else z
+        y = torch.randint(self.n_classes, (len(z),), generator=rng).to(device) if self.n_classes else None
         self.mapping.w_avg.copy_(self.mapping(z, y)[:, 0].mean(0))
 
 

@@ -38,6 +38,10 @@ class Backbone:
         """Draw fresh weights from torch's global generator, as the family's authors do."""
         raise NotImplementedError
 
+    def training(self, size: int, fresh: bool = False) -> tuple[Objective, Recipe]:
+        """How the family trains at a side of ``size``: a source, or with ``fresh`` new networks without any source."""
+        return (Objective(), Recipe()) if fresh else (self.objective, self.recipe)
+
     def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
         """Settings of a regular generator and critic for images of a given size.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regraft import discover
-from regraft.config import Objective, Recipe, parse, unknown
+from regraft.config import parse, unknown
 from regraft.errors import ConfigError, SourceError
 from regraft.formats._unpickle import Archive, Record, TensorRef
 from regraft.formats.base import Network, Probe
@@ -197,13 +197,6 @@ def same(value: Tensor | None, expected: Tensor, where: str) -> None:
     """
     if value is None or value.shape != expected.shape or not torch.allclose(value, expected, atol=1e-4 * float(expected.max())):
         raise SourceError(f"{where}: is not the filter that its settings give; networks with filters of their own are not read")
-
-
-def training(family: Any, size: int) -> tuple[Objective, Recipe]:
-    """How NVlabs train: the family's way, with R1 in proportion to the pixels per image of a batch."""
-    recipe: Recipe = family.recipe
-    objective: Objective = family.objective
-    return objective.model_copy(update={"penalty_weight": 0.0002 * size**2 / recipe.batch}), recipe
 
 
 def begins_as_pickle(probe: Probe, *markers: bytes) -> bool:

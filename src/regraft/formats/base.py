@@ -1,5 +1,6 @@
 """What a format file provides: bytes on disk to descriptions, tensors and provenance.  No code of the file is run."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -79,7 +80,9 @@ def load_torch(path: pathlib.Path) -> Any:
         SourceError: as :attr:`Probe.torch_object`.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Training scripts keep their arguments in a Namespace: a bag of fields, no code.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
         raise SourceError(
@@ -95,6 +98,15 @@ def sha256(path: pathlib.Path) -> str:
     """Digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def reproducible(measured: Tensor) -> Tensor:
+    """Round statistics measured in float64 to 12 bits: far above what machines differ by, far below what sampling leaves open.
+
+    They become tensors of the source, whose digest must not depend on where it was opened.
+    """
+    mantissa, exponent = torch.frexp(measured.double())
+    return torch.ldexp((mantissa * 4096).round() / 4096, exponent).float()
 
 
 class Format:

@@ -78,9 +78,7 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     provenance = Provenance(
         name=path.stem, format=NVlabs.name, files={path.name: sha256(path)}, dataset=_dataset(root), assumptions=tuple(notes),
     )  # fmt: skip
-    family = discover.plugin("backbones", generator.description.kind)
-    objective, recipe = _nvlabs.training(family, int(generator.description.config["img_resolution"]))
-    return Parsed(generator, critic, provenance, objective=objective, recipe=recipe)
+    return Parsed(generator, critic, provenance)
 
 
 def _stylegan2(net: Net) -> Network:

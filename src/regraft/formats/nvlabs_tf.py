@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from regraft import discover
 from regraft.errors import SourceError
 from regraft.formats import _nvlabs
 from regraft.formats._unpickle import Archive, ArrayRef, TFNetwork, opened
@@ -101,9 +100,7 @@ class NVlabsTF(Format):
         provenance = Provenance(
             name=path.stem, format=self.name, files={path.name: sha256(path)}, assumptions=(READ, _nvlabs.LICENCE)
         )
-        family = discover.plugin("backbones", "stylegan2")
-        objective, recipe = _nvlabs.training(family, int(generator.description.config["img_resolution"]))
-        return Parsed(generator, critic, provenance, objective=objective, recipe=recipe)
+        return Parsed(generator, critic, provenance)
 
 
 class Part:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft import norms
 from regraft.augment import KINDS, augment
@@ -16,7 +16,7 @@ from regraft.config import Objective, Recipe, unknown
 from regraft.errors import ConfigError
 from regraft.gan import Batch, Critic, Generator
 from regraft.methods.base import MethodConfig, Optimiser, Parameters, Update
-from regraft.objectives import critic_loss, generator_loss, penalty
+from regraft.objectives import critic_loss, generator_loss, path_lengths, penalty
 
 
 class AdversarialConfig(MethodConfig):
@@ -48,15 +48,70 @@ class AdversarialConfig(MethodConfig):
         return kinds
 
 
+class PathLengthMean(nn.Module):
+    """Running mean of path lengths: a plain mean of the first measurements, then a moving average.
+
+    A mean that started from zero, as published, would pull the path lengths of a trained source towards zero at first.
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self, decay: float = 0.01) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("mean", torch.zeros([]))
+        self.register_buffer("count", torch.zeros([]))
+        self.seen: list[tuple[Tensor, int]] = []
+
+    def target(self, lengths: Tensor) -> Tensor:
+        """What lengths (N,) should be; they enter the mean itself after the step."""
+        found = lengths.detach().mean()
+        self.seen.append((found, len(lengths)))
+        return self._moved(found)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the mean by what was measured since the last step."""
+        if self.seen:
+            total = sum(n for _, n in self.seen)
+            self.mean.copy_(self._moved(torch.stack([m * (n / total) for m, n in self.seen]).sum()))
+            self.count += 1
+            self.seen = []
+
+    def _moved(self, found: Tensor) -> Tensor:
+        return self.mean + (found - self.mean) * torch.clamp(1 / (self.count + 1), min=self.decay)
+
+
 @dataclasses.dataclass
 class Game:
-    """A generator and a critic in training, with the rules they play by."""
+    """A generator and a critic in training, with the rules they play by.
+
+    Random noise, style mixing and path lengths are for generators with styles (``mapping`` and ``synthesis``); others do
+    without.
+    """
 
     generator: Generator
     critic: Critic
     objective: Objective
     recipe: Recipe
     augment: tuple[str, ...] = ()
+    path_mean: PathLengthMean | None = None
+
+    def __post_init__(self) -> None:
+        if self.objective.path_length_weight and self.has_styles:
+            self.path_mean = PathLengthMean()
+
+    @property
+    def has_styles(self) -> bool:
+        """Whether the generator maps latents to styles."""
+        return hasattr(self.generator, "mapping") and hasattr(self.generator, "synthesis")
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules with state, by name."""
+        made: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
+        return made | ({"path_mean": self.path_mean} if self.path_mean is not None else {})
 
     def fake(self, n: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Generate ``n`` images, with random classes where the generator has any."""
@@ -64,7 +119,23 @@ class Game:
         y = None
         if self.generator.n_classes:
             y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
-        return self.generator(z, y, noise=self.recipe.noise, rng=rng), y
+        if not (self.recipe.style_mixing and self.has_styles):
+            return self.generator(z, y, noise=self.recipe.noise, rng=rng), y
+        return self._synthesise(self._styles(z, y, rng), rng), y
+
+    def _styles(self, z: Tensor, y: Tensor | None, rng: torch.Generator) -> Tensor:
+        """Styles of latents, with the rows from a random one on taken from other latents where styles are mixed."""
+        w: Tensor = self.generator.mapping(z, y)  # type: ignore[operator]
+        if torch.rand((), generator=rng, device=rng.device).item() >= self.recipe.style_mixing or w.shape[1] < 2:
+            return w
+        first = int(torch.randint(1, w.shape[1], (), generator=rng, device=rng.device).item())
+        others = self.generator.latent.sample(len(z), rng, z.device)
+        mixed: Tensor = self.generator.mapping(others, y)  # type: ignore[operator]
+        return torch.cat([w[:, :first], mixed[:, first:]], dim=1)
+
+    def _synthesise(self, w: Tensor, rng: torch.Generator) -> Tensor:
+        images: Tensor = self.generator.synthesis(w, self.recipe.noise, rng)  # type: ignore[operator]
+        return images
 
     def critic_update(self, optimiser: Optimiser) -> Update:
         """Teach the critic to tell target images from generated ones."""
@@ -98,9 +169,11 @@ class Game:
             return None
 
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            with torch.no_grad():
-                fake, _ = self.fake(len(batch), rng, batch.data.device)
-            real, fake = augment(batch.data, self.augment, rng), augment(fake, self.augment, rng)
+            real = fake = augment(batch.data, self.augment, rng)
+            if self.objective.penalty == "gradient":
+                with torch.no_grad():
+                    fake, _ = self.fake(len(batch), rng, batch.data.device)
+                fake = augment(fake, self.augment, rng)
             y_real = batch.labels if self.critic.n_classes else None
             value = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
             return value, {"penalty": value.detach()}
@@ -119,15 +192,56 @@ class Game:
         keep = functools.partial(norms.keep_running_state, self.generator, parameters_of(optimisers))
         return Update(name, optimisers, loss, after_step=keep)
 
+    def path_length_update(self, optimisers: Sequence[Optimiser]) -> Update | None:
+        """Keep the synthesis network's path lengths alike (lazily), where the objective asks for it and it is trained."""
+        mean = self.path_mean
+        moving = [o for o in optimisers if self._moves_synthesis(o.groups)]
+        if mean is None or not moving:
+            return None
+        weight = self.objective.path_length_weight * self.objective.path_length_every
+
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            # Half of a batch will do, as published; this is the most expensive of all updates.
+            n, device = max(1, len(batch) // 2), batch.data.device
+            with torch.autocast(device.type, enabled=False):
+                z = self.generator.latent.sample(n, rng, device)
+                y = None
+                if self.generator.n_classes:
+                    y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
+                w = self._styles(z, y, rng)
+                w = w if w.requires_grad else w.requires_grad_()
+                lengths = path_lengths(self._synthesise(w, rng), w, rng)
+                value = weight * (lengths - mean.target(lengths)).square().mean()
+            return value, {"path_length": lengths.detach().mean(), "path_penalty": value.detach()}
+
+        def keep() -> None:
+            mean.after_step()
+            norms.keep_running_state(self.generator, parameters_of(moving))
+
+        return Update("path_length", moving, loss, after_step=keep, every=self.objective.path_length_every)
+
+    def _moves_synthesis(self, groups: Sequence[tuple[Parameters, float]]) -> bool:
+        if self.path_mean is None:
+            return False
+        synthesis = {id(p) for p in self.generator.synthesis.parameters()}  # type: ignore[union-attr]
+        return any(id(p) in synthesis for parameters, _ in groups for p in parameters)
+
     def optimiser(self, name: str, groups: Sequence[tuple[Parameters, float]]) -> Optimiser:
-        """Adam as the recipe has it."""
-        lazy = self.objective.penalty_every if name == "critic" and self.objective.penalty_every > 1 else None
-        return Optimiser(name, groups, betas=self.recipe.betas, lazy=lazy)
+        """Adam as the recipe has it, corrected for the lazy penalty or regularisation that shares it."""
+        lazy = None
+        if name == "critic" and self.objective.penalty != "none":
+            lazy = self.objective.penalty_every
+        elif self._moves_synthesis(groups):
+            lazy = self.objective.path_length_every
+        return Optimiser(name, groups, betas=self.recipe.betas, lazy=lazy if lazy != 1 else None)
 
     def updates(self, name: str, critic: Optimiser, generator_side: Sequence[Optimiser]) -> list[Update]:
-        """One step of the game: critic, lazy penalty, generator side."""
-        lazy = self.penalty_update(critic)
-        return [self.critic_update(critic), *([lazy] if lazy else []), self.generator_update(name, generator_side)]
+        """One step of the game: critic, lazy penalty, generator side, path lengths."""
+        steps = [
+            self.critic_update(critic), self.penalty_update(critic), self.generator_update(name, generator_side),
+            self.path_length_update(generator_side),
+        ]  # fmt: skip
+        return [step for step in steps if step is not None]
 
 
 def parameters_of(optimisers: Sequence[Optimiser]) -> list[torch.nn.Parameter]:

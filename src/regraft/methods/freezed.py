@@ -39,10 +39,7 @@ class FreezeD(Method):
         critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
-        return Adaptation(
-            generator, critic, [phase], {"generator": generator, "critic": critic},
-            ema_decay=recipe.ema_decay, batch=recipe.batch,
-        )  # fmt: skip
+        return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
     def rebuild(self, sources: Sequence[GAN], config: FreezeDConfig) -> Generator:
         """A copy of the source's generator."""

@@ -77,10 +77,7 @@ class MineGAN(Method):
         if config.finetuning_steps:
             updates = game.updates("generator", critic_optimiser, [miner, tuned])
             phases.append(Phase("finetuning", updates, config.finetuning_steps, keep_optimisers=True))
-        return Adaptation(
-            generator, critic, phases, {"generator": generator, "critic": critic},
-            ema_decay=recipe.ema_decay, batch=recipe.batch,
-        )  # fmt: skip
+        return Adaptation(generator, critic, phases, game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator:
         """A miner with unset weights before a copy of the source's generator."""

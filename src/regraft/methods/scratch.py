@@ -9,8 +9,7 @@ from typing import Annotated, Any, ClassVar, cast
 import torch
 from pydantic import Field
 
-from regraft import norms
-from regraft.config import Objective, Recipe
+from regraft import discover, norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Critic, Generator
 from regraft.methods._adversarial import AdversarialConfig, Game
@@ -48,7 +47,7 @@ class Scratch(Method):
             generator, critic = fresh_pair(
                 config.backbone, config.size, config.channels, images.n_classes, config.backbone_settings, rng
             )
-            objective, recipe = Objective(), Recipe()
+            objective, recipe = discover.plugin("backbones", config.backbone).training(config.size, fresh=True)
         # New networks have no statistics worth keeping.
         norms.set_training(generator.requires_grad_(True), "batch")
         norms.set_training(critic.requires_grad_(True), "batch")
@@ -56,10 +55,7 @@ class Scratch(Method):
         critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
-        return Adaptation(
-            generator, critic, [phase], {"generator": generator, "critic": critic},
-            ema_decay=recipe.ema_decay, batch=recipe.batch,
-        )  # fmt: skip
+        return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
         """The architecture; every weight comes from the adapter."""

@@ -54,10 +54,7 @@ class TransferGAN(Method):
         critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
-        return Adaptation(
-            generator, critic, [phase], {"generator": generator, "critic": critic},
-            ema_decay=recipe.ema_decay, batch=recipe.batch,
-        )  # fmt: skip
+        return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
     def rebuild(self, sources: Sequence[GAN], config: TransferGANConfig) -> Generator:
         """A copy of the source's generator."""
