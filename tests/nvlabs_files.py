@@ -103,7 +103,7 @@ def tree(tensors, class_name, options, attributes=None, as_buffers=(), filters=T
 
 
 def easy(options):
-    return EasyDict({k: easy(v) if isinstance(v, dict) else v for k, v in options.items()})
+    return EasyDict({k: EasyDict(v) if isinstance(v, dict) else v for k, v in options.items()})
 
 
 def tf_network(name, variables, options, components=None, function="G_main"):

@@ -1,5 +1,7 @@
 """NVlabs pickles in configurations that the recorded fixtures do not have, written here tensor by tensor."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -202,6 +204,37 @@ class TestRefusals:
     def test_settings(self, tmp_path, options, message):
         with pytest.raises(SourceError, match=message):
             self.load(tmp_path, options=options)
+
+    @pytest.mark.parametrize("group", [None, "mapping_kwargs", "synthesis_kwargs"])
+    @pytest.mark.parametrize(
+        "name", ["img_channels", "num_layers", "architecture", "conv_clamp", "num_critical", "first_cutoff"]
+    )
+    def test_endless_settings_are_not_written_out(self, tmp_path, group, name):
+        """2^100 elements in a few bytes, where an error would show what was got."""
+        for endless in ((), {}):
+            for _ in range(100):
+                endless = (endless, endless) if isinstance(endless, tuple) else {"a": endless, "b": endless}
+            begin = time.monotonic()
+            with pytest.raises(SourceError, match=r"x\.pkl: ") as caught:
+                self.load(tmp_path, options={group: {name: endless}} if group else {name: endless})
+            with pytest.raises(SourceError):
+                self.load3(tmp_path, {name: endless})
+            assert time.monotonic() - begin < 5
+            assert len(str(caught.value)) < 600
+
+    def load3(self, folder, options):
+        g = toy_gan("stylegan3", size=16, channels=3, width=64, top_width=6, latent_dim=5, layers=5).generator
+        return regraft.load(written(folder, g, None, options_of(g, mapping_kwargs={}, num_layers=5) | options))
+
+    def test_one_dictionary_in_many_modules(self, tmp_path):
+        many = {f"p{k}": torch.zeros(1) for k in range(3)} | {f"q{k}": None for k in range(100_000)}
+        leaves = {str(k): Module("Part", {"_parameters": many, "_buffers": {}, "_modules": {}}) for k in range(400)}
+        root = Module("Generator", {"_parameters": {}, "_buffers": {}, "_modules": leaves, "_init_kwargs": {}})
+        (tmp_path / "x.pkl").write_bytes(dumped({"G_ema": root}))
+        begin = time.monotonic()
+        with pytest.raises(SourceError, match="a module Part without _parameters"):
+            regraft.load(tmp_path / "x.pkl")
+        assert time.monotonic() - begin < 5
 
     def test_another_filter(self, tmp_path):
         g = generator2()

@@ -17,6 +17,9 @@ LICENCE = "the file names no licence; networks that NVIDIA published are for non
 NEAR_START = 1 << 18
 MAX_MODULES = 2000
 MAX_LEVELS = 8
+MAX_TENSORS = 20_000
+MAX_ITEMS = 500
+MAX_STRING = 80
 
 
 class Net:
@@ -52,11 +55,15 @@ class Net:
             raise SourceError(f"{self.name} has more than {MAX_MODULES} modules or {MAX_LEVELS} levels of them")
         self.records[path] = record
         prefix = f"{path}." if path else ""
-        temporary = record.state.get("_non_persistent_buffers_set") or ()
+        temporary = record.state.get("_non_persistent_buffers_set") or set()
+        if not isinstance(temporary, set):
+            raise SourceError(f"{self.name}.{path}: its buffers' names are no set")
         for group in ("_parameters", "_buffers"):
             for name, ref in _items(record, group):
                 if ref is not None and not (group == "_buffers" and name in temporary):
                     self.refs[prefix + name] = ref
+        if len(self.refs) > MAX_TENSORS:
+            raise SourceError(f"{self.name} has more than {MAX_TENSORS} tensors")
         for name, child in _items(record, "_modules"):
             if child is not None:
                 self._walk(child, prefix + name, level + 1)
@@ -81,7 +88,7 @@ class Net:
         if not isinstance(value, dict):
             raise SourceError(f"{self.where}: {name} is a {type(value).__name__}, must be a mapping")
         self._check(value, known, f"{self.where}: {name}")
-        return {key: self._plain(item) for key, item in value.items()}
+        return {key: self.plain(item) for key, item in value.items()}
 
     def _check(self, options: dict[str, Any], known: Sequence[str], where: str) -> None:
         for key in options:
@@ -89,17 +96,20 @@ class Net:
                 problem = unknown("setting", str(key)[:60], list(known))
                 raise SourceError(f"{where}: {problem}; networks of forks with changed code are not read")
 
-    def _plain(self, value: Any) -> Any:
+    def plain(self, value: Any, level: int = 0) -> Any:
+        """A setting, small enough to be shown in a message: what a file shares with itself may be endless when written out."""
         value = self.archive.numbers(value)
-        if value is None or isinstance(value, bool | int | float | str | dict):
+        if value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_STRING):
             return value
+        if isinstance(value, dict) and len(value) <= MAX_ITEMS and level < 2:
+            return {str(key)[:MAX_STRING]: self.plain(item, level + 1) for key, item in value.items()}
         if isinstance(value, list | tuple) and len(value) <= 64 and all(isinstance(v, int | float) for v in value):
             return list(value)
         raise SourceError(f"{self.where}: a setting is a {type(value).__name__}")
 
     def integer(self, name: str) -> int:
         """An argument that is a whole number."""
-        value = self._plain(self.kwargs.get(name))
+        value = self.plain(self.kwargs.get(name))
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int or not 0 <= value < 1 << 24:
@@ -111,10 +121,10 @@ class Net:
         """A setting as the layer at ``path`` uses it, else as the arguments say, else by default."""
         record = self.records.get(path)
         if record is not None and attribute in record.state:
-            return self._plain(record.state[attribute])
+            return self.plain(record.state[attribute])
         if attribute not in options:
             self.notes.append(f"{self.name}: {attribute} assumed to be {default}, its code's default")
-        return self._plain(options.get(attribute, default))
+        return self.plain(options.get(attribute, default))
 
     def tensors(self, drop: str | None = None) -> dict[str, Tensor]:
         """All tensors; those named ``drop`` are checked to be StyleGAN2's resampling filter and left out.
@@ -142,8 +152,12 @@ class Net:
 
 def _items(record: Record, group: str) -> list[tuple[str, Any]]:
     value = record.state.get(group)
-    if not isinstance(value, dict) or not all(isinstance(key, str) and len(key) < 100 for key in value):
-        raise SourceError(f"a module {record.class_name[:60]} without {group}")
+    if (
+        not isinstance(value, dict)
+        or len(value) > MAX_ITEMS
+        or not all(isinstance(key, str) and len(key) < 100 for key in value)
+    ):
+        raise SourceError(f"a module {record.class_name[:60]} without {group}, or with more than {MAX_ITEMS} of them")
     return list(value.items())
 
 

@@ -107,7 +107,7 @@ def _stylegan3(net: Net) -> Network:
     net.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))
     options = {**net.kwargs, **net.group("synthesis_kwargs", (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))}
     tensors = net.tensors()
-    config = {key: options.get(key, default) for key, default in SYNTHESIS3.items()}
+    config = {key: net.plain(options.get(key, default)) for key, default in SYNTHESIS3.items()}
     count = config["num_layers"]
     if type(count) is not int or not 1 <= count <= 64:
         raise SourceError(f"{net.where}: num_layers must be from 1 to 64")
@@ -143,7 +143,7 @@ def _critic(net: Net, flat: bool) -> Network:
     channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", net.where))
     mapping = _mapping(net, tensors, default_layers=8)
     ending = options["epilogue_kwargs"]
-    cmap_dim = net.kwargs.get("cmap_dim")
+    cmap_dim = net.plain(net.kwargs.get("cmap_dim"))
     config = {
         **mapping, "img_resolution": size, "img_channels": net.integer("img_channels"), "channels": channels,
         "architecture": net.effective(f"b{size}", "architecture", net.kwargs, "resnet"),
@@ -190,7 +190,7 @@ def _layer_number(name: str) -> int:
 def _dataset(root: dict[str, Any]) -> str | None:
     options = root.get("training_set_kwargs")
     path = options.get("path") if isinstance(options, dict) else None
-    return pathlib.PurePosixPath(path).stem[:80] if isinstance(path, str) and path else None
+    return pathlib.PurePosixPath(path).stem[:80] if isinstance(path, str) and 0 < len(path) < 4096 else None
 
 
 PLUGIN = NVlabs()

@@ -22,6 +22,7 @@ from regraft.gan import Provenance
 MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
 READ = "read by the rules of NVlabs' converter from TensorFlow, not verified against TensorFlow's own outputs"
 MAX_PARTS = 16
+MAX_VARIABLES = 2000
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -134,6 +135,8 @@ class Part:
         variables, components = state.get("variables"), state.get("components") or {}
         if not isinstance(options, dict) or not isinstance(variables, list) or not isinstance(components, dict):
             raise SourceError(f"{self.where}: static_kwargs, variables and components are not all there")
+        if max(len(options), len(variables), len(components)) > MAX_VARIABLES:
+            raise SourceError(f"{self.where}: more than {MAX_VARIABLES} variables or settings")
         # A component's own arguments repeat those of the whole.
         self.kwargs = {**{str(k): v for k, v in options.items()}, **self.kwargs}
         for item in variables:
