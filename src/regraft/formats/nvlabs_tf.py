@@ -1,0 +1,276 @@
+"""NVlabs pickles of TensorFlow: StyleGAN2 and StyleGAN2-ADA, a tuple (G, D, Gs) of networks.
+
+``Gs``, the averaged generator, is the generator.  The layout of these files is known from the published converter's rules only,
+which every such source says.
+
+Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN".
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from regraft.errors import SourceError
+from regraft.formats import _nvlabs
+from regraft.formats._unpickle import Archive, ArrayRef, TFNetwork, opened
+from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.gan import Provenance
+
+MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
+READ = "read by the rules of NVlabs' converter from TensorFlow, not verified against TensorFlow's own outputs"
+MAX_PARTS = 16
+MAX_VARIABLES = 2000
+
+Rule = Callable[[Tensor], Tensor]
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _kernel(x: Tensor) -> Tensor:
+    return x.permute(3, 2, 0, 1)
+
+
+def _flipped(x: Tensor) -> Tensor:
+    # Doubling convolutions: TensorFlow's transposed convolution turns the kernel round.
+    return x.flip(0, 1).permute(3, 2, 0, 1)
+
+
+def _matrix(x: Tensor) -> Tensor:
+    return x.t()
+
+
+def _first(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[1:]) if x.dim() == 4 and x.shape[0] == 1 else x
+
+
+def _noise(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[2:]) if x.dim() == 4 else x
+
+
+def _around_one(x: Tensor) -> Tensor:
+    return x + 1
+
+
+RANKS: dict[Rule, int] = {_kernel: 4, _flipped: 4, _matrix: 2}
+STYLED = {
+    "weight": ("weight", _kernel), "bias": ("bias", _same), "mod_weight": ("affine.weight", _matrix),
+    "mod_bias": ("affine.bias", _around_one), "noise_strength": ("noise_strength", _same),
+}  # fmt: skip
+LAYERS = {"Conv0_up": "conv0", "Conv1": "conv1", "Conv": "conv1", "ToRGB": "torgb", "Skip": "skip"}
+CRITIC_LAYERS = {"FromRGB": "fromrgb", "Conv0": "conv0", "Conv1_down": "conv1", "Skip": "skip", "Conv": "conv"}
+# Arguments that change how networks are trained or computed, but no image.
+HARMLESS = (
+    "func_name", "name", "is_training", "is_validation", "is_template_graph", "return_dlatents", "components", "dtype",
+    "truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "dlatent_avg_beta", "w_avg_beta",
+    "style_mixing_prob", "randomize_noise", "fused_modconv", "num_fp16_res", "fp16_channels_last", "mapping_func",
+    "synthesis_func", "fmap_base", "fmap_max", "fmap_decay", "fmap_min", "normalize_latents", "structure", "force_clean_graph",
+    "epilogue_args", "impl", "mixed_precision_resolution_threshold",
+)  # fmt: skip
+COMMON = ("resolution", "num_channels", "label_size", "architecture", "nonlinearity", "resample_kernel", "conv_clamp")
+GENERATOR = (
+    "latent_size", "dlatent_size", "mapping_layers", "mapping_fmaps", "mapping_lrmul", "mapping_nonlinearity", "label_fmaps",
+    "use_noise",
+)  # fmt: skip
+CRITIC = ("mapping_layers", "mapping_fmaps", "mapping_lrmul", "mbstd_group_size", "mbstd_num_features")
+
+
+class NVlabsTF(Format):
+    """A pickled tuple of TensorFlow networks."""
+
+    name = "NVlabs TensorFlow pickle"
+    order = 31
+
+    def matches(self, probe: Probe) -> bool:
+        """Whether it is a plain pickle that names NVlabs' TensorFlow network near its start."""
+        return _nvlabs.begins_as_pickle(probe, *MARKERS)
+
+    def read(self, probe: Probe) -> Parsed:
+        """Read averaged generator and critic."""
+        path = probe.path
+        with opened(path) as archive:
+            networks = archive.root
+            if not isinstance(networks, tuple) or len(networks) != 3 or not all(isinstance(n, TFNetwork) for n in networks):
+                raise SourceError("must hold a tuple (G, D, Gs) of TensorFlow networks")
+            generator = _generator(Part(archive, networks[2], "Gs", (*COMMON, *GENERATOR)))
+            critic = _critic(Part(archive, networks[1], "D", (*COMMON, *CRITIC)))
+        provenance = Provenance(
+            name=path.stem, format=self.name, files={path.name: sha256(path)}, assumptions=(READ, _nvlabs.LICENCE)
+        )
+        return Parsed(generator, critic, provenance)
+
+
+class Part:
+    """One network: arguments and variables of it and its components."""
+
+    def __init__(self, archive: Archive, network: TFNetwork, where: str, known: tuple[str, ...]) -> None:
+        self.archive, self.where = archive, where
+        self.kwargs: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
+        self.parts = 0
+        self._collect(network, "")
+        names = self.variables
+        if "4x4/Dense/weight" in names or "lod" in names or any(name.startswith("Grow") for name in names):
+            raise SourceError(f"{where}: a ProGAN of TensorFlow, which is not read; StyleGAN2 and StyleGAN2-ADA are")
+        if any(name.endswith("/StyleMod/weight") or name.startswith("synthesis/ToRGB_lod") for name in names):
+            raise SourceError(f"{where}: a StyleGAN (1) of TensorFlow, which is not read; StyleGAN2 and StyleGAN2-ADA are")
+        for key in self.kwargs:
+            if key not in known and key not in HARMLESS:
+                raise SourceError(f"{where}: no setting called {key[:60]} in the published code; forks are not read")
+        self.function = str(network.state.get("build_func_name"))[:60]
+
+    def _collect(self, network: Any, prefix: str) -> None:
+        self.parts += 1
+        if not isinstance(network, TFNetwork) or self.parts > MAX_PARTS:
+            raise SourceError(f"{self.where}: its components are no networks, or more than {MAX_PARTS}")
+        state = network.state
+        version = state.get("version")
+        if type(version) is not int or (version < 4 and state.get("components")):
+            raise SourceError(f"{self.where}: version {version if type(version) is int else '?'}; from 4 on files are read")
+        options = state.get("static_kwargs") or {}
+        variables, components = state.get("variables"), state.get("components") or {}
+        if not isinstance(options, dict) or not isinstance(variables, list) or not isinstance(components, dict):
+            raise SourceError(f"{self.where}: static_kwargs, variables and components are not all there")
+        if max(len(options), len(variables), len(components)) > MAX_VARIABLES:
+            raise SourceError(f"{self.where}: more than {MAX_VARIABLES} variables or settings")
+        # A component's own arguments repeat those of the whole.
+        self.kwargs = {**{str(k): v for k, v in options.items()}, **self.kwargs}
+        for item in variables:
+            if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
+                raise SourceError(f"{self.where}: variables must be pairs of name and array")
+            self.variables[prefix + item[0]] = item[1]
+        for name, component in components.items():
+            self._collect(component, f"{prefix}{name}/")
+
+    def option(self, name: str, default: Any, kinds: tuple[type, ...]) -> Any:
+        """An argument, or its default."""
+        value = self.archive.numbers(self.kwargs.get(name))
+        if value is None:
+            return default
+        if not isinstance(value, kinds) or (isinstance(value, str) and len(value) > 40):
+            raise SourceError(f"{self.where}: {name} is a {type(value).__name__}")
+        return value
+
+    def integer(self, name: str, default: int) -> int:
+        """A whole argument."""
+        return int(self.option(name, default, (int,)))
+
+    def checked(self) -> None:
+        """Refuse activations and filters that the networks here do not have."""
+        for name in ("nonlinearity", "mapping_nonlinearity"):
+            if (found := self.option(name, "lrelu", (str,))) != "lrelu":
+                raise SourceError(f"{self.where}: {name} is {found}; only lrelu is known")
+        if list(self.option("resample_kernel", [1, 3, 3, 1], (list, tuple))) != [1, 3, 3, 1]:
+            raise SourceError(f"{self.where}: resample_kernel must be [1, 3, 3, 1]")
+
+    def converted(self, rename: Callable[[str], tuple[str, Rule] | None]) -> dict[str, Tensor]:
+        """All variables under the names and in the layouts that regraft has.
+
+        Raises:
+            SourceError: if one has no known place.
+        """
+        tensors = {}
+        for name, ref in self.variables.items():
+            found = rename(name)
+            if found is None:
+                raise SourceError(f"{self.where}: the variable {name[:80]} has no place in a StyleGAN2")
+            if not isinstance(ref, ArrayRef):
+                value = torch.tensor(float(ref)) if isinstance(ref, int | float) else None
+            else:
+                value = self.archive.tensor(ref, f"{self.where}: {name}")
+            wanted = RANKS.get(found[1])
+            if value is None or wanted not in (None, value.dim()) or found[0] in tensors:
+                raise SourceError(f"{self.where}: the variable {name[:80]} has an unknown layout, or comes twice")
+            tensors[found[0]] = found[1](value).contiguous()
+        return tensors
+
+    def network(self, role: Literal["generator", "critic"], config: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
+        """Check settings and bring them together with the tensors."""
+        return Network(_nvlabs.described("stylegan2", role, config, self.where), tensors)
+
+
+def _generator(part: Part) -> Network:
+    part.checked()
+    tensors = part.converted(_generator_name)
+    size = part.integer("resolution", 1024)
+    config = {
+        "z_dim": part.integer("latent_size", 512), "w_dim": part.integer("dlatent_size", 512),
+        "c_dim": part.integer("label_size", 0), "img_resolution": size, "img_channels": part.integer("num_channels", 3),
+        "mapping_layers": part.integer("mapping_layers", 8), "mapping_lr": part.option("mapping_lrmul", 0.01, (int, float)),
+        "embed_features": part.option("label_fmaps", None, (int,)),
+        "layer_features": part.option("mapping_fmaps", None, (int,)),
+        "architecture": part.option("architecture", "skip", (str,)), "use_noise": part.option("use_noise", True, (bool,)),
+        "conv_clamp": part.option("conv_clamp", None, (int, float)),
+        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", part.where) for r in _sides(size, part)],
+    }  # fmt: skip
+    return part.network("generator", config, tensors)
+
+
+def _critic(part: Part) -> Network:
+    part.checked()
+    tensors = part.converted(_critic_name)
+    size, classes = part.integer("resolution", 1024), part.integer("label_size", 0)
+    sides = _sides(size, part)
+    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", part.where) for r in sides[1:]]
+    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", part.where))
+    features = part.option("mapping_fmaps", None, (int,))
+    # The first release's critic had groups of four; ADA's takes the whole batch unless it is told.
+    group = part.option("mbstd_group_size", 4 if part.function == "D_stylegan2" else None, (int,))
+    if classes and part.function == "D_stylegan2":
+        raise SourceError(f"{part.where}: the first StyleGAN2's critics with classes are not read")
+    config = {
+        "c_dim": classes, "img_resolution": size, "img_channels": part.integer("num_channels", 3), "channels": channels,
+        "architecture": part.option("architecture", "resnet", (str,)),
+        "conv_clamp": part.option("conv_clamp", None, (int, float)),
+        "mapping_layers": part.integer("mapping_layers", 0), "mapping_lr": part.option("mapping_lrmul", 0.1, (int, float)),
+        "embed_features": features, "layer_features": features, "mbstd_group_size": group,
+        "mbstd_channels": part.integer("mbstd_num_features", 1), "cmap_dim": (features or channels[0]) if classes else 0,
+    }  # fmt: skip
+    return part.network("critic", config, tensors)
+
+
+def _sides(size: int, part: Part) -> list[int]:
+    return _nvlabs.resolutions(size, part.where)
+
+
+def _generator_name(name: str) -> tuple[str, Rule] | None:
+    if name == "dlatent_avg":
+        return "mapping.w_avg", _same
+    if name == "synthesis/4x4/Const/const":
+        return "synthesis.b4.const", _first
+    if found := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
+        index = int(found[1])
+        return f"synthesis.b{4 << (index + 1) // 2}.conv{(index + 1) % 2}.noise_const", _noise
+    if found := re.fullmatch(r"mapping/(Dense(\d{1,2})|LabelEmbed)/(weight|bias)", name):
+        return _dense(f"mapping.{'embed' if found[2] is None else f'fc{int(found[2])}'}", found[3])
+    found = re.fullmatch(r"synthesis/(\d+)x\1/(\w+)/(\w+)", name)
+    if not found or found[2] not in LAYERS or found[3] not in STYLED:
+        return None
+    if found[2] not in (("Conv", "ToRGB") if found[1] == "4" else ("Conv0_up", "Conv1", "ToRGB", "Skip")):
+        return None
+    leaf, rule = STYLED[found[3]]
+    if rule is _kernel and found[2] in ("Conv0_up", "Skip"):
+        rule = _flipped
+    return f"synthesis.b{found[1]}.{LAYERS[found[2]]}.{leaf}", rule
+
+
+def _critic_name(name: str) -> tuple[str, Rule] | None:
+    if found := re.fullmatch(r"(LabelEmbed|Mapping(\d{1,2}))/(weight|bias)", name):
+        return _dense(f"mapping.{'embed' if found[2] is None else f'fc{int(found[2])}'}", found[3])
+    if found := re.fullmatch(r"(4x4/Dense0|Output)/(weight|bias)", name):
+        return _dense("b4.out" if found[1] == "Output" else "b4.fc", found[2])
+    found = re.fullmatch(r"(\d+)x\1/(\w+)/(weight|bias)", name)
+    if not found or found[2] not in CRITIC_LAYERS or (found[2] == "Conv" and found[1] != "4"):
+        return None
+    return f"b{found[1]}.{CRITIC_LAYERS[found[2]]}.{found[3]}", _kernel if found[3] == "weight" else _same
+
+
+def _dense(stem: str, leaf: str) -> tuple[str, Rule]:
+    return f"{stem}.{leaf}", _matrix if leaf == "weight" else _same
+
+
+PLUGIN = NVlabsTF()
