@@ -242,10 +242,9 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
     if prepared.held is not None and every and steps:
         first = prepared.sources[0] if prepared.sources else None
-        # The source's critic knows its domain better than a random network; scores that are reported keep the job's extractor.
-        watched = "critic" if first is not None and first.critic is not None else job.extractor
-        features = extractor(watched, first)
-        observer = HeldOut(prepared.train, prepared.held, features, job.seed, folder)
+        with_critic = first is not None and first.critic is not None
+        watching = [extractor(name, first) for name in (("critic", "random_conv") if with_critic else ("random_conv",))]
+        observer = HeldOut(prepared.train, prepared.held, watching, job.seed, folder)
     plan = Plan(
         seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,
         checkpoint_every=job.checkpoint_every,

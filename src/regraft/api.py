@@ -412,4 +412,4 @@ def demo(out: str | pathlib.Path = "demo-run", on_event: Callable[[dict[str, Any
         out: run folder to make.
         on_event: as for :func:`adapt`.
     """
-    return adapt(loading.bundled_images("scanned-sixes"), "digits-high", out=out, steps=1200, on_event=on_event)
+    return adapt(loading.bundled_images("scanned-sixes"), "digits-high", out=out, steps=2000, on_event=on_event)

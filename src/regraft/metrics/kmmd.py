@@ -7,6 +7,7 @@ so it is always computed at the same number on both sides and given with that nu
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,6 +70,11 @@ class KernelMatch:
     def error(self, other: "KernelMatch") -> float:
         """Standard error of the difference of two discrepancies from the same real images, paired over these."""
         return float(2 * (self.likeness - other.likeness).std() / len(self.likeness) ** 0.5)
+
+
+def mean_match(matches: Sequence[KernelMatch]) -> KernelMatch:
+    """Discrepancies of the same images in several features as one: that of the mean of their kernels."""
+    return KernelMatch(sum(m.value for m in matches) / len(matches), torch.stack([m.likeness for m in matches]).mean(0))
 
 
 def kernel_match(real: Tensor, fake: Tensor) -> KernelMatch:
