@@ -9,13 +9,11 @@ import json
 import pathlib
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from regraft.config import Objective, Recipe, parse
 from regraft.errors import SourceError
-from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, read_safetensors, sha256
 from regraft.gan import Description, Provenance
 
 FORMAT = "regraft-source"
@@ -40,10 +38,7 @@ class Native(Format):
         if folder is None:
             raise SourceError(f"{probe.path}: holds no {RECORD}")
         record = _record(folder / RECORD)
-        try:
-            tensors = safetensors.torch.load_file(folder / TENSORS)
-        except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-            raise SourceError(f"{folder / TENSORS}: damaged or missing ({' '.join(str(error).split())[:160]})") from None
+        tensors = read_safetensors(folder / TENSORS)
         roles = ("generator", "critic", "autoencoder")
         surplus = [k for k in tensors if k.partition(".")[0] not in roles or not record.get(k.partition(".")[0])]
         if surplus:
@@ -91,8 +86,8 @@ def _folder(path: pathlib.Path) -> pathlib.Path | None:
 
 def _record(path: pathlib.Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > 64 << 20:
-            raise ValueError("larger than 64 MB")
+        if path.stat().st_size > 4 << 20:
+            raise ValueError("larger than 4 MB")
         record: Any = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")
