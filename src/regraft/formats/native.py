@@ -37,7 +37,7 @@ class Native(Format):
         folder = _folder(probe.path)
         if folder is None:
             raise SourceError(f"{probe.path}: holds no {RECORD}")
-        record = _record(folder / RECORD)
+        record = read_record(folder / RECORD)
         tensors = read_safetensors(folder / TENSORS)
         roles = ("generator", "critic", "autoencoder")
         surplus = [k for k in tensors if k.partition(".")[0] not in roles or not record.get(k.partition(".")[0])]
@@ -84,7 +84,12 @@ def _folder(path: pathlib.Path) -> pathlib.Path | None:
     return folder if folder is not None and (folder / RECORD).is_file() else None
 
 
-def _record(path: pathlib.Path) -> dict[str, Any]:
+def read_record(path: pathlib.Path) -> dict[str, Any]:
+    """The ``source.json`` of a folder.
+
+    Raises:
+        SourceError: if it is missing, damaged or of another version.
+    """
     try:
         if path.stat().st_size > 4 << 20:
             raise ValueError("larger than 4 MB")
