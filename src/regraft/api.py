@@ -85,6 +85,8 @@ def adapt(
     for note in prepared.notes:
         emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder if write else None, emit)
+    for note in loop.adaptation.notes:
+        emit({"event": "note", "text": note})
     if write:
         _adapting.open_run(folder, prepared, resume)
     loop.run(resume)
@@ -98,7 +100,7 @@ def adapt(
         gan,
         loop.kept_step(prepared.job.keep),
         tuple(scores),
-        prepared.notes,
+        (*prepared.notes, *loop.adaptation.notes),
         loop.position.stopped,
     )
 
@@ -162,7 +164,7 @@ def dry_run(
         "trained_values": sum(p.numel() for p in trained.values()),
         "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
         "device": str(prepared.device),
-        "notes": list(prepared.notes),
+        "notes": [*prepared.notes, *adaptation.notes],
     }
 
 

@@ -118,11 +118,12 @@ class LayeredCriticConfig(Config):
     image_range: Literal["signed", "unit"] = "signed"
     n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     head: Literal["none", "projection", "auxiliary"] = "none"
+    resize: Annotated[tuple[Width, Width] | None, Field(description="Side that images are brought to first.")] = None
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Shape of what the last layer takes."""
-        shape: tuple[int, ...] = (self.channels, *self.size)
+        shape: tuple[int, ...] = (self.channels, *(self.resize or self.size))
         for layer in self.layers[:-1]:
             shape = layer.output_shape(shape)
         return shape
@@ -350,6 +351,8 @@ class LayeredCritic(Critic):
     def _features(self, x: Tensor) -> Tensor:
         if self.config.image_range == "unit":
             x = (x + 1) / 2
+        if self.config.resize:
+            x = F.interpolate(x, self.config.resize, mode="bilinear", align_corners=False)
         for stage in self.stages[:-1]:
             x = stage(x)
         return x

@@ -15,13 +15,15 @@ import torch
 from pydantic import Field, model_validator
 
 from regraft import norms
+from regraft.errors import ConfigError
 from regraft.gan import GAN
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._adversarial import Game, copy_generator, unfrozen
+from regraft.methods._fresh import RivalConfig, critic_for
 from regraft.methods.base import Adaptation, Data, Method, Phase
 from regraft.mining import MinedGenerator, Miner, MinerConfig
 
 
-class MineGANConfig(AdversarialConfig):
+class MineGANConfig(RivalConfig):
     """Settings of MineGAN."""
 
     mining_steps: Annotated[int | None, Field(ge=0, description="Steps with the generator frozen; a fifth if left out.")] = None
@@ -55,7 +57,6 @@ class MineGAN(Method):
     Config = MineGANConfig
     summary = "learn where to sample the source (miner), then fine-tune; mining alone with finetuning_steps=0"
     paper = "Wang et al. 2020, MineGAN, arXiv:1912.05270"
-    needs = frozenset({"critic"})
 
     def attach(self, sources: Sequence[GAN], images: Data, config: MineGANConfig, rng: torch.Generator) -> Adaptation:
         """Put a miner before a copy of the generator; two phases share the critic."""
@@ -66,7 +67,12 @@ class MineGAN(Method):
         generator.requires_grad_(True)
         # Batch statistics would take out again the shift of the latent that mining puts in.
         norms.set_training(generator, "running")
-        critic = copy_critic(source.require("critic", for_="minegan"), recipe)
+        rival = critic_for(source, recipe, None, config.warm_up, rng)
+        critic = rival.critic
+        if rival.fresh and config.freeze:
+            raise ConfigError(
+                f"freeze={config.freeze}: {source.provenance.name} has no critic, and a new one has nothing to keep"
+            )
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
         critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
         miner = game.optimiser("miner", [(list(generator.miner.parameters()), recipe.miner_lr)])
@@ -78,8 +84,8 @@ class MineGAN(Method):
             updates = game.updates("generator", critic_optimiser, [miner, tuned])
             phases.append(Phase("finetuning", updates, config.finetuning_steps, keep_optimisers=True))
         return Adaptation(
-            generator, critic, phases, {"generator": generator, "critic": critic},
-            ema_decay=recipe.ema_decay, batch=recipe.batch,
+            generator, critic, rival.phases(game, critic_optimiser, phases), {"generator": generator, "critic": critic},
+            ema_decay=recipe.ema_decay, batch=recipe.batch, notes=rival.notes,
         )  # fmt: skip
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator:
