@@ -10,7 +10,7 @@ from typing import Any, cast
 from regraft import adapter, catalogue, discover
 from regraft.build import build_with
 from regraft.config import unknown
-from regraft.errors import AdapterError, SourceError
+from regraft.errors import AdapterError, ConfigError, SourceError
 from regraft.formats import native
 from regraft.formats.base import Format, Network, Parsed, Probe
 from regraft.gan import GAN, Autoencoder, Critic, Generator, forbids_commerce
@@ -111,15 +111,22 @@ def formats() -> list[Format]:
 
 
 def assemble(parsed: Parsed, where: str) -> GAN:
-    """Build what a format read."""
+    """Build what a format read.
+
+    Raises:
+        SourceError: if it names a network that cannot be built.
+    """
 
     def made(network: Network | None) -> object:
         return None if network is None else build_with(network.description, network.tensors, where)
 
-    backbone = discover.plugin("backbones", _innermost(parsed.generator))
+    try:
+        backbone = discover.plugin("backbones", _innermost(parsed.generator))
+        networks = made(parsed.generator), made(parsed.critic), made(parsed.autoencoder)
+    except ConfigError as error:
+        raise SourceError(f"{where}: describes a network that cannot be built: {error}") from None
     return GAN(
-        cast(Generator, made(parsed.generator)), cast(Critic | None, made(parsed.critic)),
-        autoencoder=cast(Autoencoder | None, made(parsed.autoencoder)),
+        cast(Generator, networks[0]), cast(Critic | None, networks[1]), autoencoder=cast(Autoencoder | None, networks[2]),
         objective=parsed.objective or backbone.objective, recipe=parsed.recipe or backbone.recipe,
         provenance=parsed.provenance, aspect=parsed.aspect,
     )  # fmt: skip

@@ -240,7 +240,7 @@ def _fit_to_statistics(network: Network, where: str, hints: NetworkHints, latent
             gaps.append((_statistics_gap(candidate, where), distribution, activation, slope, candidate))
     # Among candidates that fit about equally well (relu and leaky_relu 0.01, say) the first, more usual one is taken.
     least = min(row[0] for row in gaps)
-    if least > UNTRUSTED_GAP:  # never updated, or from other layers than these: they say nothing
+    if not least <= UNTRUSTED_GAP:  # never updated, or from other layers than these: they say nothing
         _, distribution, activation, _, chosen = gaps[0]
         said = f"the stored batch statistics fit no usual network (gap {least:.2f}), so they say nothing"
         return chosen, [f"{said}; hidden activations assumed to be {activation}, latent {distribution}"]

@@ -9,6 +9,7 @@ import json
 import pathlib
 from typing import Any
 
+import pydantic
 from torch import Tensor
 
 from regraft.config import Objective, Recipe, parse
@@ -20,6 +21,16 @@ FORMAT = "regraft-source"
 VERSION = 1
 RECORD = "source.json"
 TENSORS = "model.safetensors"
+
+
+class _Origin(pydantic.BaseModel):
+    """What a record says of where its source came from."""
+
+    name: str | None = None
+    licence: str | None = None
+    dataset: str | None = None
+    url: str | None = None
+    lineage: tuple[dict[str, Any], ...] | None = None
 
 
 class Native(Format):
@@ -46,11 +57,11 @@ class Native(Format):
         networks = {role: _network(record, role, tensors, folder) for role in roles}
         if networks["generator"] is None:
             raise SourceError(f"{folder / RECORD}: describes no generator")
-        origin = record.get("provenance") or {}
+        origin = parse(_Origin, record.get("provenance") or {}, str(folder / RECORD))
         files = {TENSORS: sha256(folder / TENSORS)}
         provenance = Provenance(
-            name=str(origin.get("name") or folder.name), format=self.name, files=files, licence=origin.get("licence"),
-            dataset=origin.get("dataset"), url=origin.get("url"), lineage=tuple(origin.get("lineage") or ()),
+            name=origin.name or folder.name, format=self.name, files=files, licence=origin.licence, dataset=origin.dataset,
+            url=origin.url, lineage=origin.lineage or (),
         )  # fmt: skip
         objective = parse(Objective, record["objective"], str(folder / RECORD)) if record.get("objective") else None
         recipe = parse(Recipe, record["recipe"], str(folder / RECORD)) if record.get("recipe") else None
