@@ -205,6 +205,10 @@ def hostile_files(folder):
     evil = {"weight": Evil()}
     torch.save(evil, folder / "evil-zip.pth")
     torch.save(evil, folder / "evil-legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save(_tower(14), folder / "tower_G.pth")
+    torch.save(_tower(11, kernels=(4, 3)), folder / "pair_G.pth")
+    torch.save(_tower(24, norm=False), folder / "pair_D.pth")
+    torch.save({f"{k}.weight": torch.zeros(1, 1, 3, 3) for k in range(5000)}, folder / "thousands_G.pth")
     (folder / "evil.pkl").write_bytes(pickle.dumps(evil))
     for name, payload in _hostile_pickles().items():
         with zipfile.ZipFile(folder / f"{name}.pth", "w") as archive:
@@ -212,9 +216,9 @@ def hostile_files(folder):
             archive.writestr("x/data/0", b"\0" * 64)
             archive.writestr("x/version", b"3\n")
     with zipfile.ZipFile(folder / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("x/data.pkl", _tensor_pickle(numel=1 << 27, size=[1 << 27]))
+        archive.writestr("x/data.pkl", _tensor_pickle(numel=1 << 25, size=[1 << 25]))
         with archive.open("x/data/0", "w", force_zip64=True) as member:
-            for _ in range(1 << 9):
+            for _ in range(1 << 7):
                 member.write(bytes(1 << 20))
     _overlapping(folder / "overlap.pth")
     with zipfile.ZipFile(folder / "many.pth", "w") as archive:
@@ -248,6 +252,17 @@ def hostile_files(folder):
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
+def _tower(layers, norm=True, kernels=(4,)):
+    """Many layers of one channel: a small file that describes large images, and leaves much to search for."""
+    made = {}
+    for k in range(layers):
+        side = kernels[k % len(kernels)]
+        made[f"{3 * k}.weight"] = torch.randn(6 if k == 0 and norm else 1, 1, side, side)
+        if norm and k < layers - 1:
+            made |= {f"{3 * k + 1}.{leaf}": torch.ones(1) for leaf in ("weight", "bias", "running_mean", "running_var")}
+    return made
+
+
 def _tensor_pickle(numel=16, size=(16,), stride=(1,), offset=0, kind=b"ctorch\nFloatStorage\n"):
     def number(n):
         return b"\x8a\x09" + n.to_bytes(9, "little", signed=True)
@@ -274,7 +289,7 @@ def _hostile_pickles():
         "memo": b"\x80\x02}r\xff\xff\xff\xff.",
         "long-string": b"\x80\x02X\xff\xff\xff\xff.",
         "endless": b"\x80\x02" + b"}0" * 10,
-        "marks": b"\x80\x02" + b"(" * 5_000_000 + b".",
+        "marks": b"\x80\x02" + b"(" * 2_100_000 + b".",
         "system": b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00trueq\x00\x85R.",
         "canary": b"\x80\x02cfuzz_files\nsing\n)R.",
         "getattr": b"\x80\x02cbuiltins\ngetattr\nctorch\nload\nX\x08\x00\x00\x00__call__\x86R.",

@@ -13,7 +13,7 @@ from typing import Any
 
 from regraft.errors import SourceError
 
-MAX_OPERATIONS = 4_000_000
+MAX_OPERATIONS = 2_000_000
 MAX_TENSORS = 200_000
 MAX_PICKLE = 64 << 20
 
