@@ -85,6 +85,7 @@ def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
     found: list[Part] = []
     for prefix, group in groups.items():
         weight = group.get("weight")
+        _check_vectors(prefix, group, where)
         if weight is not None and weight.dim() in (2, 4):
             unknown = set(group) - {"weight", "bias"}
             if unknown:
@@ -103,6 +104,18 @@ def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
     if len(found) > MOST_LAYERS:
         raise SourceError(f"{where}: {len(found)} layers; a home-made GAN of at most {MOST_LAYERS} is read")
     return found
+
+
+def _check_vectors(prefix: str, group: dict[str, Tensor], where: str) -> None:
+    """Refuse empty tensors, and biases and statistics that are no vectors of one length."""
+    vectors = {
+        k: v for k, v in group.items() if k in ("bias", "running_mean", "running_var") or (k == "weight" and v.dim() < 2)
+    }
+    lengths = {tuple(v.shape) for v in vectors.values()}
+    odd = [k for k, v in group.items() if v.numel() == 0] or [k for k, v in vectors.items() if v.dim() != 1]
+    if odd or len(lengths) > 1:
+        name = odd[0] if odd else next(iter(vectors))
+        raise SourceError(f"{where}: {prefix}.{name} has shape {tuple(group[name].shape)}, which fits no layer")
 
 
 def generator_chains(items: Sequence[Part], settings: Sequence[dict[str, Any]]) -> Iterator[Chain]:
