@@ -62,6 +62,27 @@ def valid(tmp_path_factory):
     return templates(tmp_path_factory.mktemp("valid"))
 
 
+def test_a_seed_means_the_same_bytes_in_every_process(tmp_path):
+    """Else a failure could not be looked at again; hash seeds and addresses differ between the two."""
+    code = (
+        "import sys, hashlib, pathlib; from fuzz_files import *; base = pathlib.Path(sys.argv[1]); "
+        "junk = [bytearray(int(sys.argv[2])) for _ in range(50)]; "
+        "valid = templates(base / 'valid'); digest = hashlib.sha256()\n"
+        "for seed in range(60):\n"
+        "    damaged_source(valid[seed % len(valid)], seeded(seed), base / str(seed))\n"
+        "    for path in sorted(p for p in (base / str(seed)).rglob('*') if p.is_file()): digest.update(path.read_bytes())\n"
+        "print(digest.hexdigest())"
+    )
+    digests = []
+    for k in range(2):
+        environment = dict(
+            os.environ, PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]), PYTHONHASHSEED=str(k)
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / str(k)), str(1000 + 77_777 * k)]
+        digests.append(subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout)
+    assert digests[0] == digests[1] != ""
+
+
 @pytest.mark.parametrize("part", range(10))
 def test_damaged_files_end_in_clear_errors(valid, tmp_path, part):
     for seed in range(part, CASES, 10):
