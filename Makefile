@@ -1,10 +1,11 @@
 # Every target does its own set-up: the virtual environment is made once and again when the requirements change.
 PYTHON ?= python3
+REFERENCE ?= ../shared/reference
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: test demo check slow setup clean
+.PHONY: test demo check slow fuzz conformance setup clean
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -20,6 +21,13 @@ check: setup
 
 slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+fuzz: setup
+	$(BIN)/python tools/fuzz.py --cases 10000
+
+# The authors' recorded outputs lie beside the project where they are at hand: make conformance REFERENCE=folder
+conformance: setup
+	$(BIN)/python tools/conformance.py --reference $(REFERENCE) --out docs/conformance.md
 
 setup: $(STAMP)
 

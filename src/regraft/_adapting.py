@@ -87,6 +87,11 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     device = pick_device(job.device)
     sources = [_with_overrides(s, job) for s in (given if given is not None else map(load, job.sources))]
     notes = [f"{s.provenance.name}: {said}" for s in sources for said in s.provenance.assumptions]
+    notes += [
+        f"{s.provenance.name}: its licence ({s.provenance.licence}) forbids commercial use, also of what is made from it"
+        for s in sources
+        if s.provenance.noncommercial
+    ]
     listed = _listed(job, images)
     with_critics = all(s.critic is not None for s in sources)
     name, reason = advice.method(job.method, len(listed), len(sources), with_critics)

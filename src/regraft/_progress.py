@@ -32,6 +32,8 @@ class Reporter:
                 self.say(f"stopping early: {event['stop']}")
         elif kind == "phase":
             self.say(f"{event['phase']}: {event['steps']} steps")
+        elif kind == "download":
+            self._download(event)
         elif kind == "note":
             self.say(f"note: {event['text']}")
         elif kind == "kept":
@@ -57,6 +59,14 @@ class Reporter:
             self.last_line = now
             rest = f", {speed:.1f} steps/s, {_span((total - step) / speed)} left" if speed else ""
             self.say(f"step {step}/{total} {event['phase']}: {losses}{rest}")
+
+    def _download(self, event: dict[str, Any]) -> None:
+        now = time.monotonic()
+        have, total = event["bytes"], event["of"]
+        if now - self.last_line >= 2 or have == total:
+            self.last_line = now
+            share = f" of {total / 1e6:.1f} MB ({have / total:.0%})" if total else " MB"
+            self.say(f"downloading {event['source']}: {event['file']}, {have / 1e6:.1f}{share}")
 
     def _bar(self, total: int) -> None:
         if self.bar is not None:

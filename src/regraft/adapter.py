@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +16,8 @@ from regraft import __version__, discover
 from regraft.build import build, build_with, check_tensors
 from regraft.config import parse
 from regraft.errors import AdapterError, MissingCapability, SourceError
-from regraft.gan import GAN, Critic, Description, Generator, Provenance, tensor_digest
+from regraft.formats.base import read_safetensors
+from regraft.gan import GAN, Critic, Description, Generator, Provenance, forbids_commerce, tensor_digest
 from regraft.store import write_json, write_tensors, write_text
 
 FORMAT = "regraft-adapter"
@@ -108,6 +108,7 @@ def source_record(source: GAN) -> dict[str, Any]:
         "critic_digest": tensor_digest(source.critic) if source.critic is not None else None,
         "files": origin.files,
         "licence": origin.licence,
+        "noncommercial": origin.noncommercial,
         "dataset": origin.dataset,
         "url": origin.url,
         "lineage": list(origin.lineage),
@@ -231,9 +232,9 @@ def _critic(folder: pathlib.Path, sources: Sequence[GAN]) -> Critic | None:
 
 def _read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise AdapterError(f"{path}: damaged or missing ({' '.join(str(error).split())[:160]})") from None
+        return read_safetensors(path)
+    except SourceError as error:
+        raise AdapterError(str(error)) from None
 
 
 def _licence(record: dict[str, Any]) -> str | None:
@@ -245,6 +246,8 @@ def model_card(name: str, record: dict[str, Any], scores: Sequence[dict[str, Any
     """The README of an adapter folder, with the hub's front matter."""
     bases = [str(s["name"]) for s in record["sources"]]
     licence = _licence(record)
+    terms = ["**Non-commercial use only**: a source's licence forbids commercial use, also of what is made from it.", ""]
+    terms = terms if forbids_commerce(licence) else []
     front = ["---", "library_name: regraft", "tags: [gan, adapter, regraft]"]
     if bases:
         front += [f"base_model: {json.dumps(bases)}", "base_model_relation: adapter"]
@@ -261,6 +264,7 @@ def model_card(name: str, record: dict[str, Any], scores: Sequence[dict[str, Any
         f'gan = regraft.load_adapter("{name}"' + (', sources=["..."])' if record["stored"] == "changed" else ")"),
         "images = gan.sample(16, seed=0)", "```", "",
         f"Licence of the source: {licence or 'not stated'}.  An adapter inherits the terms of its source.", "",
+        *terms,
     ]  # fmt: skip
     if scores:
         lines += ["| measure | value | n real | n generated |", "|---|---|---|---|"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, adapter, discover, loading, pictures
+from regraft import _adapting, adapter, catalogue, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
@@ -80,11 +80,13 @@ def adapt(
     else:
         job = adapt_job(images, given, method, out, config, settings)
         folder = pathlib.Path(job.out or default_folder(job.images))
-    loaded = [load(s) if not isinstance(s, GAN) else s for s in given] if given else None
+    loaded = [load(s, emit) if not isinstance(s, GAN) else s for s in given] if given else None
     prepared = _adapting.prepare(job, loaded, listed)
     for note in prepared.notes:
         emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder if write else None, emit)
+    for note in loop.adaptation.notes:
+        emit({"event": "note", "text": note})
     if write:
         _adapting.open_run(folder, prepared, resume)
     loop.run(resume)
@@ -98,7 +100,7 @@ def adapt(
         gan,
         loop.kept_step(prepared.job.keep),
         tuple(scores),
-        prepared.notes,
+        (*prepared.notes, *loop.adaptation.notes),
         loop.position.stopped,
     )
 
@@ -146,7 +148,7 @@ def dry_run(
 ) -> dict[str, Any]:  # fmt: skip
     """What :func:`adapt` would do with these arguments, without doing or writing it."""
     job = adapt_job(images, sources, method, out, config, settings)
-    loaded = [load(s) if not isinstance(s, GAN) else s for s in sources] if sources else None
+    loaded = [load(s, on_event) if not isinstance(s, GAN) else s for s in sources] if sources else None
     prepared = _adapting.prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     adaptation = prepared.attach()
     trained = adaptation.trained()
@@ -162,7 +164,7 @@ def dry_run(
         "trained_values": sum(p.numel() for p in trained.values()),
         "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
         "device": str(prepared.device),
-        "notes": list(prepared.notes),
+        "notes": [*prepared.notes, *adaptation.notes],
     }
 
 
@@ -313,15 +315,22 @@ def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[
         "critic_values": sum(p.numel() for p in critic.parameters()) if critic is not None else None,
         "critic_stages": len(critic.stages) if critic is not None else None,
         "objective": gan.objective.model_dump(mode="json"), "recipe": gan.recipe.model_dump(mode="json"),
-        "licence": origin.licence, "dataset": origin.dataset, "url": origin.url, "files": origin.files,
+        "licence": origin.licence, "noncommercial": origin.noncommercial,
+        "dataset": origin.dataset, "url": origin.url, "files": origin.files,
         "generator_digest": tensor_digest(generator), "assumptions": list(origin.assumptions), "lineage": list(origin.lineage),
     }  # fmt: skip
     return facts
 
 
 def sources() -> list[dict[str, Any]]:
-    """Sources that ship with regraft."""
-    return [{"name": name, "path": str(path)} for name, path in loading.bundled().items()]
+    """Sources that can be named: those that ship with regraft, then the catalogue of public ones.
+
+    Returns:
+        For each ``name``, ``path`` (None while it is not on this machine), ``kind`` (bundled or catalogue), ``cached``,
+        ``family``, ``resolution``, ``dataset``, ``licence``, ``noncommercial``, and for public ones ``size_mb``, ``urls``,
+        ``page``, ``sha256`` and ``how`` (what to do by hand, None where regraft downloads it).
+    """
+    return [*loading.bundled_records(), *map(catalogue.record, catalogue.sources().values())]
 
 
 def methods() -> dict[str, str]:

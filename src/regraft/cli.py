@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,10 @@ Set = Annotated[
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from; may stand anywhere.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing; the same as REGRAFT_OFFLINE=1.")] = False,
 ) -> None:
+    if offline:
+        os.environ["REGRAFT_OFFLINE"] = "1"
     if version:
         print(f"regraft {__version__}")
         raise typer.Exit
@@ -101,6 +105,7 @@ def sample(
     """Sample images, a grid, or an interpolation."""
     from regraft import api
 
+    _fetch(source, *(sources or ()))
     given = given or {}
     if interpolate:
         api.interpolate(source, out, sources=sources, keys=keys, frames=frames, **given)
@@ -123,6 +128,7 @@ def evaluate(
     """Measure generated images against real ones."""
     from regraft import api
 
+    _fetch(fake, *(sources or ()))
     given = given or {}
     if metrics:
         given["metrics"] = tuple(m.strip() for m in metrics.split(",") if m.strip())
@@ -142,6 +148,7 @@ def convert(
     """Write a stand-alone source as safetensors and JSON."""
     from regraft import api
 
+    _fetch(source, *(sources or ()))
     folder = api.convert(source, out, sources=sources)
     print(f"written: {folder}")
 
@@ -156,11 +163,30 @@ def inspect(
     """Say what a source is, and what was assumed to read it."""
     from regraft import api
 
+    _fetch(source, *(sources or ()))
     facts = api.inspect(source, sources=sources)
     if grid is not None:
         api.sample(source, grid, sources=sources)
         facts["grid"] = str(grid)
     _show(facts, as_json)
+
+
+@app.command()
+def sources(as_json: Json = False) -> None:
+    """List the sources that have a name: bundled ones, and public ones that are downloaded when first used."""
+    from regraft import api
+
+    listed = api.sources()
+    if as_json:
+        print(json.dumps(listed, indent=2))
+        return
+    width = max(len(s["name"]) for s in listed)
+    for s in listed:
+        state = s["kind"] if s["kind"] == "bundled" else "here" if s["cached"] else "by hand" if s["how"] else "download"
+        side = f"{s['resolution']} px" if s["resolution"] else ""
+        terms = "non-commercial" if s["noncommercial"] else s["licence"] or "not stated"
+        print(f"{s['name']:<{width}}  {state:<8}  {s['family'] or '':<13}  {side:>7}  {s['dataset'] or ''}; licence: {terms}")
+    print("by hand: regraft inspect NAME says what to do.  Licences and addresses: regraft sources --json")
 
 
 @app.command()
@@ -212,6 +238,16 @@ def _settings(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
             raise ConfigError(f"--batch {settings['batch']}: write a number, or auto")
         settings["batch"] = int(settings["batch"])
     return settings | overrides(pairs or [])
+
+
+def _fetch(*references: str) -> None:
+    """Bring public sources here first, where a download can be shown."""
+    from regraft import loading
+
+    with _reporting(quiet=False) as report:
+        for name in references:
+            if loading.is_public(name):
+                loading.find(name, report)
 
 
 @contextlib.contextmanager

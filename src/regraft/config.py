@@ -2,6 +2,7 @@
 
 import difflib
 import pathlib
+import reprlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -111,7 +112,7 @@ def _problem(model: type[pydantic.BaseModel], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{path}: {message}" if path else message
-    return f"{path}: {message[:1].lower()}{message[1:]} (got {error['input']!r})"
+    return f"{path}: {message[:1].lower()}{message[1:]} (got {reprlib.repr(error['input'])})"
 
 
 def _fields_at(model: type[pydantic.BaseModel], loc: Sequence[int | str]) -> list[str]:
@@ -129,16 +130,30 @@ def unknown(what: str, name: str, known: Sequence[str], shown: str | None = None
     return f"no {what} called {shown or name!s}; {hint}"
 
 
+MAX_YAML = 256 << 10
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without references: a few of them can unfold to more than any memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("references (*name) are not read; write the value out")
+        return super().compose_node(parent, index)
+
+
 def read_yaml(path: pathlib.Path, what: str) -> dict[str, Any]:
     """Read a YAML file that must hold one mapping.
 
     Raises:
-        ConfigError: if it cannot be read, is not YAML, or is no mapping.
+        ConfigError: if it cannot be read, is too long, is not plain YAML, or is no mapping.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        if path.stat().st_size > MAX_YAML:
+            raise ValueError(f"longer than {MAX_YAML >> 10} kB")
+        data = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # a SafeLoader
+    except Exception as error:  # noqa: BLE001 - PyYAML raises many kinds for made-up tags
+        reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{path}: cannot read it as {what}: {reason}") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(f"{path}: {what} must be a mapping of names to values, this is {type(data).__name__}")

@@ -254,6 +254,17 @@ class Provenance:
     assumptions: tuple[str, ...] = ()
     lineage: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def noncommercial(self) -> bool:
+        """Whether the licence says that it forbids commercial use."""
+        return forbids_commerce(self.licence)
+
+
+def forbids_commerce(licence: str | None) -> bool:
+    """Whether a licence's name or text says so: "non-commercial", "CC BY-NC", ..."""
+    words = (licence or "").lower().replace(" ", "-").replace("_", "-")
+    return any(mark in words for mark in ("non-commercial", "noncommercial", "by-nc", "nvidia-source-code"))
+
 
 class GAN:
     """A generator with what belongs to it; every network is read-only for regraft."""

@@ -1,43 +1,49 @@
-"""Sources by reference: a path or the name of a bundled GAN to a :class:`GAN`; the content decides how it is read."""
+"""Sources by reference: a path or the name of a bundled or public GAN to a :class:`GAN`; the content decides how it is read."""
 
+import dataclasses
+import itertools
 import pathlib
+from collections.abc import Callable
 from importlib import resources
 from typing import Any, cast
 
 from torch import Tensor
 
-from regraft import adapter, discover
+from regraft import adapter, catalogue, discover
 from regraft.build import build_with
 from regraft.config import unknown
-from regraft.errors import AdapterError, SourceError
+from regraft.errors import AdapterError, ConfigError, SourceError
+from regraft.formats import native
 from regraft.formats.base import Format, Network, Parsed, Probe
-from regraft.gan import GAN, Autoencoder, Critic, Generator
+from regraft.gan import GAN, Autoencoder, Critic, Generator, forbids_commerce
 
 
-def load(reference: str | pathlib.Path) -> GAN:
+def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> GAN:
     """Open a source.
 
     Args:
-        reference: a file, a folder, a source card, a run or adapter folder, or the name of a bundled source.
+        reference: a file, a folder, a source card, a run or adapter folder, or the name of a bundled source or of one in the
+            catalogue, which is downloaded when first asked for.
+        on_event: told of a download's progress.
 
     Raises:
         SourceError: if it is nothing that regraft reads; the message says what it is and what was expected.
     """
-    path = find(reference)
+    path = find(reference, on_event)
     if path.is_dir() and adapter.is_adapter(path):
         return load_adapter(path)
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
-            return assemble(form.read(probe), str(path))
+            return assemble(_as_listed(form.read(probe), reference), str(path))
     raise SourceError(f"{path}: {_looks_like(probe)}; regraft reads {', '.join(f.name for f in formats())} files")
 
 
-def find(reference: str | pathlib.Path) -> pathlib.Path:
-    """The path that a reference means.
+def find(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> pathlib.Path:
+    """The path that a reference means; a source of the catalogue is downloaded if it is not here yet.
 
     Raises:
-        SourceError: if there is no such file, folder or bundled source.
+        SourceError: if there is no such file, folder, bundled source or source of the catalogue.
     """
     path = pathlib.Path(reference)
     if path.exists():
@@ -47,14 +53,55 @@ def find(reference: str | pathlib.Path) -> pathlib.Path:
         return index
     if str(reference) in bundled():
         return bundled()[str(reference)]
-    message = f"{reference}: there is no such file or folder, and {unknown('bundled source', str(reference), list(bundled()))}"
-    raise SourceError(message)
+    listed = catalogue.sources()
+    if is_public(reference):
+        return catalogue.bring(listed[str(reference)], on_event)
+    near = unknown("bundled source", str(reference), [*bundled(), *listed])
+    # The whole catalogue would hide what is said.
+    near = near if "did you mean" in near else unknown("bundled source", str(reference), list(bundled()))
+    raise SourceError(f"{reference}: there is no such file or folder, and {near} (regraft sources lists the catalogue)")
+
+
+def _as_listed(parsed: Parsed, reference: str | pathlib.Path) -> Parsed:
+    """What the catalogue knows of a source and its file does not say."""
+    if not is_public(reference):
+        return parsed
+    entry = catalogue.sources()[str(reference)]
+    origin = parsed.provenance
+    listed = dataclasses.replace(
+        origin, name=entry.name, licence=entry.licence or origin.licence, dataset=entry.dataset or origin.dataset,
+        url=entry.urls[0] if entry.urls else entry.page or origin.url,
+    )  # fmt: skip
+    return dataclasses.replace(parsed, provenance=listed)
+
+
+def is_public(reference: str | pathlib.Path) -> bool:
+    """Whether a reference means a source of the catalogue."""
+    name = str(reference)
+    return not pathlib.Path(name).exists() and name not in bundled() and name in catalogue.sources()
 
 
 def bundled() -> dict[str, pathlib.Path]:
     """Sources that ship inside the package, by name."""
     root = pathlib.Path(str(resources.files("regraft"))) / "assets" / "sources"
     return {p.name: p for p in sorted(root.iterdir()) if (p / "source.json").is_file()} if root.is_dir() else {}
+
+
+def bundled_records() -> list[dict[str, Any]]:
+    """Bundled sources as plain data, for lists."""
+    made = []
+    for name, path in bundled().items():
+        record = native.read_record(path / native.RECORD)
+        origin = record.get("provenance") or {}
+        size = (record.get("critic") or {}).get("config", {}).get("size") or [None]
+        made.append(
+            {
+                "name": name, "path": str(path), "kind": "bundled", "cached": True, "family": record["generator"]["kind"],
+                "resolution": size[0], "dataset": origin.get("dataset"), "licence": origin.get("licence"),
+                "noncommercial": forbids_commerce(origin.get("licence")),
+            }
+        )  # fmt: skip
+    return made
 
 
 def bundled_images(name: str) -> pathlib.Path:
@@ -69,17 +116,25 @@ def formats() -> list[Format]:
 
 
 def assemble(parsed: Parsed, where: str) -> GAN:
-    """Build what a format read."""
+    """Build what a format read.
+
+    Raises:
+        SourceError: if it names a network that cannot be built.
+    """
     moved: dict[Any, Tensor] = {}
 
     def made(network: Network | None) -> object:
         return None if network is None else build_with(network.description, network.tensors, where, moved)
 
-    generator = cast(Generator, made(parsed.generator))
-    objective, recipe = discover.plugin("backbones", _innermost(parsed.generator)).training(max(generator.size))
+    try:
+        backbone = discover.plugin("backbones", _innermost(parsed.generator))
+        networks = made(parsed.generator), made(parsed.critic), made(parsed.autoencoder)
+    except ConfigError as error:
+        raise SourceError(f"{where}: describes a network that cannot be built: {error}") from None
+    generator = cast(Generator, networks[0])
+    objective, recipe = backbone.training(max(generator.size))
     return GAN(
-        generator, cast(Critic | None, made(parsed.critic)),
-        autoencoder=cast(Autoencoder | None, made(parsed.autoencoder)),
+        generator, cast(Critic | None, networks[1]), autoencoder=cast(Autoencoder | None, networks[2]),
         objective=parsed.objective or objective, recipe=parsed.recipe or recipe,
         provenance=parsed.provenance, aspect=parsed.aspect,
     )  # fmt: skip
@@ -91,7 +146,7 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
     Args:
         path: the folder.
         sources: its sources, loaded or as references.  Where left out, they are looked for in the run's ``config.yaml``
-            and among the bundled sources.
+            and among the bundled and public sources.
 
     Raises:
         AdapterError: if a source cannot be found or is another one than the adapter was made from.
@@ -107,24 +162,24 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
     return adapter.load_adapter(folder, [s if isinstance(s, GAN) else load(s) for s in sources])
 
 
-def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[pathlib.Path]:
+def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:
     """Where an adapter's sources may lie."""
     from regraft.config import read_yaml
 
     config = folder / "config.yaml"
     named = list(read_yaml(config, "a run's settings").get("sources", [])) if config.is_file() else []
-    found = []
+    found, listed = [], catalogue.sources()
     wanted = cast(list[dict[str, object]], record["sources"])
     for number, need in enumerate(wanted):
         candidates = [str(named[number])] if number < len(named) else []
         candidates += [str(folder / str(need["name"])), str(need["name"])]
-        hit = next((c for c in candidates if pathlib.Path(c).exists() or c in bundled()), None)
+        hit = next((c for c in candidates if pathlib.Path(c).exists() or c in bundled() or c in listed), None)
         if hit is None:
             raise AdapterError(
                 f"{folder}: needs its source {need['name']}, generator digest {str(need['generator_digest'])[:16]}, which is "
                 f"not at {' or '.join(candidates)}; name it with sources=[...] or --source"
             )
-        found.append(find(hit))
+        found.append(hit)
     return found
 
 
@@ -138,7 +193,7 @@ def _innermost(network: Network) -> str:
 
 def _looks_like(probe: Probe) -> str:
     if probe.path.is_dir():
-        names = sorted(p.name for p in probe.path.iterdir())[:6]
+        names = sorted(p.name for p in itertools.islice(probe.path.iterdir(), 1000))[:6]
         return f"a folder with {', '.join(names) or 'nothing in it'}, no source that regraft knows"
     head = probe.head
     kinds = {

@@ -8,9 +8,9 @@ import torch
 
 from conftest import toy_gan, toy_images
 from regraft import adapter, discover
-from regraft.config import Objective, parse
+from regraft.config import Objective, Recipe, parse
 from regraft.errors import ConfigError, Interrupted, MissingCapability
-from regraft.gan import GAN, tensor_digest
+from regraft.gan import GAN, Provenance, tensor_digest
 from regraft.observation import Observation
 from regraft.randomness import generator_at
 from regraft.store import RunStore
@@ -183,6 +183,25 @@ class TestEveryMethod:
         else:
             method.check([bare], name)
 
+    def test_a_source_without_critic_gets_a_new_one_that_learns_first(self, name):
+        method = discover.plugin("methods", name)
+        if "warm_up" not in method.Config.model_fields:
+            return
+        bare = GAN(toy_gan().generator, provenance=Provenance(name="bare"))
+        bare = bare.trained_with(bare.objective, Recipe(batch=4, generator_norm="batch"))
+        adaptation, config = attach(name, bare, toy_images(), warm_up=2)
+        assert [p.name for p in adaptation.phases][0] == "warm-up"
+        assert any("new one (bare has none); it learns alone for 2 steps" in note for note in adaptation.notes)
+        before = {k: v.clone() for k, v in adaptation.generator.state_dict().items()}
+        critic = {k: v.clone() for k, v in adaptation.critic.state_dict().items()}
+        run(dataclasses.replace(adaptation, phases=adaptation.phases[:1]), toy_images())
+        assert_same(before, adaptation.generator.state_dict())
+        assert any(not torch.equal(critic[k], v) for k, v in adaptation.critic.state_dict().items())
+        adaptation, _ = attach(name, bare, toy_images())
+        assert adaptation.phases[0].steps == 200
+        adaptation, _ = attach(name, bare, toy_images(), warm_up=0)
+        assert adaptation.phases[0].name != "warm-up"
+
     def test_wrong_number_of_sources_is_a_clear_error(self, name, source):
         method = discover.plugin("methods", name)
         if method.sources[1] < 3:
@@ -196,6 +215,81 @@ class TestEveryMethod:
             adaptation, _ = attach(name, source, data)
             loop = run(adaptation, data)
             assert torch.isfinite(GAN(loop.generator()).sample(3, 0)).all()
+
+
+OTHER_BACKBONES = [name for name in discover.names("backbones") if name not in ("dcgan", "mlp")]
+
+
+def family_images(source):
+    generator = source.generator
+    side = max(generator.size)
+    images = toy_images(n=6, size=side, channels=generator.channels)
+    return dataclasses.replace(images, pixels=images.pixels[..., : generator.size[0], : generator.size[1]])
+
+
+@pytest.mark.parametrize("backbone", OTHER_BACKBONES)
+@pytest.mark.parametrize("name", METHODS)
+class TestEveryMethodOnEveryFamily:
+    """What must hold whatever the networks are; two steps each, for families can be slow.  Above, two families get it all."""
+
+    @pytest.fixture(autouse=True)
+    def _made(self, backbone):
+        self.source = toy_family(backbone)
+        self.images = family_images(self.source)
+        self.few = {"steps": 2, "mining_steps": 1, "warm_up": 0}
+
+    def attached(self, name):
+        fields = discover.plugin("methods", name).Config.model_fields
+        return attach(name, self.source, self.images, **{k: v for k, v in self.few.items() if k in fields})
+
+    def test_source_is_untouched_and_only_what_is_declared_moves(self, name, backbone):
+        networks = [n for n in (self.source.generator, self.source.critic) if n is not None]
+        digests = [tensor_digest(n) for n in networks]
+        flags = [m.training for n in networks for m in n.modules()]
+        adaptation, _ = self.attached(name)
+        before = {f"{m}.{k}": v.clone() for m, module in adaptation.modules.items() for k, v in module.state_dict().items()}
+        parameters = {f"{m}.{k}" for m, module in adaptation.modules.items() for k, _ in module.named_parameters()}
+        loop = run(adaptation, self.images)
+        assert digests == [tensor_digest(n) for n in networks]
+        assert flags == [m.training for n in networks for m in n.modules()]
+        after = {f"{m}.{k}": v for m, module in adaptation.modules.items() for k, v in module.state_dict().items()}
+        moved = {k for k in before if not torch.equal(before[k], after[k])}
+        declared = set(adaptation.trained())
+        assert moved & parameters <= declared
+        assert bool(moved) == bool(declared)
+        images = GAN(loop.generator()).sample(2, 0)
+        assert images.shape[1:] == (self.source.generator.channels, *self.source.generator.size)
+        assert torch.isfinite(images).all()
+
+    def test_save_load_and_resume(self, name, backbone, tmp_path):
+        adaptation, config = self.attached(name)
+        whole = run(adaptation, self.images, tmp_path / "whole")
+        generator = whole.generator().eval()
+        size, channels = list(self.source.generator.size), self.source.generator.channels
+        info = adapter.AdapterInfo(
+            name, config.model_dump(mode="json"), {"size": size, "channels": channels}, {"n": 6, "held_out": 0}, 0, 2
+        )
+        adapter.save_adapter(tmp_path / "a", generator, [self.source], info)
+        loaded = adapter.load_adapter(tmp_path / "a", [toy_family(backbone)])
+        assert torch.equal(GAN(generator).sample(2, 3), loaded.sample(2, 3))
+        if not adaptation.phases:
+            return
+        adaptation, _ = self.attached(name)
+        stopped = Loop(adaptation, self.images, Plan(checkpoint_every=1000), RunStore(tmp_path / "broken"), None)
+        stop_inside(stopped, 1)
+        with pytest.raises(Interrupted):
+            stopped.run()
+        adaptation, _ = self.attached(name)
+        resumed = run(adaptation, self.images, tmp_path / "broken", resume=True)
+        assert_same(state_of(whole), state_of(resumed))
+
+
+def toy_family(backbone):
+    """A toy of a family, of colour images where it has no others."""
+    try:
+        return toy_gan(backbone)
+    except ConfigError:
+        return toy_gan(backbone, channels=3)
 
 
 def stop_inside(loop, step):

@@ -287,6 +287,16 @@ class TestUnreadable:
         with pytest.raises(SourceError, match=message):
             regraft.load(tmp_path / "G.pth")
 
+    @pytest.mark.parametrize(
+        ("name", "shape"),
+        [("1.running_mean", ()), ("1.running_var", (8, 1)), ("1.weight", ()), ("1.bias", (7,)), ("0.weight", (10, 0, 4, 4))],
+    )
+    def test_tensors_of_a_layer_must_fit_each_other(self, tmp_path, name, shape):
+        tensors = deconvs(8, 6).state_dict() | {name: torch.ones(shape)}
+        torch.save(dict(tensors), tmp_path / "G.pth")
+        with pytest.raises(SourceError, match=rf"G\.pth: generator: {name[0]}\..* has shape .*, which fits no layer"):
+            regraft.load(tmp_path / "G.pth")
+
     def test_nothing_there(self, tmp_path):
         with pytest.raises(SourceError, match="there is no such file or folder"):
             regraft.load(tmp_path / "G.pth")

@@ -19,6 +19,10 @@ Pair = tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le
 Width = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
+MAX_SIDE = 8192
+MAX_LAYERS = 256
+
+
 class LayerConfig(Config):
     """One stage: nearest upsampling, a linear map or convolution, a view as a map of channels, a norm, an activation."""
 
@@ -58,6 +62,8 @@ class LayerConfig(Config):
         if channels != self.inputs:
             raise ValueError(f"a layer of {self.inputs} input channels cannot take {shape}")
         out = [self._side(n * self.upsample, i) for i, n in enumerate(side)]
+        if max(out) > MAX_SIDE:
+            raise ValueError(f"{self.kind} {self.kernel} makes a map of side {max(out)}; at most {MAX_SIDE} is allowed")
         if min(out) < 1:
             raise ValueError(f"{self.kind} {self.kernel} leaves nothing of a {side[0]}x{side[1]} map")
         return (self.outputs, *out)
@@ -83,7 +89,7 @@ class LayeredGeneratorConfig(Config):
     """Layers from the latent to the image."""
 
     latent: LatentConfig
-    layers: tuple[LayerConfig, ...]
+    layers: Annotated[tuple[LayerConfig, ...], Field(max_length=MAX_LAYERS)]
     image_range: Literal["signed", "unit"] = "signed"
     n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     conditioning: Literal["none", "concat", "norm"] = "none"
@@ -114,15 +120,16 @@ class LayeredCriticConfig(Config):
 
     channels: Literal[1, 3]
     size: tuple[Width, Width]
-    layers: tuple[LayerConfig, ...]
+    layers: Annotated[tuple[LayerConfig, ...], Field(max_length=MAX_LAYERS)]
     image_range: Literal["signed", "unit"] = "signed"
     n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     head: Literal["none", "projection", "auxiliary"] = "none"
+    resize: Annotated[tuple[Width, Width] | None, Field(description="Side that images are brought to first.")] = None
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Shape of what the last layer takes."""
-        shape: tuple[int, ...] = (self.channels, *self.size)
+        shape: tuple[int, ...] = (self.channels, *(self.resize or self.size))
         for layer in self.layers[:-1]:
             shape = layer.output_shape(shape)
         return shape
@@ -350,6 +357,8 @@ class LayeredCritic(Critic):
     def _features(self, x: Tensor) -> Tensor:
         if self.config.image_range == "unit":
             x = (x + 1) / 2
+        if self.config.resize:
+            x = F.interpolate(x, self.config.resize, mode="bilinear", align_corners=False)
         for stage in self.stages[:-1]:
             x = stage(x)
         return x

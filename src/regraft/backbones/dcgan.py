@@ -48,7 +48,13 @@ class DCGAN(Backbone):
 
 
 def plain(
-    size: int, channels: int, latent_dim: int = 64, width: int = 32, n_classes: int = 0, distribution: str = "normal"
+    size: int,
+    channels: int,
+    latent_dim: int = 64,
+    width: int = 32,
+    n_classes: int = 0,
+    distribution: str = "normal",
+    max_width: int = 1 << 20,
 ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
     """Settings of a regular DCGAN pair.
 
@@ -59,11 +65,12 @@ def plain(
         width: channels next to the image; doubled at each halving of the side.
         n_classes: 0, or the number of classes: norms of the generator and a projection head of the critic get them.
         distribution: of the latent.
+        max_width: where the doubling ends.
     """
     doublings = size.bit_length() - 3
     if doublings < 1 or size != 4 << doublings:
         raise ConfigError(f"a plain DCGAN has a side of 8, 16, 32, 64, ..., not {size}")
-    widths = [width << i for i in range(doublings)]  # image side first
+    widths = [min(width << i, max_width) for i in range(doublings)]  # image side first
     half: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1)}
     top = widths[-1]
     first = LayerConfig(

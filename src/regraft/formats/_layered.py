@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regraft.build import build_with
+from regraft.build import build, build_with
 from regraft.config import Config
 from regraft.errors import SourceError
 from regraft.formats._shapes import Chain, Part, critic_chains, generator_chains, ordered, parts
@@ -64,6 +64,12 @@ class Read:
     assumptions: tuple[str, ...]
 
 
+CRITIC_STEPS = 60_000
+"""Steps of the search for a critic's layers over all images; real pairs take a few hundred."""
+LARGEST_MAP = 1 << 22
+"""Values of the largest map for which stored statistics are compared with fresh ones, and a share of what a batch may have."""
+
+
 def read_pair(
     generator: dict[str, Tensor], critic: dict[str, Tensor] | None, where: str, *,
     generator_hints: NetworkHints, critic_hints: NetworkHints, latent: LatentHints,
@@ -111,24 +117,26 @@ def _fit(
     """The cheapest pair of chains that agree on the image."""
     best: tuple[float, Chain, Chain | None] | None = None
     tried: set[tuple[int, ...]] = set()
+    steps = iter(range(CRITIC_STEPS))
     for g_chain in itertools.islice(generator_chains(g_parts, _settings(g_hints)), 200):
         image = g_chain.shapes[-1]
         if size is not None and image[1:] != size:
             tried.add(image)
             continue
-        if image in tried and best is not None:
+        if image in tried:  # a cheaper chain ends in the same image, with the same critic or none
             continue
         tried.add(image)
         d_chain = None
         if d_parts is not None:
-            d_chain = next(critic_chains(d_parts, _settings(d_hints), image), None)
+            d_chain = next(critic_chains(d_parts, _settings(d_hints), image, steps), None)
             if d_chain is None:
                 continue
         cost = g_chain.cost + (d_chain.cost if d_chain else 0.0)
         if best is None or cost < best[0]:
             best = (cost, g_chain, d_chain)
     if best is None:
-        sizes = ", ".join("x".join(map(str, image)) for image in sorted(tried)) or "none"
+        sizes = ", ".join("x".join(map(str, image)) for image in sorted(tried)[:12]) or "none"
+        sizes += f" and {len(tried) - 12} more" if len(tried) > 12 else ""
         raise SourceError(
             f"{where}: no usual strides and paddings make these layers a generator"
             f"{' and a critic of its images' if d_parts is not None else ''} (images tried: {sizes}). "
@@ -233,14 +241,18 @@ def _fit_to_statistics(network: Network, where: str, hints: NetworkHints, latent
         activations = [(hints.activation, hints.slope if hints.slope is not None else 0.2)]
     if len(distributions) * len(activations) == 1:
         return network, []
+    largest = _largest_map(network)
+    if largest > LARGEST_MAP:
+        return network, []
+    batch = max(4, min(256, 4 * LARGEST_MAP // largest))
     gaps = []
     for distribution in distributions:
         for activation, slope in activations:
             candidate = _variant(network, distribution, activation, slope, hints)
-            gaps.append((_statistics_gap(candidate, where), distribution, activation, slope, candidate))
+            gaps.append((_statistics_gap(candidate, where, batch), distribution, activation, slope, candidate))
     # Among candidates that fit about equally well (relu and leaky_relu 0.01, say) the first, more usual one is taken.
     least = min(row[0] for row in gaps)
-    if least > UNTRUSTED_GAP:  # never updated, or from other layers than these: they say nothing
+    if not least <= UNTRUSTED_GAP:  # never updated, or from other layers than these: they say nothing
         _, distribution, activation, _, chosen = gaps[0]
         said = f"the stored batch statistics fit no usual network (gap {least:.2f}), so they say nothing"
         return chosen, [f"{said}; hidden activations assumed to be {activation}, latent {distribution}"]
@@ -271,8 +283,21 @@ def _variant(network: Network, distribution: str, activation: str, slope: float,
     return Network(dataclasses.replace(network.description, config=config), network.tensors)
 
 
+def _largest_map(network: Network) -> int:
+    """Values of the largest map that one image needs."""
+    with torch.device("meta"):
+        generator: Any = build(network.description)
+    shape: tuple[int, ...] = (generator.config.latent.dim,)
+    largest = 1
+    for layer in generator.config.layers:
+        shape = layer.output_shape(shape)
+        # Nearest upsampling makes the input of a layer larger before the layer makes it smaller.
+        largest = max(largest, math.prod(shape))
+    return largest
+
+
 @torch.no_grad()
-def _statistics_gap(network: Network, where: str) -> float:
+def _statistics_gap(network: Network, where: str, batch: int) -> float:
     """Mean distance of a fresh batch's statistics from the stored ones, in stored standard deviations and log variances."""
     generator: Any = build_with(network.description, network.tensors, where)
     gaps: list[float] = []
@@ -285,7 +310,7 @@ def _statistics_gap(network: Network, where: str) -> float:
         gaps.append(float(shift.mean() + spread.mean()))
 
     hooks = [norm.register_forward_pre_hook(compare) for norm in generator.norms]
-    generator(generator.latent.sample(256, generator_at(0, "batch statistics")))
+    generator(generator.latent.sample(batch, generator_at(0, "batch statistics")))
     for hook in hooks:
         hook.remove()
     return sum(gaps) / len(gaps)

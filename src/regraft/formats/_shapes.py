@@ -17,6 +17,7 @@ from torch import Tensor
 from regraft.errors import SourceError
 
 Shape = tuple[int, ...]
+MOST_LAYERS = 64
 USUAL_SIDES = {28: 0.0, 32: 0.0, 64: 0.0, 128: 0.0, 256: 0.0, 512: 0.0, 1024: 0.0, 16: 0.5, 48: 0.5, 96: 0.5}
 
 
@@ -84,6 +85,7 @@ def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
     found: list[Part] = []
     for prefix, group in groups.items():
         weight = group.get("weight")
+        _check_vectors(prefix, group, where)
         if weight is not None and weight.dim() in (2, 4):
             unknown = set(group) - {"weight", "bias"}
             if unknown:
@@ -99,32 +101,50 @@ def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
             )
     if not found:
         raise SourceError(f"{where}: holds no weights")
+    if len(found) > MOST_LAYERS:
+        raise SourceError(f"{where}: {len(found)} layers; a home-made GAN of at most {MOST_LAYERS} is read")
     return found
+
+
+def _check_vectors(prefix: str, group: dict[str, Tensor], where: str) -> None:
+    """Refuse empty tensors, and biases and statistics that are no vectors of one length."""
+    vectors = {
+        k: v for k, v in group.items() if k in ("bias", "running_mean", "running_var") or (k == "weight" and v.dim() < 2)
+    }
+    lengths = {tuple(v.shape) for v in vectors.values()}
+    odd = [k for k, v in group.items() if v.numel() == 0] or [k for k, v in vectors.items() if v.dim() != 1]
+    if odd or len(lengths) > 1:
+        name = odd[0] if odd else next(iter(vectors))
+        raise SourceError(f"{where}: {prefix}.{name} has shape {tuple(group[name].shape)}, which fits no layer")
 
 
 def generator_chains(items: Sequence[Part], settings: Sequence[dict[str, Any]]) -> Iterator[Chain]:
     """Ways to read parts as a generator, cheapest first; ``settings`` fixes keys of single layers."""
     first = items[0].weight
     latent = first.shape[1] if items[0].is_linear else first.shape[0]
-    for chain in _search(items, settings, (latent,), _generator_options):
+    for chain in _search(items, settings, (latent,), _generator_options, itertools.count()):
         shape = chain.shapes[-1]
         if len(shape) == 3 and shape[0] in (1, 3):
             unusual = 0.0 if shape[1] == shape[2] else 1.0
             yield dataclasses.replace(chain, cost=chain.cost + unusual + USUAL_SIDES.get(shape[1], 2.0))
 
 
-def critic_chains(items: Sequence[Part], settings: Sequence[dict[str, Any]], image: Shape) -> Iterator[Chain]:
-    """Ways to read parts as a critic of images of shape ``image``, cheapest first."""
-    for chain in _search(items, settings, image, _critic_options):
+def critic_chains(
+    items: Sequence[Part], settings: Sequence[dict[str, Any]], image: Shape, steps: Iterator[int]
+) -> Iterator[Chain]:
+    """Ways to read parts as a critic of images of shape ``image``, cheapest first; takes as many ``steps`` as it needs."""
+    for chain in _search(items, settings, image, _critic_options, steps):
         if math.prod(chain.shapes[-1]) == 1:
             yield chain
 
 
-def _search(items: Sequence[Part], settings: Sequence[dict[str, Any]], start: Shape, options: Any) -> Iterator[Chain]:
-    """Uniform-cost search over the options of each layer."""
+def _search(
+    items: Sequence[Part], settings: Sequence[dict[str, Any]], start: Shape, options: Any, steps: Iterator[int]
+) -> Iterator[Chain]:
+    """Uniform-cost search over the options of each layer, ended by its end, 20,000 steps or the end of ``steps``."""
     count = itertools.count()
     heap: list[tuple[float, int, tuple[dict[str, Any], ...], tuple[Shape, ...]]] = [(0.0, next(count), (), (start,))]
-    for _ in range(20_000):
+    for _ in itertools.islice(steps, 20_000):
         if not heap:
             return
         cost, _, layers, shapes = heapq.heappop(heap)

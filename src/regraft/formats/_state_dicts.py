@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import SourceError
+from regraft.formats.base import read_safetensors
 
 GENERATOR_KEYS = (
     "g_ema",
@@ -77,6 +78,7 @@ def clean(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
     baked: dict[str, Tensor] = {}
+    single: dict[int, Tensor] = {}  # a file may hold one tensor under many names
     for name, value in tensors.items():
         stem, _, leaf = name.rpartition(".")
         if leaf in ("weight_u", "weight_v") and f"{stem}.weight_orig" in tensors:
@@ -85,7 +87,11 @@ def clean(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             u, v = tensors[f"{stem}.weight_u"].float(), tensors[f"{stem}.weight_v"].float()
             sigma = u @ (value.float().flatten(1) @ v)
             name, value = f"{stem}.weight", value.float() / sigma
-        baked[name] = value.float() if value.is_floating_point() else value
+        if value.is_floating_point() and value.dtype != torch.float32:
+            if id(value) not in single:
+                single[id(value)] = value.float()
+            value = single[id(value)]
+        baked[name] = value
     return baked
 
 
@@ -95,14 +101,7 @@ def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
     Raises:
         SourceError: if it is damaged.
     """
-    import safetensors
-    import safetensors.torch
-
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SourceError(f"{path}: cannot be read as safetensors, it is damaged or cut short: {reason}") from None
+    tensors = read_safetensors(path)
     # The file keeps no order; numbers in names usually do.
     return {name: tensors[name] for name in sorted(tensors, key=_natural)}
 

@@ -5,9 +5,11 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
+import os
 import pathlib
 import pickle
-import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +17,10 @@ from torch import Tensor
 
 from regraft.config import Objective, Recipe
 from regraft.errors import SourceError
+from regraft.formats import _containers as containers
 from regraft.gan import Description, Provenance
+
+MOST_NAMES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +58,26 @@ class Probe:
         with self.path.open("rb") as file:
             return file.read(64)
 
-    @property
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names in a folder, sorted; a folder of more than ``MOST_NAMES`` is no source and gives none."""
+        if not self.path.is_dir():
+            return ()
+        with contextlib.suppress(OSError), os.scandir(self.path) as entries:
+            found = [entry.name for entry in itertools.islice(entries, MOST_NAMES + 1)]
+            return tuple(sorted(found)) if len(found) <= MOST_NAMES else ()
+        return ()
+
+    @functools.cached_property
     def is_torch_file(self) -> bool:
         """Whether it looks like ``torch.save`` wrote it, in the zip or the legacy container."""
-        if self.head.startswith(b"PK\x03\x04"):
-            with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(self.path) as archive:
-                return any(name.endswith("data.pkl") for name in archive.namelist())
-            return False
-        # Pickle protocol 2 holding torch's magic number as a long integer.
-        return self.head.startswith(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
+        if self.head.startswith(containers.ZIP):
+            return containers.is_torch_zip(self.path)
+        return self.head.startswith(containers.LEGACY)
 
     @functools.cached_property
     def torch_object(self) -> Any:
-        """What ``torch.load(weights_only=True)`` reads.
+        """What :func:`load_torch` reads.
 
         Raises:
             SourceError: if the file is damaged, or holds more than tensors and plain data.
@@ -73,16 +85,35 @@ class Probe:
         return load_torch(self.path)
 
 
-def load_torch(path: pathlib.Path) -> Any:
-    """Read a ``torch.save`` file onto the CPU without running code out of it.
+class BaseConfig:
+    """Stands for the settings object of pytorch_GAN_zoo's files: fields, and none of its code."""
+
+
+BaseConfig.__module__ = "models.utils.config"
+
+STUBS: dict[str, type] = {
+    "argparse.Namespace": argparse.Namespace,
+    "models.utils.config.BaseConfig": BaseConfig,
+}
+"""Classes that ``torch.save`` files may hold, by full name, and what takes their place: holders of fields without code."""
+
+
+def load_torch(path: pathlib.Path, stubs: Mapping[str, type] = STUBS) -> Any:
+    """Read a ``torch.save`` file onto the CPU without running code out of it, in memory that its size accounts for.
+
+    Tensors lie in the file, not in memory, where the container allows that.
+
+    Args:
+        path: the file.
+        stubs: classes that it may hold beside tensors and plain data, see :data:`STUBS`.
 
     Raises:
         SourceError: as :attr:`Probe.torch_object`.
     """
+    mapped = containers.check_torch_file(path, stubs)
     try:
-        # Training scripts keep their arguments in a Namespace: a bag of fields, no code.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(stubs.values())):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
         raise SourceError(
@@ -92,6 +123,15 @@ def load_torch(path: pathlib.Path) -> Any:
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise SourceError(f"{path}: cannot be read as a torch file, it is damaged or cut short: {reason}") from None
+
+
+def read_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
+    """Read a safetensors file whose header agrees with its size.
+
+    Raises:
+        SourceError: if it is damaged.
+    """
+    return containers.read_safetensors(path)
 
 
 def sha256(path: pathlib.Path) -> str:

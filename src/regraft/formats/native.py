@@ -9,19 +9,28 @@ import json
 import pathlib
 from typing import Any
 
-import safetensors
-import safetensors.torch
+import pydantic
 from torch import Tensor
 
 from regraft.config import Objective, Recipe, parse
 from regraft.errors import SourceError
-from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, read_safetensors, sha256
 from regraft.gan import Description, Provenance
 
 FORMAT = "regraft-source"
 VERSION = 1
 RECORD = "source.json"
 TENSORS = "model.safetensors"
+
+
+class _Origin(pydantic.BaseModel):
+    """What a record says of where its source came from."""
+
+    name: str | None = None
+    licence: str | None = None
+    dataset: str | None = None
+    url: str | None = None
+    lineage: tuple[dict[str, Any], ...] | None = None
 
 
 class Native(Format):
@@ -39,11 +48,8 @@ class Native(Format):
         folder = _folder(probe.path)
         if folder is None:
             raise SourceError(f"{probe.path}: holds no {RECORD}")
-        record = _record(folder / RECORD)
-        try:
-            tensors = safetensors.torch.load_file(folder / TENSORS)
-        except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-            raise SourceError(f"{folder / TENSORS}: damaged or missing ({' '.join(str(error).split())[:160]})") from None
+        record = read_record(folder / RECORD)
+        tensors = read_safetensors(folder / TENSORS)
         tensors |= _repeated(record, tensors, folder)
         roles = ("generator", "critic", "autoencoder")
         surplus = [k for k in tensors if k.partition(".")[0] not in roles or not record.get(k.partition(".")[0])]
@@ -52,11 +58,11 @@ class Native(Format):
         networks = {role: _network(record, role, tensors, folder) for role in roles}
         if networks["generator"] is None:
             raise SourceError(f"{folder / RECORD}: describes no generator")
-        origin = record.get("provenance") or {}
+        origin = parse(_Origin, record.get("provenance") or {}, str(folder / RECORD))
         files = {TENSORS: sha256(folder / TENSORS)}
         provenance = Provenance(
-            name=str(origin.get("name") or folder.name), format=self.name, files=files, licence=origin.get("licence"),
-            dataset=origin.get("dataset"), url=origin.get("url"), lineage=tuple(origin.get("lineage") or ()),
+            name=origin.name or folder.name, format=self.name, files=files, licence=origin.licence, dataset=origin.dataset,
+            url=origin.url, lineage=origin.lineage or (),
         )  # fmt: skip
         objective = parse(Objective, record["objective"], str(folder / RECORD)) if record.get("objective") else None
         recipe = parse(Recipe, record["recipe"], str(folder / RECORD)) if record.get("recipe") else None
@@ -113,10 +119,15 @@ def _folder(path: pathlib.Path) -> pathlib.Path | None:
     return folder if folder is not None and (folder / RECORD).is_file() else None
 
 
-def _record(path: pathlib.Path) -> dict[str, Any]:
+def read_record(path: pathlib.Path) -> dict[str, Any]:
+    """The ``source.json`` of a folder.
+
+    Raises:
+        SourceError: if it is missing, damaged or of another version.
+    """
     try:
-        if path.stat().st_size > 64 << 20:
-            raise ValueError("larger than 64 MB")
+        if path.stat().st_size > 4 << 20:
+            raise ValueError("larger than 4 MB")
         record: Any = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")

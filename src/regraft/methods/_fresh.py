@@ -1,18 +1,37 @@
 """Networks with new weights, in the image of a source's or from scratch."""
 
 import copy
-from typing import cast
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from regraft import discover
+from regraft import discover, norms
 from regraft.build import build_fresh
+from regraft.config import Recipe
 from regraft.errors import MissingCapability
 from regraft.gan import GAN, Critic, Description, Generator
+from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic
+from regraft.methods.base import Optimiser, Phase
 from regraft.randomness import global_seed
 
 DEFAULT_BACKBONE = "dcgan"
+WARM_UP_STEPS = 200
+
+
+class RivalConfig(AdversarialConfig):
+    """Settings of methods that can do without the source's critic."""
+
+    warm_up: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description=f"Steps of the critic alone, first; {WARM_UP_STEPS} if left out and the source has no critic.",
+        ),
+    ] = None
 
 
 def fresh_like(network: nn.Module, rng: torch.Generator) -> nn.Module:
@@ -33,9 +52,69 @@ def fresh_critic(source: GAN, rng: torch.Generator) -> Critic:
     """A new critic like the source's, or a plain one of the right size where the source has none."""
     if source.critic is not None:
         return cast(Critic, fresh_like(source.critic, rng))
-    generator = source.generator
-    _, config = discover.plugin("backbones", DEFAULT_BACKBONE).sized(generator.size[0], generator.channels)
-    return cast(Critic, build_fresh(Description(DEFAULT_BACKBONE, "critic", config.model_dump(mode="json")), _seed(rng)))
+    return cast(Critic, build_fresh(plain_critic(source.generator.size, source.generator.channels), _seed(rng)))
+
+
+def plain_critic(size: tuple[int, int], channels: int) -> Description:
+    """A plain convolutional critic for images of any size; other than square powers of two are enlarged to the next one."""
+    side = min(1024, max(8, 1 << (max(size) - 1).bit_length()))
+    _, config = discover.plugin("backbones", DEFAULT_BACKBONE).sized(side, channels, max_width=512)
+    data = config.model_dump(mode="json")
+    if size != (side, side):
+        data |= {"size": list(size), "resize": [side, side]}
+    return Description(DEFAULT_BACKBONE, "critic", data)
+
+
+def critic_for(source: GAN, recipe: Recipe, transfer: bool | None, steps: int | None, rng: torch.Generator) -> "Rival":
+    """The critic that a method trains with: a copy of the source's, or a new one with steps of its own first.
+
+    Args:
+        source: whose generator it judges.
+        recipe: how norms are treated.
+        transfer: whether to copy the source's critic; None: if it has one.
+        steps: critic-only steps; None: ``WARM_UP_STEPS`` where the source has no critic.
+        rng: for new weights.
+
+    Raises:
+        MissingCapability: if a copy is asked for and there is none.
+    """
+    if transfer or (transfer is None and source.critic is not None):
+        critic = copy_critic(source.require("critic", for_="critic=transferred"), recipe)
+        return Rival(critic, False, steps or 0, ())
+    critic = fresh_critic(source, rng)
+    norms.set_training(critic, "batch")
+    if steps is None:
+        steps = WARM_UP_STEPS if source.critic is None else 0
+    why = "as asked" if source.critic is not None else f"{source.provenance.name} has none"
+    alone = f"; it learns alone for {steps} steps before the generator moves" if steps else ""
+    note = f"the critic is a new one ({why}){alone}"
+    return Rival(critic, True, steps, (note,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """A critic ready to train.
+
+    Attributes:
+        critic: in training mode.
+        fresh: whether its weights are new.
+        warm_up: steps that it takes before the generator moves.
+        notes: what a user should know of the choice.
+    """
+
+    critic: Critic
+    fresh: bool
+    warm_up: int
+    notes: tuple[str, ...]
+
+    def phases(self, game: Game, optimiser: Optimiser, others: Sequence[Phase]) -> list[Phase]:
+        """A method's phases, with the critic's own before them."""
+        if not self.warm_up or not any(phase.steps for phase in others):
+            return list(others)
+        lazy = game.penalty_update(optimiser)
+        alone = Phase("warm-up", [game.critic_update(optimiser), *([lazy] if lazy else [])], self.warm_up)
+        first, *rest = others
+        return [alone, dataclasses.replace(first, keep_optimisers=True), *rest]
 
 
 def fresh_pair(

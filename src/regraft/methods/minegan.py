@@ -16,13 +16,15 @@ import torch
 from pydantic import Field, model_validator
 
 from regraft import norms
+from regraft.errors import ConfigError
 from regraft.gan import GAN
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._adversarial import Game, copy_generator, unfrozen
+from regraft.methods._fresh import RivalConfig, critic_for
 from regraft.methods.base import Adaptation, Data, Method, Phase
 from regraft.mining import MinedGenerator, Miner, MinerConfig, prior_gap
 
 
-class MineGANConfig(AdversarialConfig):
+class MineGANConfig(RivalConfig):
     """Settings of MineGAN."""
 
     mining_steps: Annotated[int | None, Field(ge=0, description="Steps with the generator frozen; a fifth if left out.")] = None
@@ -56,7 +58,6 @@ class MineGAN(Method):
     Config = MineGANConfig
     summary = "learn where to sample the source (miner), then fine-tune; mining alone with finetuning_steps=0"
     paper = "Wang et al. 2020, MineGAN, arXiv:1912.05270"
-    needs = frozenset({"critic"})
 
     def attach(self, sources: Sequence[GAN], images: Data, config: MineGANConfig, rng: torch.Generator) -> Adaptation:
         """Put a miner before a copy of the generator; two phases share the critic."""
@@ -67,7 +68,12 @@ class MineGAN(Method):
         generator.requires_grad_(True)
         # Batch statistics would take out again the shift of the latent that mining puts in; once mined they may follow it.
         norms.set_training(generator, "running")
-        critic = copy_critic(source.require("critic", for_="minegan"), recipe)
+        rival = critic_for(source, recipe, None, config.warm_up, rng)
+        critic = rival.critic
+        if rival.fresh and config.freeze:
+            raise ConfigError(
+                f"freeze={config.freeze}: {source.provenance.name} has no critic, and a new one has nothing to keep"
+            )
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
         if config.miner.prior_weight:
             game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
@@ -85,7 +91,10 @@ class MineGAN(Method):
             on_enter = functools.partial(norms.rebase, generator) if follow else None
             modes = functools.partial(norms.set_training, generator, "batch") if follow else None
             phases.append(Phase("finetuning", updates, config.finetuning_steps, on_enter, modes, keep_optimisers=True))
-        return Adaptation(generator, critic, phases, game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
+        return Adaptation(
+            generator, critic, rival.phases(game, critic_optimiser, phases), game.modules,
+            ema_decay=recipe.ema_decay, batch=recipe.batch, notes=rival.notes,
+        )  # fmt: skip
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator:
         """A miner with unset weights before a copy of the source's generator."""

@@ -13,12 +13,12 @@ from pydantic import Field
 from regraft import norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator
-from regraft.methods._fresh import fresh_critic, fresh_like
+from regraft.methods._adversarial import Game, copy_generator
+from regraft.methods._fresh import RivalConfig, critic_for, fresh_like
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class TransferGANConfig(AdversarialConfig):
+class TransferGANConfig(RivalConfig):
     """Settings of TransferGAN."""
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
@@ -45,16 +45,16 @@ class TransferGAN(Method):
         else:
             generator = cast(Generator, fresh_like(source.generator, rng))
             norms.set_training(generator, "batch")
-        if config.transfer_critic or (config.transfer_critic is None and source.critic is not None):
-            critic = copy_critic(source.require("critic", for_="transfergan with transfer_critic=true"), recipe)
-        else:
-            critic = fresh_critic(source, rng)
-            norms.set_training(critic, "batch")
+        rival = critic_for(source, recipe, config.transfer_critic, config.warm_up, rng)
+        critic = rival.critic
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
         critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
-        return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
+        return Adaptation(
+            generator, critic, rival.phases(game, critic_optimiser, [phase]), game.modules,
+            ema_decay=recipe.ema_decay, batch=recipe.batch, notes=rival.notes,
+        )  # fmt: skip
 
     def rebuild(self, sources: Sequence[GAN], config: TransferGANConfig) -> Generator:
         """A copy of the source's generator."""

@@ -1,0 +1,166 @@
+"""Damage tiny files of every format in many ways and read them under limits of memory and time; write what came of it.
+
+    python tools/fuzz.py --cases 10000 --out benchmarks/reliability/fuzz.json
+
+Cases run in worker processes, each with a limit on its address space and an alarm per case; a worker that dies names its case.
+"""
+
+import argparse
+import collections
+import json
+import multiprocessing
+import pathlib
+import platform
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from typing import Any
+
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import regraft  # noqa: E402
+from fuzz_files import Canary, damaged_source, hostile_files, seeded, templates  # noqa: E402
+from regraft.errors import RegraftError  # noqa: E402
+
+SECONDS = 10
+SPARE_BYTES = 512 << 20
+CHUNK = 100
+
+
+class Late(BaseException):
+    """A case took too long."""
+
+
+def limited() -> None:
+    """Bound a worker's memory, a moment after its imports."""
+    torch.set_num_threads(1)
+    regraft.load("digits").sample(2)
+    used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, used + SPARE_BYTES))
+    signal.signal(signal.SIGALRM, late)
+
+
+def late(number: int, frame: Any) -> None:
+    raise Late
+
+
+def judged(opened: pathlib.Path, folder: str) -> str:
+    """What came of one source: loaded, refused, or what should not happen."""
+    signal.alarm(SECONDS)
+    try:
+        regraft.load(opened)
+        return "loaded"
+    except RegraftError as error:
+        return "refused" if folder in str(error) and len(str(error)) < 3000 else f"unclear: {str(error)[:200]}"
+    except (Exception, Late) as error:  # noqa: BLE001 - this is what is looked for
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        signal.alarm(0)
+
+
+def chunk(work: tuple[pathlib.Path, list[Any], range]) -> list[dict[str, Any]]:
+    """Judge some seeds."""
+    base, valid, seeds = work
+    rows = []
+    for seed in seeds:
+        folder = base / f"case{seed}"
+        template = valid[seed % len(valid)]
+        opened, how = damaged_source(template, seeded(seed), folder)
+        started = time.perf_counter()
+        came = judged(opened, folder.name)
+        rows.append(
+            {
+                "seed": seed, "format": template[0], "source": template[1].name, "how": how, "came": came,
+                "seconds": time.perf_counter() - started, "ran": Canary.sung,
+            }
+        )  # fmt: skip
+        shutil.rmtree(folder)
+    return rows
+
+
+def hostile(work: pathlib.Path) -> list[dict[str, Any]]:
+    """Judge the hand-made files."""
+    rows = []
+    for path in sorted(work.iterdir()):
+        started = time.perf_counter()
+        came = judged(path, path.name)
+        rows.append({"file": path.name, "came": came, "seconds": time.perf_counter() - started, "ran": Canary.sung})
+    return rows
+
+
+def main() -> int:
+    """Run, write, and say how many cases came out as they must not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks" / "reliability" / "fuzz.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        base = pathlib.Path(name)
+        valid = templates(base / "valid")
+        (base / "hostile").mkdir()
+        hostile_files(base / "hostile")
+        last = given.first + given.cases
+        work = [(base, valid, range(s, min(s + CHUNK, last))) for s in range(given.first, last, CHUNK)]
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(given.jobs, limited) as pool:
+            rows = [row for part in pool.imap(chunk, work) for row in part]
+            enemies = pool.apply(hostile, (base / "hostile",))
+    command = f"python tools/fuzz.py --cases {given.cases} --first {given.first}"
+    report = summary(rows, enemies) | {"command": command}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    given.out.with_suffix(".md").write_text(table(report))
+    print(table(report))
+    return 1 if report["wrong"] else 0
+
+
+def summary(rows: list[dict[str, Any]], enemies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts by format and damage, and every case that came out as it must not."""
+    by_format: dict[str, collections.Counter[str]] = {}
+    for row in rows:
+        kind = row["came"] if row["came"] in ("loaded", "refused") else "wrong"
+        by_format.setdefault(row["source"].removeprefix("write_"), collections.Counter())[kind] += 1
+    wrong = [row for row in rows + enemies if row["came"] not in ("loaded", "refused")]
+    return {
+        "cases": len(rows),
+        "formats": {name: dict(counts) for name, counts in sorted(by_format.items())},
+        "hostile": {row["file"]: row["came"] for row in enemies},
+        "wrong": wrong,
+        "code_run": max((row["ran"] for row in rows + enemies), default=0),
+        "slowest_seconds": round(max(row["seconds"] for row in rows + enemies), 2),
+        "limits": {"seconds": SECONDS, "extra_mb": SPARE_BYTES >> 20},
+        "versions": {"regraft": regraft.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    lines = [
+        "# Damaged and hostile files", "",
+        f"{report['cases']} damaged files, at most {report['limits']['seconds']} s and {report['limits']['extra_mb']} MB",
+        "beyond the process each.  Loaded: the damage changed values that may be anything.  Refused: an error of regraft's",
+        "own that names the file.  Wrong: anything else.", "", f"    {report['command']}", "",
+        "| written by | loaded | refused | wrong |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for name, counts in report["formats"].items():
+        lines.append(f"| {name} | {counts.get('loaded', 0)} | {counts.get('refused', 0)} | {counts.get('wrong', 0)} |")
+    enemies = collections.Counter(report["hostile"].values())
+    lines += [
+        "", f"Hand-made hostile files: {', '.join(f'{n} {what}' for what, n in sorted(enemies.items()))}.  "
+        f"Calls of code from files: {report['code_run']}.  Slowest: {report['slowest_seconds']} s.  "
+        f"torch {report['versions']['torch']}, Python {report['versions']['python']}.", "",
+    ]  # fmt: skip
+    lines += [f"- seed {row.get('seed')}, {row.get('how', row.get('file'))}: {row['came']}" for row in report["wrong"]]
+    return "\n".join(lines) + ("\n" if report["wrong"] else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
