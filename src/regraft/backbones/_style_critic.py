@@ -13,7 +13,6 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 from regraft.backbones import _resample
 from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, minibatch_stddev
 from regraft.backbones._style_config import StyleCriticConfig
-from regraft.errors import MissingCapability
 from regraft.gan import Critic, Description
 from regraft.randomness import global_seed
 
@@ -153,9 +152,7 @@ class StyleCritic(Critic):
         The last layer is chosen so that the score under every class is the score without any.
         """
         c = self.config
-        width = c.cmap_dim or c.channels[0]
-        if n > width:
-            raise MissingCapability(f"this critic's class vector has {width} numbers, which cannot tell {n} classes apart")
+        width = max(c.cmap_dim or c.channels[0], n)
         made = StyleCritic(c.model_copy(update={"c_dim": n, "cmap_dim": width}))
         with global_seed(seed):
             made.mapping.initialise()
@@ -167,7 +164,7 @@ class StyleCritic(Critic):
         row = torch.ones(1, 1)
         if self.n_classes:
             mean = self.mapping(None, torch.arange(self.n_classes, device=self.b4.out.weight.device)).mean(0, keepdim=True)
-            row = mean.cpu() / math.sqrt(width)
+            row = mean.cpu() / math.sqrt(c.cmap_dim)
         for name in ("weight", "bias"):
             old = tensors[f"b4.out.{name}"].cpu()
             score = row @ old.view(row.shape[1], -1)

@@ -57,6 +57,7 @@ class Native(Format):
         provenance = Provenance(
             name=str(origin.get("name") or folder.name), format=self.name, files=files, licence=origin.get("licence"),
             dataset=origin.get("dataset"), url=origin.get("url"), lineage=tuple(origin.get("lineage") or ()),
+            classes=tuple(map(str, origin.get("classes") or ())),
         )  # fmt: skip
         objective = parse(Objective, record["objective"], str(folder / RECORD)) if record.get("objective") else None
         recipe = parse(Recipe, record["recipe"], str(folder / RECORD)) if record.get("recipe") else None
@@ -79,7 +80,9 @@ def record_of(
         "objective": objective.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "provenance": {
-            k: v for k, v in origin.items() if k in ("name", "licence", "dataset", "url", "lineage", "files", "format")
+            k: v
+            for k, v in origin.items()
+            if k in ("name", "licence", "dataset", "url", "lineage", "files", "format", "classes")
         },
         "aspect": aspect,
     }

@@ -21,7 +21,7 @@ def fresh_like(network: nn.Module, rng: torch.Generator) -> nn.Module:
     Raises:
         MissingCapability: if a plain module holds weights that it cannot draw again.
     """
-    seed = _seed(rng)
+    seed = seed_from(rng)
     try:
         description = network.describe()  # type: ignore[operator]
     except MissingCapability:
@@ -29,13 +29,15 @@ def fresh_like(network: nn.Module, rng: torch.Generator) -> nn.Module:
     return build_fresh(description, seed)
 
 
-def fresh_critic(source: GAN, rng: torch.Generator) -> Critic:
-    """A new critic like the source's, or a plain one of the right size where the source has none."""
+def fresh_critic(source: GAN, rng: torch.Generator, n_classes: int = 0) -> Critic:
+    """A new critic like the source's, or a plain one of the right size, with a classifier, where the source has none."""
     if source.critic is not None:
         return cast(Critic, fresh_like(source.critic, rng))
     generator = source.generator
     _, config = discover.plugin("backbones", DEFAULT_BACKBONE).sized(generator.size[0], generator.channels)
-    return cast(Critic, build_fresh(Description(DEFAULT_BACKBONE, "critic", config.model_dump(mode="json")), _seed(rng)))
+    plain = Description(DEFAULT_BACKBONE, "critic", config.model_dump(mode="json"))
+    critic = cast(Critic, build_fresh(plain, seed_from(rng)))
+    return critic.with_classes(n_classes, seed_from(rng)) if n_classes else critic
 
 
 def fresh_pair(
@@ -44,12 +46,13 @@ def fresh_pair(
     """A new generator and critic of a backbone, for training without any source."""
     generator, critic = discover.plugin("backbones", backbone).sized(size, channels, n_classes, **settings)
     return (
-        cast(Generator, build_fresh(Description(backbone, "generator", generator.model_dump(mode="json")), _seed(rng))),
-        cast(Critic, build_fresh(Description(backbone, "critic", critic.model_dump(mode="json")), _seed(rng))),
+        cast(Generator, build_fresh(Description(backbone, "generator", generator.model_dump(mode="json")), seed_from(rng))),
+        cast(Critic, build_fresh(Description(backbone, "critic", critic.model_dump(mode="json")), seed_from(rng))),
     )
 
 
-def _seed(rng: torch.Generator) -> int:
+def seed_from(rng: torch.Generator) -> int:
+    """A seed drawn from a random generator."""
     return int(torch.randint(1 << 62, (), generator=rng).item())
 
 

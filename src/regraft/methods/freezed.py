@@ -5,17 +5,18 @@ carry general features; fixing them keeps a critic that sees few images from mem
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 
 from regraft.gan import GAN, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._classes import LabelledConfig, class_ready
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class FreezeDConfig(AdversarialConfig):
+class FreezeDConfig(LabelledConfig):
     """Settings of FreezeD."""
 
     freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image.")] = 1
@@ -28,10 +29,11 @@ class FreezeD(Method):
     summary = "fine-tune with the critic's first stages fixed"
     paper = "Mo et al. 2020, Freeze the Discriminator, arXiv:2002.10964"
     needs = frozenset({"critic"})
+    labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: FreezeDConfig, rng: torch.Generator) -> Adaptation:
         """Copy both networks; the critic's first stages get no optimiser."""
-        (source,) = sources
+        source = class_ready(sources[0], images, config, rng)
         recipe = source.recipe
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)

@@ -5,7 +5,7 @@ networks is best, the critic alone helps, and the generator alone hurts.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -13,12 +13,13 @@ from pydantic import Field
 from regraft import norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator
+from regraft.methods._adversarial import Game, copy_critic, copy_generator
+from regraft.methods._classes import LabelledConfig, class_ready
 from regraft.methods._fresh import fresh_critic, fresh_like
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class TransferGANConfig(AdversarialConfig):
+class TransferGANConfig(LabelledConfig):
     """Settings of TransferGAN."""
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
@@ -33,10 +34,11 @@ class TransferGAN(Method):
     Config = TransferGANConfig
     summary = "fine-tune generator and critic from the source"
     paper = "Wang et al. 2018, Transferring GANs, arXiv:1805.01677"
+    labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: TransferGANConfig, rng: torch.Generator) -> Adaptation:
         """Copy both networks (or draw one anew) and train them."""
-        (source,) = sources
+        source = class_ready(sources[0], images, config, rng)
         recipe = source.recipe
         if not config.transfer_generator and config.transfer_critic is False:
             raise ConfigError("transfergan with transfer_generator=false and transfer_critic=false is the method scratch")
@@ -48,7 +50,7 @@ class TransferGAN(Method):
         if config.transfer_critic or (config.transfer_critic is None and source.critic is not None):
             critic = copy_critic(source.require("critic", for_="transfergan with transfer_critic=true"), recipe)
         else:
-            critic = fresh_critic(source, rng)
+            critic = fresh_critic(source, rng, images.n_classes)
             norms.set_training(critic, "batch")
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
         critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
