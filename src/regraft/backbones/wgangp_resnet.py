@@ -115,14 +115,28 @@ class Picture(nn.Module):
         return torch.tanh(self.conv(functional.relu(_normalised(self.norm, x, codes))))
 
 
+class WholeNorm(nn.GroupNorm):
+    """Layer norm over channels and pixels with a gain and shift per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        if torch.is_grad_enabled() and not x.requires_grad:
+            # torch 2.13 crashes in the backward pass of a norm that is trained while nothing before it is.
+            x = x.detach().requires_grad_()
+        return super().forward(x)
+
+
 class DownBlock(nn.Module):
     """Residual block that halves the sides; layer norm over channels and pixels with a gain and shift per channel."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(1, inputs)
+        self.norm1 = WholeNorm(inputs)
         self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(1, inputs)
+        self.norm2 = WholeNorm(inputs)
         self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
