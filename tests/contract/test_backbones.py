@@ -140,16 +140,20 @@ class TestEveryBackbone:
         if not discover.plugin("backbones", name).conditional:
             pytest.skip(f"{name} has no conditional form")
         g = toy_gan(name, n_classes=3).generator
+        rng = torch.Generator().manual_seed(0)
+        for parameter in g.parameters():  # tables of fresh networks may hold the same row for every class
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
         weights = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0.2, 0.3, 0.5], [0.0, 0, 1], [0, 0.5, 0.5]])
-        try:
-            made = g.reclassed(weights)
-        except MissingCapability:
-            pytest.skip(f"{name} cannot exchange classes")
-        z = g.latent.at(0, range(5))
-        with evaluating(g, made):
-            assert torch.allclose(made(z, torch.arange(5)), g(z, g.embed(weights)), atol=1e-5)
-        assert made.n_classes == 5
-        assert made.describe() != g.describe()
+        for n in (5, 3, 2):
+            try:
+                made = g.reclassed(weights[:n])
+            except MissingCapability:
+                pytest.skip(f"{name} cannot exchange classes")
+            z = g.latent.at(0, range(n))
+            with evaluating(g, made):
+                assert torch.allclose(made(z, torch.arange(n)), g(z, g.embed(weights[:n])), atol=1e-5)
+            assert made.n_classes == n
+            assert build_with(made.describe(), made.state_dict(), "test").n_classes == n
         with pytest.raises(MissingCapability):
             toy_gan(name).generator.reclassed(weights)
 

@@ -128,6 +128,9 @@ class TestStepZero:
     @pytest.mark.parametrize("backbone", ["dcgan", "mlp", "wgangp_resnet", "sngan", "biggan", "stylegan2"])
     def test_same_classes_are_kept_and_others_begin_as_mixtures(self, backbone):
         source = toy_gan(backbone, channels=3, n_classes=3)
+        rng = torch.Generator().manual_seed(0)
+        for parameter in source.generator.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
         size, z = source.generator.size[0], source.generator.latent.at(0, range(6))
         for n, mixture in ((3, torch.eye(3)), (2, torch.full((2, 3), 1 / 3))):
             images = toy_images(size=size, channels=3, labels=[k % n for k in range(12)])
@@ -148,6 +151,8 @@ class TestStepZero:
 
     def test_a_named_permutation_permutes_the_generator(self):
         source = toy_gan("wgangp_resnet", n_classes=2)
+        for norm in source.generator.norms:
+            norm.codes[1] += 0.5
         source.provenance = dataclasses.replace(source.provenance, classes=("1", "0"))
         images = toy_images(labels=[0, 1] * 6)
         generator = attach("transfergan", source, images)[0].generator

@@ -92,21 +92,23 @@ def tiled(tensors: dict[str, Tensor], n: int, norms: tuple[str, ...]) -> dict[st
 
 
 @torch.no_grad()
-def remixed(made: ModuleT, network: nn.Module, weights: Tensor) -> ModuleT:
-    """Fill a network that differs from another in its number of classes only.
+def remixed(make: Callable[[int], ModuleT], network: nn.Module, weights: Tensor) -> ModuleT:
+    """A network that differs from another in its classes only.
 
     Args:
-        made: is filled and returned.
-        network: whose tensors are copied; those that are of another shape in ``made`` are mixed along the axis that differs.
+        make: builds it for a number of classes.
+        network: whose tensors are copied; those with an axis of classes are mixed along it.
         weights: (new, old), how new classes are made of old ones.
     """
-    old, tensors = network.state_dict(), {}
-    for name, value in made.state_dict().items():
-        given = old[name]
-        axis = next((i for i, (a, b) in enumerate(zip(given.shape, value.shape, strict=True)) if a != b), None)
-        tensors[name] = given.clone() if axis is None else torch.tensordot(weights.to(given), given, ([1], [axis]))
-        if axis:
-            tensors[name] = tensors[name].movedim(0, axis)
+    with torch.device("meta"):
+        one_more = make(weights.shape[1] + 1).state_dict()
+    made, tensors = make(len(weights)), {}
+    for name, given in network.state_dict().items():
+        sides = zip(given.shape, one_more[name].shape, strict=True)
+        axis = next((i for i, (a, b) in enumerate(sides) if a != b), None)
+        tensors[name] = given.clone()
+        if axis is not None:
+            tensors[name] = torch.tensordot(weights.to(given), given, ([1], [axis])).movedim(0, axis)
     made.load_state_dict(tensors, strict=True)
     return made.train(network.training)
 

@@ -288,8 +288,9 @@ class LayeredGenerator(Generator):
         """See :meth:`Generator.reclassed`."""
         if not self.n_classes:
             return cast(LayeredGenerator, super().reclassed(weights))
-        made = LayeredGenerator(self.kind, self.config.model_copy(update={"n_classes": len(weights)}))
-        return _conditional.remixed(made, self, weights)
+        return _conditional.remixed(
+            lambda n: LayeredGenerator(self.kind, self.config.model_copy(update={"n_classes": n})), self, weights
+        )
 
     def _conditional_tensors(self, n: int, how: str) -> dict[str, Tensor]:
         tensors = {}

@@ -156,11 +156,11 @@ class StyleGenerator(Generator):
         """See :meth:`Generator.reclassed`."""
         if not self.n_classes:
             return super().reclassed(weights)
-        config: Any = self.config
-        made = remixed(cast(Any, type(self))(config.model_copy(update={"c_dim": len(weights)})), self, weights)
+        config, kind = cast(Any, self.config), cast(Any, type(self))
+        made = remixed(lambda n: cast(StyleGenerator, kind(config.model_copy(update={"c_dim": n}))), self, weights)
         # The equalised layer divides by the root of its width, which is the number of classes.
         made.mapping.embed.weight.data.mul_(math.sqrt(len(weights) / self.n_classes))
-        return cast(Generator, made)
+        return made
 
     @property
     def style_path(self) -> list[nn.Module]:

@@ -237,7 +237,7 @@ class BigGANGenerator(Generator):
         """See :meth:`Generator.reclassed`."""
         if not self.n_classes:
             return cast(BigGANGenerator, super().reclassed(weights))
-        return remixed(BigGANGenerator(self.config.model_copy(update={"n_classes": len(weights)})), self, weights)
+        return remixed(lambda n: BigGANGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""

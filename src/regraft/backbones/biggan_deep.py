@@ -283,7 +283,7 @@ class DeepGenerator(Generator):
         """See :meth:`Generator.reclassed`."""
         if not self.n_classes:
             return cast(DeepGenerator, super().reclassed(weights))
-        return remixed(DeepGenerator(self.config.model_copy(update={"n_classes": len(weights)})), self, weights)
+        return remixed(lambda n: DeepGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""

@@ -187,12 +187,9 @@ class ResidualGenerator(Generator):
         c = self.config
         if not self.n_classes:
             return cast(ResidualGenerator, super().reclassed(weights))
-        one_hot = c.conditioning == "one_hot"
-        made = ResidualGenerator(
-            c.model_copy(update={"n_classes": len(weights)} | ({"conditioning": "table"} if one_hot else {}))
-        )
-        if not one_hot:
-            return remixed(made, self, weights)
+        if c.conditioning != "one_hot":
+            return remixed(lambda n: ResidualGenerator(c.model_copy(update={"n_classes": n})), self, weights)
+        made = ResidualGenerator(c.model_copy(update={"n_classes": len(weights), "conditioning": "table"}))
         tensors = {k: v.clone() for k, v in self.state_dict().items() if k in made.state_dict()}
         names = [k for k, m in made.named_modules() if isinstance(m, TableNorm)]
         for name, norm in zip(names, self._tables, strict=True):

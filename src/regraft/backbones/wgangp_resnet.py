@@ -221,9 +221,9 @@ class ResNetGenerator(Generator):
         """See :meth:`Generator.reclassed`."""
         if not self.n_classes:
             return cast(ResNetGenerator, super().reclassed(weights))
-        made = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
         if self.config.conditioning == "norm":
-            return remixed(made, self, weights)
+            return remixed(lambda n: ResNetGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+        made = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
         z_part, one_hot = tensors["input.weight"].split([self.latent.dim, self.n_classes], dim=1)
         tensors["input.weight"] = torch.cat([z_part, one_hot @ weights.to(one_hot).t()], dim=1)
