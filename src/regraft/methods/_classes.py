@@ -10,12 +10,15 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from regraft.errors import MissingCapability
 from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import AdversarialConfig
 from regraft.methods._fresh import seed_from
-from regraft.methods.base import Data
+from regraft.methods.base import Data, Parameters
+
+Group = tuple[Parameters, float]
 
 
 class LabelledConfig(AdversarialConfig):
@@ -36,6 +39,14 @@ class LabelledConfig(AdversarialConfig):
             "over and over."
         ),
     ] = "auto"
+    class_lr: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="How many times faster than the rest new classes are learned: gains and shifts of classes that begin "
+            "alike, class vectors, and a new class head.",
+        ),
+    ] = 10.0
 
 
 def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Generator) -> GAN:
@@ -100,3 +111,26 @@ def start(n_old: int, old: Sequence[str], n: int, new: Sequence[str], how: Liter
         if name in old:
             weights[row] = torch.eye(n_old)[list(old).index(name)]
     return weights
+
+
+def groups(network: nn.Module, source: nn.Module | None, lr: float, config: LabelledConfig, n: int) -> list[Group]:
+    """Parameters of a network in groups for an optimiser: those of new classes apart, where there are any.
+
+    Args:
+        network: in training; all its parameters.
+        source: what it was made from, None if all of it is new.
+        lr: step size of the rest.
+        config: how much faster new classes are learned.
+        n: the target's classes, 0 without labels.
+
+    Returns:
+        The groups, each with its step size.
+    """
+    old = {} if source is None or not n else dict(source.named_parameters())
+    fast: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        changed = name not in old or old[name].shape != parameter.shape or not torch.equal(old[name], parameter)
+        by_class = bool(old) and changed and n in (parameter.shape[:1] + parameter.shape[-1:])
+        (fast if by_class else rest).append(parameter)
+    return [(rest, lr), *([(fast, config.class_lr * lr)] if fast else [])]

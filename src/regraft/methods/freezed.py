@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
-from regraft.methods._classes import LabelledConfig, class_ready
+from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
@@ -38,8 +38,10 @@ class FreezeD(Method):
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
-        optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
+        moved, n = {id(p) for p in unfrozen(critic, config.freeze)}, images.n_classes
+        apart = groups(critic, sources[0].critic, recipe.critic_lr, config, n)
+        critic_optimiser = game.optimiser("critic", [([p for p in part if id(p) in moved], lr) for part, lr in apart])
+        optimiser = game.optimiser("generator", groups(generator, sources[0].generator, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 

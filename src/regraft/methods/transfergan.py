@@ -14,7 +14,7 @@ from regraft import norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import Game, copy_critic, copy_generator
-from regraft.methods._classes import LabelledConfig, class_ready
+from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._fresh import fresh_critic, fresh_like
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
@@ -47,14 +47,18 @@ class TransferGAN(Method):
         else:
             generator = cast(Generator, fresh_like(source.generator, rng))
             norms.set_training(generator, "batch")
-        if config.transfer_critic or (config.transfer_critic is None and source.critic is not None):
+        transfers_critic = config.transfer_critic or (config.transfer_critic is None and source.critic is not None)
+        if transfers_critic:
             critic = copy_critic(source.require("critic", for_="transfergan with transfer_critic=true"), recipe)
         else:
             critic = fresh_critic(source, rng, images.n_classes)
             norms.set_training(critic, "batch")
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
-        optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
+        n = images.n_classes
+        before = sources[0].critic if transfers_critic else None
+        critic_optimiser = game.optimiser("critic", groups(critic, before, recipe.critic_lr, config, n))
+        start = sources[0].generator if config.transfer_generator else None
+        optimiser = game.optimiser("generator", groups(generator, start, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
