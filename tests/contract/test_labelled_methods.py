@@ -182,6 +182,41 @@ def test_what_transfergan_transfers(settings, kept, n):
     run(adaptation, images)
 
 
+class TestStepSizes:
+    def sizes(self, source, images, **settings):
+        """Step size of every parameter of both networks, by name."""
+        adaptation, _ = attach("transfergan", source, images, **settings)
+        by_id = {id(p): lr for o in adaptation.optimisers for part, lr in o.groups for p in part}
+        found = {
+            f"{role}.{k}": by_id[id(p)]
+            for role in ("generator", "critic")
+            for k, p in adaptation.modules[role].named_parameters()
+        }
+        counted = [id(p) for o in {o.name: o for o in adaptation.optimisers}.values() for part, _ in o.groups for p in part]
+        assert len(counted) == len(set(counted)) == len(found)
+        return found
+
+    def test_new_classes_are_learned_faster(self, images):
+        source = toy_gan("wgangp_resnet")
+        found = self.sizes(source, images, class_lr=7.0)
+        fast = {k for k, lr in found.items() if lr == pytest.approx(7 * source.recipe.generator_lr)}
+        assert fast == {k for k in found if k.endswith(".codes") or ".classifier." in k}
+        assert {found[k] for k in found if k not in fast} == {source.recipe.generator_lr}
+
+    def test_exchanged_classes_are_new_and_kept_ones_are_not(self, images):
+        source = toy_gan("wgangp_resnet", n_classes=3)
+        for norm in source.generator.norms:
+            norm.codes += torch.randn(norm.codes.shape, generator=torch.Generator().manual_seed(0))
+        assert len(set(self.sizes(source, images).values())) == 1
+        found = self.sizes(source, images, class_start="mean")
+        fast = {k for k, lr in found.items() if lr > source.recipe.generator_lr}
+        # A bias that is zero before and after does not show that it is new.
+        assert fast == {k for k in found if k.endswith((".codes", "classifier.weight"))}
+
+    def test_without_labels_all_are_alike(self):
+        assert len(set(self.sizes(toy_gan("wgangp_resnet", n_classes=3), toy_images()).values())) == 1
+
+
 def test_a_source_without_critic_gets_one_with_a_classifier(images):
     adaptation, _ = attach("transfergan", GAN(toy_gan().generator), images)
     assert adaptation.critic.classifies
