@@ -6,8 +6,7 @@ Sources: the unconditional MNIST DCGAN (given classes by tiled norms, or by conc
 GAN (whose ten classes are exchanged for the target's six).  TransferGAN with both networks transferred, the generator only,
 the critic only, and neither (scratch), for equal steps.  A small classifier, trained here on all 9,000 labelled clothes, judges
 2,000 images of each class; accuracies are relative to its own on unseen real images.  Fréchet distances are between its
-features.  Unseen images are the second half of each class of the test part; recipes were chosen on the first half and on
-other seeds.
+features.  Unseen images are the first half of each class of the test part; settings were tried on the second half and seed 7.
 """
 
 import dataclasses
@@ -32,7 +31,10 @@ from regraft.randomness import global_seed
 SEEDS = range(100, 105)
 PER_CLASS, STEPS, SAMPLES = 100, 3000, 2000
 HERE = pathlib.Path(__file__).parent
-SETTINGS: dict[str, Any] = {"steps": STEPS}
+# Clothes are far from digits: larger steps and a stronger penalty than the sources' own (one run each, seed 7).
+SETTINGS: dict[str, Any] = {
+    "steps": STEPS, "objective": {"penalty_weight": 0.5}, "recipe": {"generator_lr": 5e-4, "critic_lr": 5e-4},
+}  # fmt: skip
 BOTH: dict[str, Any] = {"method": "transfergan"}
 GENERATOR: dict[str, Any] = {"method": "transfergan", "transfer_critic": False}
 CRITIC: dict[str, Any] = {"method": "transfergan", "transfer_generator": False}
@@ -129,7 +131,7 @@ def measured(
     """Accuracy, variety within classes, copies and distance of a run's samples."""
     size, n = made.gan.generator.size, len(target.classes)
     seen = target.decode(size, 1).tensor()
-    unseen = of_each_class(clothes(options, "x_test"), 150, 300).decode(size, 1)
+    unseen = of_each_class(clothes(options, "x_test"), 0, 150).decode(size, 1)
     y = torch.arange(SAMPLES * n) % n
     samples = made.gan.sample(len(y), seed, y=y)
     features = Features(

@@ -46,7 +46,7 @@ class LabelledConfig(AdversarialConfig):
             description="How many times faster than the rest new classes are learned: gains and shifts of classes that begin "
             "alike, class vectors, and a new class head.",
         ),
-    ] = 10.0
+    ] = 3.0
 
 
 def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Generator) -> GAN:
