@@ -63,6 +63,21 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def photos_by_class(tmp_path):
+    """Folders ``bars`` and ``blobs`` of 12 small PNGs each."""
+    folder = tmp_path / "by-class"
+    rng = np.random.default_rng(0)
+    for name in ("bars", "blobs"):
+        (folder / name).mkdir(parents=True)
+        for k in range(12):
+            array = np.zeros((8, 8), np.uint8)
+            rows = slice(0, 8) if name == "bars" else slice(2, 6)
+            array[rows, 1 + k % 4 : 3 + k % 4] = rng.integers(120, 255)
+            Image.fromarray(array).save(folder / name / f"{k:03d}.png")
+    return folder
+
+
+@pytest.fixture
 def source_folder(tmp_path, gan):
     """The toy GAN in regraft's own format."""
     import regraft

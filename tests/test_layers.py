@@ -30,7 +30,7 @@ LEVELS = [
     },
     {"methods", "backbones", "formats", "metrics", "extractors"},
     {"engine", "train", "evaluation", "adapter"},
-    {"loading", "_adapting", "api"},
+    {"_sampling", "loading", "_adapting", "api"},
     {"_options", "_progress", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}

@@ -10,13 +10,15 @@ import torch
 import yaml
 
 from regraft import adapter, advice, discover, pictures
+from regraft._sampling import overview
 from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
-from regraft.errors import ConfigError, DataError, OutOfMemory, TrainingError
+from regraft.errors import ConfigError, DataError, MissingCapability, OutOfMemory, TrainingError
 from regraft.evaluation import HeldOut, compare, extractor
 from regraft.gan import GAN, Generator, Provenance, tensor_digest
 from regraft.images import Images, ImageSet, open_images
 from regraft.jobs import AdaptJob
 from regraft.loading import load
+from regraft.methods._classes import conditioned
 from regraft.methods.base import Adaptation, Method, MethodConfig
 from regraft.metrics.base import Score
 from regraft.randomness import generator_at
@@ -61,7 +63,8 @@ class Prepared:
     def data(self) -> dict[str, Any]:
         """Digest and counts of the target images."""
         held = 0 if self.held is None else self.held.n
-        return {"digest": self.train.digest, "n": self.train.n + held, "held_out": held}
+        named = {"classes": list(self.train.classes)} if self.train.classes else {}
+        return {"digest": self.train.digest, "n": self.train.n + held, "held_out": held, **named}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,6 +102,9 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     method: Method = discover.plugin("methods", name)
     config = _settings(method, name, job)
     method.check(sources, name)
+    labelled, reason = advice.labels(job.labels, listed.classes, listed.counts, _obstacle(method, name, sources, listed, job))
+    notes += [reason] if reason else []
+    listed = listed if labelled else listed.without_labels()
     extractor(job.extractor, sources[0] if sources else None)  # a mistake must show now, not after hours of training
     decoded = listed.decode(*_shape(sources, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
@@ -106,7 +112,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     flip, reason = advice.flip(job.flip, train.tensor())
     notes += [reason] if reason else []
     made: dict[str, Any] = {"method": name, "flip": "on" if flip else "off", "held_out": 0 if held is None else held.n}
-    made |= {"settings": config.model_dump(mode="json"), "steps": None}
+    made |= {"settings": config.model_dump(mode="json"), "steps": None, "labels": labelled}
     train = dataclasses.replace(train, flip=flip)
     prepared = Prepared(job.model_copy(update=made), tuple(sources), train, held, method, config, tuple(notes), device)
     if job.batch != "auto":
@@ -121,13 +127,30 @@ def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
     listed = images if images is not None else open_images(job.images)
     if job.only_class is not None:
         listed = listed.only(job.only_class)
-    if not job.labels:
+    if job.labels is False:
         listed = listed.without_labels()
     if job.take is not None:
         if job.take > len(listed):
             raise DataError(f"{listed.where}: --take {job.take}, and there are only {len(listed)} images")
         listed = listed.take(0, job.take)
     return listed
+
+
+def _obstacle(method: Method, name: str, sources: Sequence[GAN], listed: ImageSet, job: AdaptJob) -> str | None:
+    """Why a method cannot learn the classes of the target, or None."""
+    n = len(listed.classes)
+    if n < 2 or job.labels is False:
+        return None
+    if not method.labels:
+        same = sources and all(s.generator.n_classes == n for s in sources)
+        return None if job.labels and same else f"{name} does not learn classes"
+    try:
+        for source in sources:
+            _ = source.generator.n_classes or conditioned(source.generator, n, "auto")
+            _ = source.critic and source.critic.n_classes != n and source.critic.with_classes(n)
+    except MissingCapability as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def pick_device(name: str) -> torch.device:
@@ -186,7 +209,18 @@ def _split(images: Images, job: AdaptJob, where: str) -> tuple[Images, Images | 
     if keep == 0:
         return images, None
     order = torch.randperm(images.n, generator=generator_at(job.seed, "held out"))
+    if images.labels is not None:
+        order = _spread(order, images.labels)
     return images.select(order[keep:].sort().values), images.select(order[:keep].sort().values)
+
+
+def _spread(order: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The same order with classes mixed evenly, so that a share of its beginning holds the same share of each class."""
+    rank = torch.empty(len(order))
+    for label in range(int(labels.max()) + 1):
+        rows = (labels[order] == label).nonzero().flatten()
+        rank[rows] = (torch.arange(len(rows)) + 0.5) / len(rows)
+    return order[rank.argsort(stable=True)]
 
 
 def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool) -> None:
@@ -276,7 +310,10 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     critic = loop.adaptation.critic or (first.critic if first else None)
     licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
     lineage = tuple(adapter.source_record(s) for s in prepared.sources)
-    provenance = Provenance(folder.name, "adapter", licence="; ".join(licences) or None, lineage=lineage)
+    known = [prepared.train.classes, *([first.provenance.classes] if first else [])]
+    names = next((c for c in known if len(c) == generator.n_classes), ())
+    licence = "; ".join(licences) or None
+    provenance = Provenance(folder.name, "adapter", licence=licence, lineage=lineage, classes=names)
     return GAN(
         generator, critic.requires_grad_(False).eval() if critic is not None else None,
         objective=first.objective if first else None, recipe=first.recipe if first else None, provenance=provenance,
@@ -320,5 +357,5 @@ def save(prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores:
         adapter.save_critic(folder, loop.adaptation.critic)
     if scores:
         write_json(folder / "scores.json", [s.to_dict() for s in scores])
-    pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(64, prepared.job.seed)))
+    pictures.save_png(folder / "samples" / "final.png", overview(gan, prepared.job.seed))
     return values

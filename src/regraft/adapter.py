@@ -162,7 +162,7 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
     lineage = tuple(record["sources"])
     provenance = Provenance(
         name=folder.name, format="adapter", licence=_licence(record), dataset=None, lineage=lineage,
-        files={},
+        files={}, classes=_class_names(record, sources, generator.n_classes),
     )  # fmt: skip
     return GAN(
         generator.requires_grad_(False).eval(), critic, objective=first.objective if first else None,
@@ -198,10 +198,23 @@ def _generator(folder: pathlib.Path, record: dict[str, Any], sources: Sequence[G
     check_sources(folder, record, sources)
     method = discover.plugin("methods", record["method"])
     generator: Generator = method.rebuild(sources, parse(method.Config, record["config"], record["method"]))
+    if record["data"].get("classes") and record["generator"] is not None:
+        # The source was given classes, which its structure shows: what is not in the adapter is as the source has it.
+        with torch.device("meta"):
+            names = build(Description(**record["generator"])).state_dict().keys()
+        tensors = {k: v for k, v in generator.state_dict().items() if k in names} | tensors
+        return cast(Generator, build_with(Description(**record["generator"]), tensors, str(folder)))
     wanted = {k: tuple(v.shape) for k, v in generator.state_dict().items()}
     check_tensors({k: wanted[k] for k in tensors if k in wanted}, tensors, str(folder / TENSORS))
     generator.load_state_dict(tensors, strict=False)
     return generator
+
+
+def _class_names(record: dict[str, Any], sources: Sequence[GAN], n: int) -> tuple[str, ...]:
+    """Names of an adapted generator's ``n`` classes: the target's, else the source's, where they are known."""
+    target = record["data"].get("classes") or ()
+    known: list[Sequence[Any]] = [target, *(s.provenance.classes for s in sources[:1])]
+    return next((tuple(map(str, names)) for names in known if n and len(names) == n), ())
 
 
 def save_critic(folder: pathlib.Path, critic: Critic) -> None:
@@ -260,6 +273,7 @@ def model_card(name: str, record: dict[str, Any], scores: Sequence[dict[str, Any
         + (f" from {', '.join(bases)}" if bases else " without a source")
         + f", on {record['data']['n']} images of {width}x{height}"
         + (f", of which {record['data']['held_out']} were held out for measuring." if record["data"]["held_out"] else "."),
+        *(["", f"Classes: {', '.join(map(str, record['data']['classes']))}."] if record["data"].get("classes") else []),
         "", "```python", "import regraft", "",
         f'gan = regraft.load_adapter("{name}"' + (', sources=["..."])' if record["stored"] == "changed" else ")"),
         "images = gan.sample(16, seed=0)", "```", "",

@@ -1,5 +1,7 @@
 """Choices that a user may leave open, each with its reason."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from regraft.errors import ConfigError
 # at 10 to 100 images, the nearest neighbour of mirrored digits is 16 % or more farther, of faces, cats and flowers at most 3 %.
 FOREIGN_GAP = 0.10
 FOREIGN_EVIDENCE = 2.0
+FEW = 10  # images of a class, below which folders are not taken for classes unless asked
 
 
 def flip(setting: str, images: Tensor) -> tuple[bool, str | None]:
@@ -73,3 +76,35 @@ def method(setting: str, n: int, n_sources: int, with_critics: bool) -> tuple[st
     if not with_critics:
         return "transfergan", "method transfergan: the source has no critic, so a new one is trained beside the generator"
     return "freezed", f"method freezed: with {n} images, a critic that keeps its first stage copies least and matches best"
+
+
+def labels(setting: bool | None, names: Sequence[str], counts: Sequence[int], obstacle: str | None) -> tuple[bool, str | None]:
+    """Whether to learn the classes of the target images.
+
+    Args:
+        setting: what the user wants, None to choose.
+        names, counts: of the classes, and how many images each has.
+        obstacle: why it cannot be done, or None.
+
+    Returns:
+        The choice, and its reason where it was open.
+
+    Raises:
+        ConfigError: if it is wanted and cannot be done.
+    """
+    if setting is False or not (names or setting):
+        return False, None
+    if not names:
+        raise ConfigError("--labels: the images are not in class folders, and no labels come with them")
+    rarest = min(range(len(names)), key=counts.__getitem__)
+    if obstacle is None and (len(names) < 2 or counts[rarest] < (1 if setting else FEW)):
+        few = f"class {names[rarest]} has {counts[rarest]} images" if len(names) > 1 else "there is one class only"
+        obstacle = few + ("" if setting else f"; --labels takes fewer than {FEW}, too")
+    if setting and obstacle is not None:
+        raise ConfigError(f"--labels: {obstacle}")
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    if setting:
+        return True, None
+    if obstacle is not None:
+        return False, f"class folders ({shown}) are not learned as classes: {obstacle}"
+    return True, f"class folders are learned as {len(names)} classes ({shown}); --no-labels makes one generator of all"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, adapter, catalogue, discover, loading, pictures
+from regraft import _adapting, _sampling, adapter, catalogue, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
@@ -176,32 +176,20 @@ def sample(
 
     Args:
         source: what to sample.
-        out: a folder for one PNG per image, or a ``.png`` for a grid.
+        out: a folder for one PNG per image, in one folder per class where there are classes, or a ``.png`` for a grid.
         sources: the sources of an adapter, if they are not where it expects them.
         grid: write a grid into the folder too.
-        **settings: ``n``, ``seed``, ``first``, ``psi``, ``label``, ``batch``, ``device``.
+        **settings: ``n``, ``seed``, ``first``, ``psi``, ``label`` or ``class_name``, ``batch``, ``device``.
 
     Returns:
-        (n, C, H, W) in [-1, 1].
+        (n, C, H, W) in [-1, 1]; of a conditional generator all classes in turn, unless one is asked for.
     """
     job = parse(SampleJob, settings, "settings of sample")
     gan = opened(source, sources, job.device)
-    labels = _labels(gan, job)
+    labels = _sampling.labels(gan, job)
     images = gan.sample(job.n, job.seed, first=job.first, y=labels, psi=job.psi, batch=job.batch)
-    if out is None:
-        return images
-    path = pathlib.Path(out)
-    if path.suffix.lower() == ".png":
-        _refuse_overwriting(path)
-        pictures.save_png(path, pictures.grid(images))
-        return images
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{path}: is not an empty folder, and nothing is overwritten; choose another --out")
-    for k, image in enumerate(images):
-        name = f"seed{job.seed}-{job.first + k:06d}.png"
-        pictures.save_png(path / name, pictures.to_picture(image, gan.aspect))
-    if grid:
-        pictures.save_png(path / "grid.png", pictures.grid(images[:64]))
+    if out is not None:
+        _sampling.write(pathlib.Path(out), images, labels, gan, job, grid)
     return images
 
 
@@ -223,14 +211,14 @@ def interpolate(
     path = pathlib.Path(out)
     if path.suffix.lower() not in (".gif", ".png"):
         raise ConfigError(f"{path}: an interpolation is written as .gif or .png")
-    _refuse_overwriting(path)
+    _sampling.refuse_overwriting(path)
     gan = opened(source, sources, job.device)
     closed = path.suffix.lower() == ".gif"
     latents = gan.generator.latent.at(job.seed, range(job.first, job.first + keys))
     ends = list(zip(latents, [*latents[1:], latents[0]] if closed else latents[1:], strict=False))
     walk = [pictures.slerp(a, b, t / frames) for a, b in ends for t in range(frames)]
     walk += [] if closed else [latents[-1]]
-    label = None if job.label is None else torch.tensor([job.label])
+    label = _sampling.labels(gan, job.model_copy(update={"n": 1}))
     images = gan.at(torch.stack(walk), label, psi=job.psi, batch=job.batch)
     if closed:
         pictures.save_gif(path, [pictures.to_picture(image, gan.aspect) for image in images])
@@ -318,6 +306,7 @@ def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[
         "licence": origin.licence, "noncommercial": origin.noncommercial,
         "dataset": origin.dataset, "url": origin.url, "files": origin.files,
         "generator_digest": tensor_digest(generator), "assumptions": list(origin.assumptions), "lineage": list(origin.lineage),
+        "class_names": list(origin.classes),
     }  # fmt: skip
     return facts
 
@@ -359,15 +348,6 @@ def opened(source: Source, sources: Sequence[Source] | None, device: str) -> GAN
     return gan
 
 
-def _labels(gan: GAN, job: SampleJob) -> Tensor | None:
-    if job.label is None:
-        return None
-    if job.label >= gan.generator.n_classes:
-        have = f"classes 0 to {gan.generator.n_classes - 1}" if gan.generator.n_classes else "no classes"
-        raise ConfigError(f"--label {job.label}: this generator has {have}")
-    return torch.full((job.n,), job.label)
-
-
 def _is_images(reference: Source) -> bool:
     if isinstance(reference, GAN):
         return False
@@ -407,11 +387,6 @@ def _kind(network: Any) -> str:
         return str(network.describe().kind)
     except MissingCapability:
         return type(getattr(network, "module", network)).__name__
-
-
-def _refuse_overwriting(path: pathlib.Path) -> None:
-    if path.exists():
-        raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another name")
 
 
 def demo(out: str | pathlib.Path = "demo-run", on_event: Callable[[dict[str, Any]], None] | None = None) -> Run:

@@ -88,11 +88,12 @@ def adapt(
 
 
 @app.command()
-@options_from(SampleJob)
+@options_from(SampleJob, leave_out=("class_name",))
 def sample(
     source: Annotated[str, typer.Argument(help="A run, adapter, source file or folder, or bundled name.")],
     out: Annotated[pathlib.Path, typer.Option(help="A new folder for one PNG per image, or a .png for a grid.")],
     sources: Sources = None,
+    class_: Annotated[str | None, typer.Option("--class", help="Sample one class: its name or number.")] = None,
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="Walk between latents instead; --out is a .gif or a .png strip.")
     ] = False,
@@ -106,7 +107,7 @@ def sample(
     from regraft import api
 
     _fetch(source, *(sources or ()))
-    given = given or {}
+    given = (given or {}) | ({"class_name": class_} if class_ is not None else {})
     if interpolate:
         api.interpolate(source, out, sources=sources, keys=keys, frames=frames, **given)
     else:

@@ -45,6 +45,13 @@ class Objective(Config):
         int, Field(ge=1, description="Regularise path lengths on every k-th step only, k times as strong (lazy).")
     ] = 4
     drift_weight: Annotated[float, Field(ge=0, description="Factor of the mean squared score of real images.")] = 0.0
+    class_weight_critic: Annotated[
+        float, Field(ge=0, description="Factor of the critic's loss at classifying real images, where it has a classifier.")
+    ] = 1.0
+    class_weight_generator: Annotated[
+        float,
+        Field(ge=0, description="Factor of the classifier's loss at generated images; published: 1, or 0.1 at CIFAR-10."),
+    ] = 1.0
     critic_steps: Annotated[int, Field(ge=1, description="Critic steps per generator step.")] = 1
 
 

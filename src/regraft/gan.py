@@ -143,6 +143,10 @@ class Generator(nn.Module):
         """Make a conditional generator whose images equal this one's for every class until it is trained."""
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
 
+    def reclassed(self, weights: Tensor) -> "Generator":
+        """Make a conditional generator whose class k is, until trained, this one's classes mixed by row k of (new, old)."""
+        raise MissingCapability(f"the classes of a {type(self).__name__} cannot be exchanged; adapt it without labels.")
+
     @property
     def style_path(self) -> list[nn.Module]:
         """What lies between latents and styles; empty where there are no styles."""
@@ -192,6 +196,19 @@ class Critic(nn.Module):
     def classify(self, x: Tensor) -> Tensor:
         """Class logits (N, n_classes) of an auxiliary classifier head."""
         raise MissingCapability(f"this {type(self).__name__} has no classifier head.")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there is an auxiliary classifier head."""
+        return self.n_classes > 0 and type(self).classify is not Critic.classify
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N,) without any class term, and class logits (N, n_classes), in one pass where a family can."""
+        return self(x), self.classify(x)
+
+    def with_classes(self, n: int, seed: int = 0) -> "Critic":
+        """The same critic with a new class head for ``n`` classes, drawn from a seed; scores without a class stay the same."""
+        raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
 
     def describe(self) -> Description:
         """Say how to build this network again."""
@@ -253,6 +270,7 @@ class Provenance:
     url: str | None = None
     assumptions: tuple[str, ...] = ()
     lineage: tuple[dict[str, Any], ...] = ()
+    classes: tuple[str, ...] = ()  # names, where they are known
 
     @property
     def noncommercial(self) -> bool:

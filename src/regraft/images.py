@@ -49,6 +49,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def counts(self) -> list[int]:
+        """How many images each class has."""
+        found = collections.Counter(i.label for i in self.items)
+        return [found[label] for label in range(len(self.classes))]
+
     def take(self, start: int, stop: int) -> "ImageSet":
         """Images ``start`` to ``stop - 1``."""
         return dataclasses.replace(self, items=self.items[start:stop])

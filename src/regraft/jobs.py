@@ -35,7 +35,10 @@ class AdaptJob(Config):
         None
     )
     only_class: Annotated[str | None, Field(description="Use only the images of one class folder.")] = None
-    labels: Annotated[bool, Field(description="Use class folders as labels.")] = False
+    labels: Annotated[
+        bool | None,
+        Field(description="Learn class folders as classes; if left out, where method and source can and classes are not tiny."),
+    ] = None
     fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="What happens to images of another aspect ratio.")] = (
         "crop"
     )
@@ -80,7 +83,8 @@ class SampleJob(Config):
     seed: Annotated[int, Field(ge=0, lt=1 << 63, description="With its index decides each image.")] = 0
     first: Annotated[int, Field(ge=0, description="Index of the first image of the seed.")] = 0
     psi: Annotated[float, Field(ge=0, le=1, description="Truncation: 1 as trained, less for typical images.")] = 1.0
-    label: Annotated[int | None, Field(ge=0, description="Class to sample, for conditional generators.")] = None
+    label: Annotated[int | None, Field(ge=0, description="Number of the class to sample, for conditional generators.")] = None
+    class_name: Annotated[str | None, Field(description="Name or number of the class to sample.")] = None
     batch: Annotated[int, Field(ge=1, description="Images per forward pass; changes speed only.")] = 64
     device: Annotated[Device, Field(description="Where to compute.")] = "auto"
 

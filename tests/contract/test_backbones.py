@@ -136,6 +136,55 @@ class TestEveryBackbone:
             assert torch.allclose(made, g(z), atol=1e-6)
         assert conditional.n_classes == 4
 
+    def test_exchanged_classes_are_mixtures_of_the_old(self, name):
+        if not discover.plugin("backbones", name).conditional:
+            pytest.skip(f"{name} has no conditional form")
+        g = toy_gan(name, n_classes=3).generator
+        rng = torch.Generator().manual_seed(0)
+        for parameter in g.parameters():  # tables of fresh networks may hold the same row for every class
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
+        weights = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0.2, 0.3, 0.5], [0.0, 0, 1], [0, 0.5, 0.5]])
+        for n in (5, 3, 2):
+            try:
+                made = g.reclassed(weights[:n])
+            except MissingCapability:
+                pytest.skip(f"{name} cannot exchange classes")
+            z = g.latent.at(0, range(n))
+            with evaluating(g, made):
+                assert torch.allclose(made(z, torch.arange(n)), g(z, g.embed(weights[:n])), atol=1e-5)
+            assert made.n_classes == n
+            assert build_with(made.describe(), made.state_dict(), "test").n_classes == n
+        with pytest.raises(MissingCapability):
+            toy_gan(name).generator.reclassed(weights)
+
+    def test_critic_gets_classes_without_changing_its_scores(self, name, classes):
+        d = toy_gan(name, n_classes=classes).critic
+        try:
+            made = d.with_classes(4, seed=3)
+        except MissingCapability:
+            pytest.skip(f"{name} critics cannot be given classes")
+        x = torch.randn(4, d.channels, *d.size, generator=torch.Generator().manual_seed(0))
+        y = torch.arange(4)
+        assert torch.allclose(made(x), d(x), atol=1e-5)
+        assert made.n_classes == 4
+        assert torch.isfinite(made(x, y)).all()
+        again = d.with_classes(4, seed=3)
+        assert tensor_digest(again) == tensor_digest(made)
+        assert tensor_digest(build_with(made.describe(), made.state_dict(), "test")) == tensor_digest(made)
+        made.requires_grad_(True)
+        loss = made(x, y).sum()
+        if made.classifies:
+            scores, logits = made.judge(x)
+            assert logits.shape == (4, 4)
+            assert torch.equal(logits, made.classify(x))
+            assert torch.allclose(scores, made(x), atol=1e-6)
+            loss = loss + torch.nn.functional.cross_entropy(logits, y)
+        else:
+            with pytest.raises(MissingCapability):
+                made.classify(x)
+        loss.backward()
+        assert all(p.grad is not None for p in made.parameters())
+
     def test_classes_mix(self, name):
         if not discover.plugin("backbones", name).conditional:
             with pytest.raises(ConfigError, match="class"):

@@ -3,7 +3,7 @@
 Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis".
 """
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
@@ -15,11 +15,17 @@ from regraft.backbones._attention import SelfAttention
 from regraft.backbones._conditional import TableNorm, mixed
 from regraft.errors import ConfigError, MissingCapability
 from regraft.gan import ClassCode, Generator
+from regraft.randomness import generator_at
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Count = Annotated[int, Field(ge=0, le=1 << 16)]
 Side = Annotated[int, Field(ge=2, le=4096)]
 Eps = Annotated[float, Field(gt=0, le=1)]
+
+GeneratorT = TypeVar("GeneratorT", bound=Generator)
+
+CLASS_DIM = 128
+"""Width of the class table that a generator without one is given, as published."""
 
 UP = {
     32: ((4, 4, 4), (4, 4, 4)),
@@ -114,6 +120,28 @@ def class_vector(generator: Generator, y: Tensor | ClassCode | None, width: int)
     if vector.dim() != 2 or vector.shape[1] != width:
         raise ConfigError(f"this generator's class codes are (N, {width}), got {tuple(vector.shape)}")
     return vector
+
+
+@torch.no_grad()
+def widened(made: GeneratorT, generator: Generator, *, first: bool) -> GeneratorT:
+    """Fill a generator with classes from one without, so that it makes the same images for every class.
+
+    Args:
+        made: is filled and returned; its class table is drawn anew, from a fixed seed.
+        generator: what all other tensors are from; inputs that ``made`` has more get zero columns.
+        first: whether class vectors come before the latent.
+    """
+    tensors = {}
+    for name, value in made.state_dict().items():
+        if name == "entry.shared.weight":
+            tensors[name] = torch.randn(value.shape, generator=generator_at(0, "class table"))
+            continue
+        old = generator.state_dict()[name]
+        more = value.shape[-1] - old.shape[-1] if old.dim() else 0
+        padding = (more, 0) if first else (0, more)
+        tensors[name] = functional.pad(old, padding) if more else old.clone()
+    made.load_state_dict(tensors, strict=True)
+    return made.train(generator.training)
 
 
 @torch.no_grad()

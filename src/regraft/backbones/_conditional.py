@@ -4,14 +4,19 @@ Families with one shared class embedding map a code to each norm's gain and shif
 keep a table per norm (:class:`TableNorm`), and their class code is the concatenation of all norms' gains and shifts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from regraft.backbones import _spectral
 from regraft.errors import ConfigError
-from regraft.gan import ClassCode
+from regraft.gan import ClassCode, Critic
+from regraft.randomness import global_seed
+
+CriticT = TypeVar("CriticT", bound=Critic)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class LinearNorm(nn.Module):
@@ -64,3 +69,66 @@ def split(norms: Sequence[TableNorm], code: ClassCode) -> list[Tensor]:
     if code.vector.dim() != 2 or code.vector.shape[1] != sum(widths):
         raise ConfigError(f"this generator's class codes are (N, {sum(widths)}), got {tuple(code.vector.shape)}")
     return list(torch.split(code.vector, widths, dim=1))
+
+
+def tiled(tensors: dict[str, Tensor], n: int, norms: tuple[str, ...]) -> dict[str, Tensor]:
+    """Tensors whose plain batch norms are turned into :class:`TableNorm` with the same row for each of ``n`` classes.
+
+    Args:
+        tensors: of a network with plain norms.
+        n: classes.
+        norms: how the last part of a norm's name reads.
+    """
+    made = {}
+    for name, value in tensors.items():
+        stem, _, leaf = name.rpartition(".")
+        if stem.rpartition(".")[2] not in norms:
+            made[name] = value.clone()
+        elif leaf not in ("weight", "bias"):
+            made[f"{stem}.norm.{leaf}"] = value.clone()
+        elif leaf == "weight":
+            made[f"{stem}.codes"] = torch.cat([value, tensors[f"{stem}.bias"]]).expand(n, -1).clone()
+    return made
+
+
+@torch.no_grad()
+def remixed(make: Callable[[int], ModuleT], network: nn.Module, weights: Tensor) -> ModuleT:
+    """A network that differs from another in its classes only.
+
+    Args:
+        make: builds it for a number of classes.
+        network: whose tensors are copied; those with an axis of classes are mixed along it.
+        weights: (new, old), how new classes are made of old ones.
+    """
+    with torch.device("meta"):
+        one_more = make(weights.shape[1] + 1).state_dict()
+    made, tensors = make(len(weights)), {}
+    for name, given in network.state_dict().items():
+        sides = zip(given.shape, one_more[name].shape, strict=True)
+        axis = next((i for i, (a, b) in enumerate(sides) if a != b), None)
+        tensors[name] = given.clone()
+        if axis is not None:
+            tensors[name] = torch.tensordot(weights.to(given), given, ([1], [axis])).movedim(0, axis)
+    made.load_state_dict(tensors, strict=True)
+    return made.train(network.training)
+
+
+def with_head(make: Callable[[], CriticT], critic: Critic, head: str, seed: int) -> CriticT:
+    """A critic like another but for its class head, whose weights are drawn from a seed.
+
+    Args:
+        make: builds it.
+        critic: what it takes all other tensors from.
+        head: what names of the head's tensors begin with.
+        seed: of the head.
+    """
+    with global_seed(seed):
+        made = make()
+    kept = {k: v.clone() for k, v in critic.state_dict().items() if not k.startswith(head)}
+    made.load_state_dict(kept | {k: v for k, v in made.state_dict().items() if k.startswith(head)}, strict=True)
+    for name, module in made.named_modules():
+        if isinstance(module, _spectral.Spectral) and f"{name}.".startswith(head):
+            # Evaluation with stored vectors needs them to be those of the weights from the start.
+            for _ in range(15):
+                module.train().after_step()
+    return made.to(next(critic.parameters()).device).train(critic.training)

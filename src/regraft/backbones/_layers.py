@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
+from regraft.backbones import _conditional
 from regraft.config import Config
 from regraft.errors import MissingCapability
 from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
@@ -290,6 +291,14 @@ class LayeredGenerator(Generator):
         made.load_state_dict(self._conditional_tensors(n, how), strict=True)
         return made.train(self.training)
 
+    def reclassed(self, weights: Tensor) -> "LayeredGenerator":
+        """See :meth:`Generator.reclassed`."""
+        if not self.n_classes:
+            return cast(LayeredGenerator, super().reclassed(weights))
+        return _conditional.remixed(
+            lambda n: LayeredGenerator(self.kind, self.config.model_copy(update={"n_classes": n})), self, weights
+        )
+
     def _conditional_tensors(self, n: int, how: str) -> dict[str, Tensor]:
         tensors = {}
         for name, value in self.state_dict().items():
@@ -351,8 +360,27 @@ class LayeredCritic(Critic):
         """See :meth:`Critic.classify`."""
         if self.config.head != "auxiliary":
             return super().classify(x)
-        logits: Tensor = self.classifier(self._features(x).flatten(1))
-        return logits
+        return self.judge(x)[1]
+
+    @property
+    def classifies(self) -> bool:
+        """See :attr:`Critic.classifies`."""
+        return self.config.head == "auxiliary"
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Critic.judge`."""
+        features = self._features(x)
+        return self.layers[-1](features).reshape(len(x)), self.classifier(features.flatten(1))
+
+    def with_classes(self, n: int, seed: int = 0) -> "LayeredCritic":
+        """See :meth:`Critic.with_classes`: an auxiliary classifier, or new classes in the head that is there."""
+        head = "auxiliary" if self.config.head == "none" else self.config.head
+        config = self.config.model_copy(update={"n_classes": n, "head": head})
+        name = "classifier." if head == "auxiliary" else "classes."
+        made = _conditional.with_head(lambda: LayeredCritic(self.kind, config), self, name, seed)
+        if head == "projection":
+            made.classes.weight.data.mul_(0.02)
+        return made
 
     def _features(self, x: Tensor) -> Tensor:
         if self.config.image_range == "unit":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
+from regraft.backbones._conditional import remixed
 from regraft.errors import MissingCapability
 from regraft.gan import CENTRE_LATENTS, ClassCode, Generator, Latent, Noise
 from regraft.randomness import Rng, generator_at
@@ -150,6 +151,16 @@ class StyleGenerator(Generator):
     def embed(self, y: Tensor) -> ClassCode:
         """See :meth:`Generator.embed`."""
         return self.mapping.embed_code(y) if self.n_classes else super().embed(y)
+
+    def reclassed(self, weights: Tensor) -> Generator:
+        """See :meth:`Generator.reclassed`."""
+        if not self.n_classes:
+            return super().reclassed(weights)
+        config, kind = cast(Any, self.config), cast(Any, type(self))
+        made = remixed(lambda n: cast(StyleGenerator, kind(config.model_copy(update={"c_dim": n}))), self, weights)
+        # The equalised layer divides by the root of its width, which is the number of classes.
+        made.mapping.embed.weight.data.mul_(math.sqrt(len(weights) / self.n_classes))
+        return made
 
     @property
     def style_path(self) -> list[nn.Module]:

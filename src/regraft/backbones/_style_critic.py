@@ -14,6 +14,7 @@ from regraft.backbones import _resample
 from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, minibatch_stddev
 from regraft.backbones._style_config import StyleCriticConfig
 from regraft.gan import Critic, Description
+from regraft.randomness import global_seed
 
 HALF = math.sqrt(0.5)
 
@@ -143,6 +144,33 @@ class StyleCritic(Critic):
     @property
     def _blocks(self) -> list[nn.Module]:
         return [self.get_submodule(f"b{4 << level}") for level in reversed(range(1, len(self.config.channels)))]
+
+    @torch.no_grad()
+    def with_classes(self, n: int, seed: int = 0) -> "StyleCritic":
+        """See :meth:`Critic.with_classes`: the family's own head, a projection on a mapped class vector.
+
+        The last layer is chosen so that the score under every class is the score without any.
+        """
+        c = self.config
+        width = max(c.cmap_dim or c.channels[0], n)
+        made = StyleCritic(c.model_copy(update={"c_dim": n, "cmap_dim": width}))
+        with global_seed(seed):
+            made.mapping.initialise()
+        tensors = {k: v.clone() for k, v in self.state_dict().items() if not k.startswith("mapping.")}
+        tensors |= {k: v for k, v in made.state_dict().items() if k.startswith("mapping.")}
+        codes = made.mapping(None, torch.arange(n))
+        # Least-norm column a with codes a = sqrt(width) 1.
+        column = torch.linalg.pinv(codes.double()) @ torch.full([n, 1], math.sqrt(width), dtype=torch.float64)
+        row = torch.ones(1, 1)
+        if self.n_classes:
+            mean = self.mapping(None, torch.arange(self.n_classes, device=self.b4.out.weight.device)).mean(0, keepdim=True)
+            row = mean.cpu() / math.sqrt(c.cmap_dim)
+        for name in ("weight", "bias"):
+            old = tensors[f"b4.out.{name}"].cpu()
+            score = row @ old.view(row.shape[1], -1)
+            tensors[f"b4.out.{name}"] = (column.to(old) @ score).view(width, *old.shape[1:])
+        made.load_state_dict(tensors, strict=True)
+        return made.to(self.b4.out.weight.device).train(self.training)
 
     def describe(self) -> Description:
         """See :meth:`Critic.describe`."""

@@ -7,7 +7,7 @@ latent, a deterministic stand-in for drawing it from a truncated normal.
 Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", appendix B.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import model_validator
@@ -17,7 +17,7 @@ from torch.nn import functional
 from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Count, Entry, Eps, Head, Side, Width
-from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, split
+from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, remixed, split, with_head
 from regraft.backbones.base import Backbone, checked
 from regraft.config import HINGE, Config, Recipe
 from regraft.errors import ConfigError
@@ -226,6 +226,19 @@ class BigGANGenerator(Generator):
             return super().embed(y)
         return self.entry.embed(y) if self.config.class_dim else code_of(self._tables, y)
 
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "BigGANGenerator":
+        """See :meth:`Generator.with_classes`: a class table whose vectors enter every norm by zero columns."""
+        if self.n_classes or how != "norm":
+            return cast(BigGANGenerator, super().with_classes(n, how))
+        made = BigGANGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
+        return _biggan.widened(made, self, first=True)
+
+    def reclassed(self, weights: Tensor) -> "BigGANGenerator":
+        """See :meth:`Generator.reclassed`."""
+        if not self.n_classes:
+            return cast(BigGANGenerator, super().reclassed(weights))
+        return remixed(lambda n: BigGANGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
         return Description("biggan", "generator", self.config.model_dump(mode="json"))
@@ -260,6 +273,11 @@ class BigGANCritic(Critic):
             x = block(x)
         scores: Tensor = self.head(x, y)
         return scores
+
+    def with_classes(self, n: int, seed: int = 0) -> "BigGANCritic":
+        """See :meth:`Critic.with_classes`: the family's own head, a projection."""
+        config = self.config.model_copy(update={"n_classes": n})
+        return with_head(lambda: BigGANCritic(config), self, "head.classes.", seed)
 
     def describe(self) -> Description:
         """See :meth:`Critic.describe`."""

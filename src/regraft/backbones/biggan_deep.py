@@ -8,7 +8,7 @@ Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural i
 """
 
 import math
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -18,7 +18,7 @@ from torch.nn import functional
 from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Count, Entry, Eps, Head, Side, Width
-from regraft.backbones._conditional import LinearNorm
+from regraft.backbones._conditional import LinearNorm, remixed, with_head
 from regraft.backbones.base import Backbone, checked
 from regraft.config import HINGE, Config, Recipe
 from regraft.errors import ConfigError
@@ -272,6 +272,19 @@ class DeepGenerator(Generator):
         """See :meth:`Generator.embed`: a vector of the class table."""
         return self.entry.embed(y) if self.n_classes else super().embed(y)
 
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "DeepGenerator":
+        """See :meth:`Generator.with_classes`: a class table whose vectors enter every norm by zero columns."""
+        if self.n_classes or how != "norm":
+            return cast(DeepGenerator, super().with_classes(n, how))
+        made = DeepGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
+        return _biggan.widened(made, self, first=False)
+
+    def reclassed(self, weights: Tensor) -> "DeepGenerator":
+        """See :meth:`Generator.reclassed`."""
+        if not self.n_classes:
+            return cast(DeepGenerator, super().reclassed(weights))
+        return remixed(lambda n: DeepGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
         return Description("biggan_deep", "generator", self.config.model_dump(mode="json"))
@@ -306,6 +319,11 @@ class DeepCritic(Critic):
             x = block(x)
         scores: Tensor = self.head(x, y)
         return scores
+
+    def with_classes(self, n: int, seed: int = 0) -> "DeepCritic":
+        """See :meth:`Critic.with_classes`: the family's own head, a projection."""
+        config = self.config.model_copy(update={"n_classes": n})
+        return with_head(lambda: DeepCritic(config), self, "head.classes.", seed)
 
     def describe(self) -> Description:
         """See :meth:`Critic.describe`."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft.backbones import _residual
-from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, mixed, split
+from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, mixed, remixed, split, tiled, with_head
 from regraft.backbones._layers import LatentConfig
 from regraft.backbones._residual import BlockConfig, CriticBlock, First, GeneratorBlock, Head, Last, Norm, OneHotNorm, Width
 from regraft.backbones._spectral import Dialect
@@ -178,16 +178,22 @@ class ResidualGenerator(Generator):
         if self.n_classes or self.config.chunk or how != "norm":
             return cast(ResidualGenerator, super().with_classes(n, how))
         made = ResidualGenerator(self.config.model_copy(update={"n_classes": n, "conditioning": "table"}))
-        tensors = {}
-        for name, value in self.state_dict().items():
-            stem, _, leaf = name.rpartition(".")
-            if not stem.endswith(("norm1", "norm2")):
-                tensors[name] = value.clone()
-            elif leaf not in ("weight", "bias"):
-                tensors[f"{stem}.norm.{leaf}"] = value.clone()
-            elif leaf == "weight":
-                row = torch.cat([value, self.state_dict()[f"{stem}.bias"]])
-                tensors[f"{stem}.codes"] = row.expand(n, -1).clone()
+        tensors = tiled(self.state_dict(), n, ("norm1", "norm2"))
+        made.load_state_dict(tensors, strict=True)
+        return made.train(self.training)
+
+    def reclassed(self, weights: Tensor) -> "ResidualGenerator":
+        """See :meth:`Generator.reclassed`; norms linear in a one-hot class become tables, which mix exactly."""
+        c = self.config
+        if not self.n_classes:
+            return cast(ResidualGenerator, super().reclassed(weights))
+        if c.conditioning != "one_hot":
+            return remixed(lambda n: ResidualGenerator(c.model_copy(update={"n_classes": n})), self, weights)
+        made = ResidualGenerator(c.model_copy(update={"n_classes": len(weights), "conditioning": "table"}))
+        tensors = {k: v.clone() for k, v in self.state_dict().items() if k in made.state_dict()}
+        names = [k for k, m in made.named_modules() if isinstance(m, TableNorm)]
+        for name, norm in zip(names, self._tables, strict=True):
+            tensors[f"{name}.codes"] = (weights.to(norm.codes) @ norm.codes).detach()
         made.load_state_dict(tensors, strict=True)
         return made.train(self.training)
 
@@ -232,10 +238,26 @@ class ResidualCritic(Critic):
 
     def classify(self, x: Tensor) -> Tensor:
         """See :meth:`Critic.classify`."""
+        return self.judge(x)[1] if self.head.classifier is not None else super().classify(x)
+
+    @property
+    def classifies(self) -> bool:
+        """See :attr:`Critic.classifies`."""
+        return self.config.head == "auxiliary"
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Critic.judge`."""
+        features = self._map(x)
         if self.head.classifier is None:
-            return super().classify(x)
-        logits: Tensor = self.head.classifier(self.head.features(self._map(x)))
-        return logits
+            return self.head(features), super().classify(x)
+        return self.head(features), self.head.classifier(self.head.features(features))
+
+    def with_classes(self, n: int, seed: int = 0) -> "ResidualCritic":
+        """See :meth:`Critic.with_classes`: an auxiliary classifier, or new classes in the head that is there."""
+        head = "auxiliary" if self.config.head == "none" else self.config.head
+        config = self.config.model_copy(update={"n_classes": n, "head": head})
+        name = "head.classifier." if head == "auxiliary" else "head.classes."
+        return with_head(lambda: ResidualCritic(config), self, name, seed)
 
     def _map(self, x: Tensor) -> Tensor:
         for block in self.blocks:

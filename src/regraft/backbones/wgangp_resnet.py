@@ -7,20 +7,20 @@ Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix
 """
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.backbones._conditional import TableNorm, code_of, split
+from regraft.backbones._conditional import TableNorm, code_of, mixed, remixed, split, tiled, with_head
 from regraft.backbones.base import Backbone, checked
 from regraft.config import WGAN_GP, Config, Recipe
 from regraft.errors import ConfigError, MissingCapability
 from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
 from regraft.norms import batch_norms
-from regraft.randomness import Rng
+from regraft.randomness import Rng, global_seed
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Side = Annotated[int, Field(ge=1, le=1 << 10)]
@@ -36,13 +36,21 @@ class ResNetGeneratorConfig(Config):
     channels: Literal[1, 3] = 3
     n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     last_norm_by_class: bool = False
+    conditioning: Literal["norm", "concat"] = "norm"
     batch_statistics: bool = True
 
     @model_validator(mode="after")
     def _fits(self) -> "ResNetGeneratorConfig":
         if self.last_norm_by_class and not self.n_classes:
             raise ValueError("last_norm_by_class needs classes")
+        if self.conditioning == "concat" and (self.last_norm_by_class or not self.n_classes):
+            raise ValueError("conditioning: concat needs classes, and has no norm by class")
         return self
+
+    @property
+    def table_rows(self) -> int:
+        """Classes that norms know."""
+        return self.n_classes if self.conditioning == "norm" else 0
 
 
 class ResNetCriticConfig(Config):
@@ -107,14 +115,28 @@ class Picture(nn.Module):
         return torch.tanh(self.conv(functional.relu(_normalised(self.norm, x, codes))))
 
 
+class WholeNorm(nn.GroupNorm):
+    """Layer norm over channels and pixels with a gain and shift per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        if torch.is_grad_enabled() and not x.requires_grad:
+            # torch 2.13 crashes in the backward pass of a norm that is trained while nothing before it is.
+            x = x.detach().requires_grad_()
+        return super().forward(x)
+
+
 class DownBlock(nn.Module):
     """Residual block that halves the sides; layer norm over channels and pixels with a gain and shift per channel."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(1, inputs)
+        self.norm1 = WholeNorm(inputs)
         self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(1, inputs)
+        self.norm2 = WholeNorm(inputs)
         self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
@@ -140,9 +162,10 @@ class ResNetGenerator(Generator):
         self.n_classes, self.channels = config.n_classes, config.channels
         doublings = len(config.widths) - 1
         self.size = (config.base[0] << doublings, config.base[1] << doublings)
-        self.input = nn.Linear(config.latent_dim, config.widths[0] * math.prod(config.base))
+        one_hot = config.n_classes if config.conditioning == "concat" else 0
+        self.input = nn.Linear(config.latent_dim + one_hot, config.widths[0] * math.prod(config.base))
         pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
-        self.blocks = nn.ModuleList(UpBlock(a, b, config.n_classes) for a, b in pairs)
+        self.blocks = nn.ModuleList(UpBlock(a, b, config.table_rows) for a, b in pairs)
         self.output = Picture(config.widths[-1], config.channels, config.n_classes if config.last_norm_by_class else 0)
 
     def train(self, mode: bool = True) -> "ResNetGenerator":
@@ -162,8 +185,12 @@ class ResNetGenerator(Generator):
         if self.n_classes:
             if y is None:
                 raise MissingCapability("this generator is conditional: give class indices or a class code as y")
-            codes = split(self._tables, y if isinstance(y, ClassCode) else self.embed(y))
-        x = self.input(z if psi == 1.0 else z * psi).view(len(z), self.config.widths[0], *self.config.base)
+            code = y if isinstance(y, ClassCode) else self.embed(y)
+            codes = split(self._tables, code) if self.config.conditioning == "norm" else [code.vector.to(z)]
+        z = z if psi == 1.0 else z * psi
+        if self.config.conditioning == "concat":
+            z = torch.cat([z, codes.pop()], dim=1)
+        x = self.input(z).view(len(z), self.config.widths[0], *self.config.base)
         for block in self.blocks:
             x = block(x, codes)
         images: Tensor = self.output(x, codes)
@@ -171,7 +198,37 @@ class ResNetGenerator(Generator):
 
     def embed(self, y: Tensor) -> ClassCode:
         """See :meth:`Generator.embed`."""
+        if self.config.conditioning == "concat":
+            return ClassCode(mixed(torch.eye(self.n_classes, device=y.device), y))
         return code_of(self._tables, y) if self.n_classes else super().embed(y)
+
+    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResNetGenerator":
+        """See :meth:`Generator.with_classes`: all norms' gains and shifts tiled, or zero columns for a one-hot class."""
+        if self.n_classes:
+            raise MissingCapability("this generator already has classes")
+        update = {"n_classes": n, "conditioning": how, "last_norm_by_class": how == "norm"}
+        made = ResNetGenerator(self.config.model_copy(update=update))
+        tensors = {k: v.clone() for k, v in self.state_dict().items()}
+        if how == "concat":
+            weight = tensors["input.weight"]
+            tensors["input.weight"] = torch.cat([weight, weight.new_zeros(len(weight), n)], dim=1)
+        else:
+            tensors = tiled(tensors, n, ("norm", "norm1", "norm2"))
+        made.load_state_dict(tensors, strict=True)
+        return made.train(self.training)
+
+    def reclassed(self, weights: Tensor) -> "ResNetGenerator":
+        """See :meth:`Generator.reclassed`."""
+        if not self.n_classes:
+            return cast(ResNetGenerator, super().reclassed(weights))
+        if self.config.conditioning == "norm":
+            return remixed(lambda n: ResNetGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+        made = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
+        tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
+        z_part, one_hot = tensors["input.weight"].split([self.latent.dim, self.n_classes], dim=1)
+        tensors["input.weight"] = torch.cat([z_part, one_hot @ weights.to(one_hot).t()], dim=1)
+        made.load_state_dict(tensors, strict=True)
+        return made.train(self.training)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
@@ -214,10 +271,26 @@ class ResNetCritic(Critic):
 
     def classify(self, x: Tensor) -> Tensor:
         """See :meth:`Critic.classify`."""
-        if not self.n_classes:
-            return super().classify(x)
-        logits: Tensor = self.classifier(self._features(x))
-        return logits
+        return self.judge(x)[1] if self.n_classes else super().classify(x)
+
+    @property
+    def classifies(self) -> bool:
+        """See :attr:`Critic.classifies`."""
+        return self.n_classes > 0
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Critic.judge`."""
+        features = self._features(x)
+        return self.output(features).flatten(), self.classifier(features)
+
+    def with_classes(self, n: int, seed: int = 0) -> "ResNetCritic":
+        """See :meth:`Critic.with_classes`."""
+        config = self.config.model_copy(update={"n_classes": n})
+        made = with_head(lambda: ResNetCritic(config), self, "classifier.", seed)
+        with global_seed(seed):
+            nn.init.xavier_uniform_(made.classifier.weight)
+        nn.init.zeros_(made.classifier.bias)
+        return made
 
     def _features(self, x: Tensor) -> Tensor:
         for stage in self.stages[:-1]:

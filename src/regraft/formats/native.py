@@ -31,6 +31,7 @@ class _Origin(pydantic.BaseModel):
     dataset: str | None = None
     url: str | None = None
     lineage: tuple[dict[str, Any], ...] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 class Native(Format):
@@ -62,7 +63,7 @@ class Native(Format):
         files = {TENSORS: sha256(folder / TENSORS)}
         provenance = Provenance(
             name=origin.name or folder.name, format=self.name, files=files, licence=origin.licence, dataset=origin.dataset,
-            url=origin.url, lineage=origin.lineage or (),
+            url=origin.url, lineage=origin.lineage or (), classes=origin.classes or (),
         )  # fmt: skip
         objective = parse(Objective, record["objective"], str(folder / RECORD)) if record.get("objective") else None
         recipe = parse(Recipe, record["recipe"], str(folder / RECORD)) if record.get("recipe") else None
@@ -85,7 +86,9 @@ def record_of(
         "objective": objective.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "provenance": {
-            k: v for k, v in origin.items() if k in ("name", "licence", "dataset", "url", "lineage", "files", "format")
+            k: v
+            for k, v in origin.items()
+            if k in ("name", "licence", "dataset", "url", "lineage", "files", "format", "classes")
         },
         "aspect": aspect,
     }

@@ -142,6 +142,17 @@ class Game:
         images: Tensor = self.generator.synthesis(w, self.recipe.noise, rng)  # type: ignore[operator]
         return images
 
+    def _judged(self, images: Tensor, y: Tensor | None, weight: float) -> tuple[Tensor, Tensor | None]:
+        """Scores of images, and the loss of an auxiliary classifier where there is one, classes are known and it counts.
+
+        Source: Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs"; as TransferGAN has it, the
+        critic's classifier learns from real images only.
+        """
+        if y is None or not weight or not self.critic.classifies:
+            return self.critic(images, y), None
+        scores, logits = self.critic.judge(images)
+        return scores, nn.functional.cross_entropy(logits, y)
+
     def critic_update(self, optimiser: Optimiser) -> Update:
         """Teach the critic to tell target images from generated ones."""
 
@@ -152,13 +163,17 @@ class Game:
             fake = augment(fake, self.augment, rng)
             y_real = batch.labels if self.critic.n_classes else None
             y_fake = y_fake if self.critic.n_classes and y_real is not None else None
-            real_scores, fake_scores = self.critic(real, y_real), self.critic(fake, y_fake)
+            real_scores, class_loss = self._judged(real, y_real, self.objective.class_weight_critic)
+            fake_scores = self.critic(fake, y_fake)
             value = critic_loss(self.objective, real_scores, fake_scores)
             logs: dict[str, Tensor | float] = {
                 "critic_loss": value.detach(),
                 "real_score": real_scores.detach().mean(),
                 "fake_score": fake_scores.detach().mean(),
             }
+            if class_loss is not None:
+                logs["critic_class_loss"] = class_loss.detach()
+                value = value + self.objective.class_weight_critic * class_loss
             if self.objective.penalty != "none" and self.objective.penalty_every == 1:
                 slope = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
                 logs["penalty"] = slope.detach()
@@ -191,8 +206,12 @@ class Game:
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
             fake, y = self.fake(len(batch), rng, batch.data.device)
             y = y if self.critic.n_classes and batch.labels is not None else None
-            value = generator_loss(self.objective, self.critic(augment(fake, self.augment, rng), y))
+            scores, class_loss = self._judged(augment(fake, self.augment, rng), y, self.objective.class_weight_generator)
+            value = generator_loss(self.objective, scores)
             logs: dict[str, Tensor | float] = {f"{name}_loss": value.detach()}
+            if class_loss is not None:
+                logs[f"{name}_class_loss"] = class_loss.detach()
+                value = value + self.objective.class_weight_generator * class_loss
             for title, extra in self.extras.items():
                 found = extra(rng, batch.data.device)
                 logs[title] = found.detach()

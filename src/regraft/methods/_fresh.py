@@ -40,7 +40,7 @@ def fresh_like(network: nn.Module, rng: torch.Generator) -> nn.Module:
     Raises:
         MissingCapability: if a plain module holds weights that it cannot draw again.
     """
-    seed = _seed(rng)
+    seed = seed_from(rng)
     try:
         description = network.describe()  # type: ignore[operator]
     except MissingCapability:
@@ -48,11 +48,13 @@ def fresh_like(network: nn.Module, rng: torch.Generator) -> nn.Module:
     return build_fresh(description, seed)
 
 
-def fresh_critic(source: GAN, rng: torch.Generator) -> Critic:
-    """A new critic like the source's, or a plain one of the right size where the source has none."""
+def fresh_critic(source: GAN, rng: torch.Generator, n_classes: int = 0) -> Critic:
+    """A new critic like the source's, or a plain one of the right size, with a classifier, where the source has none."""
     if source.critic is not None:
         return cast(Critic, fresh_like(source.critic, rng))
-    return cast(Critic, build_fresh(plain_critic(source.generator.size, source.generator.channels), _seed(rng)))
+    plain = plain_critic(source.generator.size, source.generator.channels)
+    critic = cast(Critic, build_fresh(plain, seed_from(rng)))
+    return critic.with_classes(n_classes, seed_from(rng)) if n_classes else critic
 
 
 def plain_critic(size: tuple[int, int], channels: int) -> Description:
@@ -65,7 +67,9 @@ def plain_critic(size: tuple[int, int], channels: int) -> Description:
     return Description(DEFAULT_BACKBONE, "critic", data)
 
 
-def critic_for(source: GAN, recipe: Recipe, transfer: bool | None, steps: int | None, rng: torch.Generator) -> "Rival":
+def critic_for(
+    source: GAN, recipe: Recipe, transfer: bool | None, steps: int | None, rng: torch.Generator, n_classes: int = 0
+) -> "Rival":
     """The critic that a method trains with: a copy of the source's, or a new one with steps of its own first.
 
     Args:
@@ -74,6 +78,7 @@ def critic_for(source: GAN, recipe: Recipe, transfer: bool | None, steps: int | 
         transfer: whether to copy the source's critic; None: if it has one.
         steps: critic-only steps; None: ``WARM_UP_STEPS`` where the source has no critic.
         rng: for new weights.
+        n_classes: that a new one classifies too.
 
     Raises:
         MissingCapability: if a copy is asked for and there is none.
@@ -81,7 +86,7 @@ def critic_for(source: GAN, recipe: Recipe, transfer: bool | None, steps: int | 
     if transfer or (transfer is None and source.critic is not None):
         critic = copy_critic(source.require("critic", for_="critic=transferred"), recipe)
         return Rival(critic, False, steps or 0, ())
-    critic = fresh_critic(source, rng)
+    critic = fresh_critic(source, rng, n_classes)
     norms.set_training(critic, "batch")
     if steps is None:
         steps = WARM_UP_STEPS if source.critic is None else 0
@@ -123,12 +128,13 @@ def fresh_pair(
     """A new generator and critic of a backbone, for training without any source."""
     generator, critic = discover.plugin("backbones", backbone).sized(size, channels, n_classes, **settings)
     return (
-        cast(Generator, build_fresh(Description(backbone, "generator", generator.model_dump(mode="json")), _seed(rng))),
-        cast(Critic, build_fresh(Description(backbone, "critic", critic.model_dump(mode="json")), _seed(rng))),
+        cast(Generator, build_fresh(Description(backbone, "generator", generator.model_dump(mode="json")), seed_from(rng))),
+        cast(Critic, build_fresh(Description(backbone, "critic", critic.model_dump(mode="json")), seed_from(rng))),
     )
 
 
-def _seed(rng: torch.Generator) -> int:
+def seed_from(rng: torch.Generator) -> int:
+    """A seed drawn from a random generator."""
     return int(torch.randint(1 << 62, (), generator=rng).item())
 
 

@@ -21,7 +21,7 @@ class Data(Protocol):
 
     @property
     def n_classes(self) -> int:
-        """How many classes the items have, 0 without labels."""
+        """How many classes the items have, 0 without labels; data may also know their names, as ``classes``."""
 
     def batch(self, index: Tensor, rng: torch.Generator, device: torch.device) -> Batch:
         """Fetch items; ``rng`` decides flips."""
@@ -151,6 +151,7 @@ class Method:
         needs: capabilities of every source.
         sources: least and most number of sources.
         stands_alone: whether the adapted generator holds nothing of the source's weights.
+        labels: whether it learns the classes of labelled images.
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -159,6 +160,7 @@ class Method:
     needs: ClassVar[frozenset[Literal["critic", "autoencoder"]]] = frozenset()
     sources: ClassVar[tuple[int, int]] = (1, 1)
     stands_alone: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
 
     def attach(self, sources: Sequence[GAN], images: Data, config: Any, rng: torch.Generator) -> Adaptation:
         """Copy what will change and say how it is trained.

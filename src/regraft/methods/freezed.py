@@ -5,17 +5,18 @@ carry general features; fixing them keeps a critic that sees few images from mem
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 
 from regraft.gan import GAN, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class FreezeDConfig(AdversarialConfig):
+class FreezeDConfig(LabelledConfig):
     """Settings of FreezeD."""
 
     freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image.")] = 1
@@ -28,16 +29,19 @@ class FreezeD(Method):
     summary = "fine-tune with the critic's first stages fixed"
     paper = "Mo et al. 2020, Freeze the Discriminator, arXiv:2002.10964"
     needs = frozenset({"critic"})
+    labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: FreezeDConfig, rng: torch.Generator) -> Adaptation:
         """Copy both networks; the critic's first stages get no optimiser."""
-        (source,) = sources
+        source = class_ready(sources[0], images, config, rng)
         recipe = source.recipe
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
-        optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
+        moved, n = {id(p) for p in unfrozen(critic, config.freeze)}, images.n_classes
+        apart = groups(critic, sources[0].critic, recipe.critic_lr, config, n)
+        critic_optimiser = game.optimiser("critic", [([p for p in part if id(p) in moved], lr) for part, lr in apart])
+        optimiser = game.optimiser("generator", groups(generator, sources[0].generator, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 

@@ -12,12 +12,13 @@ from pydantic import Field
 from regraft import discover, norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Critic, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game
+from regraft.methods._adversarial import Game
+from regraft.methods._classes import LabelledConfig, class_ready
 from regraft.methods._fresh import fresh_critic, fresh_like, fresh_pair
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class ScratchConfig(AdversarialConfig):
+class ScratchConfig(LabelledConfig):
     """Settings of training from scratch."""
 
     backbone: Annotated[str, Field(description="Family of networks, where no source gives it.")] = "dcgan"
@@ -34,13 +35,15 @@ class Scratch(Method):
     paper = "Goodfellow et al. 2014"
     sources: ClassVar[tuple[int, int]] = (0, 1)
     stands_alone: ClassVar[bool] = True
+    labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: ScratchConfig, rng: torch.Generator) -> Adaptation:
         """Build networks with new weights and train both."""
         if sources:
-            generator = cast(Generator, fresh_like(sources[0].generator, rng))
-            critic: Critic = fresh_critic(sources[0], rng)
-            objective, recipe = sources[0].objective, sources[0].recipe
+            source = class_ready(sources[0], images, config, rng)
+            generator = cast(Generator, fresh_like(source.generator, rng))
+            critic: Critic = fresh_critic(source, rng, images.n_classes)
+            objective, recipe = source.objective, source.recipe
         else:
             if config.size is None:
                 raise ConfigError("scratch without a source needs size=, the side of the images")

@@ -5,7 +5,7 @@ networks is best, the critic alone helps, and the generator alone hurts.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -14,11 +14,12 @@ from regraft import norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import Game, copy_generator
+from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._fresh import RivalConfig, critic_for, fresh_like
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class TransferGANConfig(RivalConfig):
+class TransferGANConfig(LabelledConfig, RivalConfig):
     """Settings of TransferGAN."""
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
@@ -33,10 +34,11 @@ class TransferGAN(Method):
     Config = TransferGANConfig
     summary = "fine-tune generator and critic from the source"
     paper = "Wang et al. 2018, Transferring GANs, arXiv:1805.01677"
+    labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: TransferGANConfig, rng: torch.Generator) -> Adaptation:
         """Copy both networks (or draw one anew) and train them."""
-        (source,) = sources
+        source = class_ready(sources[0], images, config, rng)
         recipe = source.recipe
         if not config.transfer_generator and config.transfer_critic is False:
             raise ConfigError("transfergan with transfer_generator=false and transfer_critic=false is the method scratch")
@@ -45,11 +47,15 @@ class TransferGAN(Method):
         else:
             generator = cast(Generator, fresh_like(source.generator, rng))
             norms.set_training(generator, "batch")
-        rival = critic_for(source, recipe, config.transfer_critic, config.warm_up, rng)
+        rival = critic_for(source, recipe, config.transfer_critic, config.warm_up, rng, images.n_classes)
         critic = rival.critic
+        transfers_critic = not rival.fresh
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
-        optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
+        n = images.n_classes
+        before = sources[0].critic if transfers_critic else None
+        critic_optimiser = game.optimiser("critic", groups(critic, before, recipe.critic_lr, config, n))
+        start = sources[0].generator if config.transfer_generator else None
+        optimiser = game.optimiser("generator", groups(generator, start, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(
             generator, critic, rival.phases(game, critic_optimiser, [phase]), game.modules,

@@ -1,0 +1,136 @@
+"""Labelled targets: how a source's networks learn the target's classes.
+
+TransferGAN's paper adapts conditional and unconditional sources; its code restores a network only where the number of classes
+is the same.  The rest is regraft's reading: an unconditional generator is given classes so that it makes at first what it made
+before; classes that a conditional source does not have begin as mixtures of its own; a new classifier is drawn anew.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from regraft.errors import MissingCapability
+from regraft.gan import GAN, Generator
+from regraft.methods._adversarial import AdversarialConfig
+from regraft.methods._fresh import seed_from
+from regraft.methods.base import Data, Parameters
+
+Group = tuple[Parameters, float]
+
+
+class LabelledConfig(AdversarialConfig):
+    """Settings of methods that learn classes."""
+
+    condition: Annotated[
+        Literal["auto", "norm", "concat"],
+        Field(
+            description="How an unconditional generator is given classes: norm tiles the gains and shifts of its norms, concat "
+            "adds inputs for a one-hot class; auto: norm where there are any norms."
+        ),
+    ] = "auto"
+    class_start: Annotated[
+        Literal["auto", "mean", "cycle"],
+        Field(
+            description="Where classes begin in a conditional source: auto goes by name, or by number where names are unknown "
+            "and as many, and starts others as the mean of all; mean: all as the mean; cycle: class k as the source's class k, "
+            "over and over."
+        ),
+    ] = "auto"
+    class_lr: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="How many times faster than the rest new classes are learned: gains and shifts of classes that begin "
+            "alike, class vectors, and a new class head.",
+        ),
+    ] = 3.0
+
+
+def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Generator) -> GAN:
+    """A source whose networks know the classes of labelled images; the source itself where there are no labels.
+
+    Args:
+        source: stays untouched.
+        images: the target.
+        config: how classes enter.
+        rng: for a new class head.
+
+    Raises:
+        MissingCapability: if a network cannot be given classes.
+    """
+    n = images.n_classes
+    if not n:
+        return source
+    generator, critic, kept = source.generator, source.critic, False
+    if not generator.n_classes:
+        generator = conditioned(generator, n, config.condition)
+    else:
+        weights = start(generator.n_classes, source.provenance.classes, n, getattr(images, "classes", ()), config.class_start)
+        kept = torch.equal(weights, torch.eye(n, generator.n_classes)) and n == generator.n_classes
+        generator = generator if kept else generator.reclassed(weights)
+    if critic is not None and not (kept and critic.n_classes == n):
+        critic = critic.with_classes(n, seed_from(rng))
+    return GAN(
+        generator, critic, objective=source.objective, recipe=source.recipe, provenance=source.provenance, aspect=source.aspect
+    )
+
+
+def conditioned(generator: Generator, n: int, how: Literal["auto", "norm", "concat"]) -> Generator:
+    """An unconditional generator with ``n`` classes that all look alike until it is trained.
+
+    Raises:
+        MissingCapability: if it cannot be given classes in that way.
+    """
+    if how != "auto":
+        return generator.with_classes(n, how)
+    try:
+        return generator.with_classes(n, "norm")
+    except MissingCapability:
+        return generator.with_classes(n, "concat")
+
+
+def start(n_old: int, old: Sequence[str], n: int, new: Sequence[str], how: Literal["auto", "mean", "cycle"]) -> torch.Tensor:
+    """Weights (n, n_old) that say which old classes each new class begins as.
+
+    Args:
+        n_old, old: the source's classes, and their names where they are known.
+        n, new: the target's.
+        how: see :class:`LabelledConfig`.
+    """
+    if how == "cycle":
+        return torch.eye(n_old)[torch.arange(n) % n_old]
+    weights = torch.full([n, n_old], 1 / n_old)
+    if how == "mean":
+        return weights
+    if not old or not new:
+        return torch.eye(n) if n == n_old else weights
+    for row, name in enumerate(new):
+        if name in old:
+            weights[row] = torch.eye(n_old)[list(old).index(name)]
+    return weights
+
+
+def groups(network: nn.Module, source: nn.Module | None, lr: float, config: LabelledConfig, n: int) -> list[Group]:
+    """Parameters of a network in groups for an optimiser: those of new classes apart, where there are any.
+
+    Args:
+        network: in training; all its parameters.
+        source: what it was made from, None if all of it is new.
+        lr: step size of the rest.
+        config: how much faster new classes are learned.
+        n: the target's classes, 0 without labels.
+
+    Returns:
+        The groups, each with its step size.
+    """
+    old = {} if source is None or not n else dict(source.named_parameters())
+    fast: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        changed = name not in old or old[name].shape != parameter.shape or not torch.equal(old[name], parameter)
+        by_class = bool(old) and changed and n in (parameter.shape[:1] + parameter.shape[-1:])
+        (fast if by_class else rest).append(parameter)
+    return [(rest, lr), *([(fast, config.class_lr * lr)] if fast else [])]
