@@ -321,12 +321,14 @@ def findings(gan: GAN, loop: Loop) -> dict[str, Any]:
     return found
 
 
-def save(prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score]) -> int:
+def save(
+    prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score], findings: dict[str, Any]
+) -> int:
     """Write adapter, scores, samples and the critic; returns the number of values in the adapter."""
     info = adapter.AdapterInfo(
         method=prepared.job.method, config=prepared.job.settings, image=prepared.image, data=prepared.data,
         seed=prepared.job.seed, step=loop.kept_step(prepared.job.keep), scores=tuple(s.to_dict() for s in scores),
-        findings=findings(gan, loop),
+        findings=findings,
     )  # fmt: skip
     values = adapter.save_adapter(folder, gan.generator, prepared.sources, info)
     if loop.adaptation.critic is not None:

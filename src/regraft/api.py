@@ -35,6 +35,7 @@ class Run:
         scores: measured on held-out images.
         notes: what was converted, assumed or chosen.
         stopped: why training ended early, or None.
+        findings: what the method learned beside the weights, such as probabilities of sources and mined classes.
     """
 
     folder: pathlib.Path | None
@@ -43,6 +44,7 @@ class Run:
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     stopped: str | None = None
+    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def adapt(
@@ -91,8 +93,9 @@ def adapt(
     loop.run(resume)
     gan = _adapting.adapted(prepared, _adapting.kept_generator(prepared, loop), loop, folder)
     scores = _adapting.measure(prepared, gan)
+    findings = _adapting.findings(gan, loop)
     if write:
-        values = _adapting.save(prepared, folder, gan, loop, scores)
+        values = _adapting.save(prepared, folder, gan, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
     return Run(
         folder if write else None,
@@ -101,6 +104,7 @@ def adapt(
         tuple(scores),
         (*prepared.notes, *loop.adaptation.notes),
         loop.position.stopped,
+        findings,
     )
 
 

@@ -18,6 +18,7 @@ from regraft.randomness import Rng, generator_at, global_seed
 
 CLASS_CONTRAST = 32.0
 """Variance of a new class miner's logits, so that most u have one class."""
+LEAST_SPREAD = 0.01
 
 
 class MinerConfig(Config):
@@ -123,15 +124,19 @@ class ClassMiner(nn.Module):
         if self.form == "embedding":
             table = _class_table(source)
             self.centre.copy_(table.mean(0))
-            self.spread.copy_(table.std(0, correction=0))
+            spread = table.std(0, correction=0)
+            # Numbers in which the classes are alike may move a little too.
+            self.spread.copy_(spread.clamp_min(max(0.1 * float(spread.mean()), LEAST_SPREAD)))
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw fresh weights, with zero biases."""
-        for layer, gain in zip(self.layers, (2.0, CLASS_CONTRAST if self.form == "onehot" else 2.0), strict=True):
-            weight = cast(nn.Linear, layer).weight
-            weight.copy_(torch.randn(weight.shape, generator=rng) * (gain / weight.shape[1]) ** 0.5)
-            cast(nn.Linear, layer).bias.zero_()
+        """Draw fresh weights; the second layer's biases take out what its inputs have in the mean."""
+        first, second = (cast(nn.Linear, layer) for layer in self.layers)
+        for layer, gain in ((first, 2.0), (second, CLASS_CONTRAST if self.form == "onehot" else 2.0)):
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) * (gain / layer.weight.shape[1]) ** 0.5)
+        first.bias.zero_()
+        # The mean of relu(s x) for a standard normal x is s / sqrt(2 pi).
+        second.bias.copy_(-(second.weight @ first.weight.norm(dim=1)) / math.sqrt(2 * math.pi))
 
     def raw(self, u: Tensor) -> Tensor:
         """What comes out of the last layer, (N, outputs): logits of classes, or standardised vectors."""

@@ -32,15 +32,18 @@ class FilterMasks(nn.Module):
         for name, parameter in parameters.items():
             size = parameter.shape[self.axes[name]] if parameter.dim() else 1
             self.register_buffer(_key(name), torch.ones(size, dtype=torch.bool))
-            parameter.register_hook(self._masking(name))  # type: ignore[no-untyped-call]
+            # After accumulation: an earlier hook would change how gradients lie in memory, and with it Adam's rounding.
+            parameter.register_post_accumulate_grad_hook(self._masking(name))  # type: ignore[no-untyped-call]
 
     def mask(self, name: str) -> Tensor:
         """One truth value per filter of a parameter."""
         return self.get_buffer(_key(name))
 
-    def _masking(self, name: str) -> Callable[[Tensor], Tensor]:
-        def masked(gradient: Tensor) -> Tensor:
-            return gradient * self._shaped(self.mask(name), gradient, name).to(gradient)
+    def _masking(self, name: str) -> Callable[[Tensor], None]:
+        def masked(parameter: Tensor) -> None:
+            mask = self.mask(name)
+            if parameter.grad is not None and not bool(mask.all()):
+                parameter.grad.mul_(self._shaped(mask, parameter.grad, name).to(parameter.grad))
 
         return masked
 

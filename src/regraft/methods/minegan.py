@@ -196,6 +196,8 @@ class MineGAN(Method):
         mixed = isinstance(inner, MixedGenerator)
         named = {k: p for k, p in inner.named_parameters() if (k.split(".")[2] if mixed else k.partition(".")[0]) == "source"}
         masks = FilterMasks(inner, named)
+        if config.sparse == 1.0:  # nothing to choose
+            return masks, None
         seed = int(torch.randint(1 << 62, (), generator=rng))
 
         def loss(draws: torch.Generator) -> Tensor:
