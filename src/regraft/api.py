@@ -98,14 +98,9 @@ def adapt(
         values = _adapting.save(prepared, folder, gan, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
     return Run(
-        folder if write else None,
-        gan,
-        loop.kept_step(prepared.job.keep),
-        tuple(scores),
-        (*prepared.notes, *loop.adaptation.notes),
-        loop.position.stopped,
-        findings,
-    )
+        folder if write else None, gan, loop.kept_step(prepared.job.keep), tuple(scores),
+        (*prepared.notes, *loop.adaptation.notes), loop.position.stopped, findings,
+    )  # fmt: skip
 
 
 def adapt_job(

@@ -14,7 +14,8 @@ from regraft.build import build_with
 from regraft.config import Objective, Recipe, parse
 from regraft.errors import AdapterError, ConfigError, Interrupted, MissingCapability
 from regraft.gan import GAN, Critic, Generator, Latent, Provenance, tensor_digest
-from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, nearest_source, win_shares
+from regraft.methods._looks import Looks, nearest_kind
+from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.mixture import GREY, MixedGenerator, MixedLatent, fitted
 from regraft.randomness import generator_at, row_generators
 from regraft.store import RunStore
@@ -317,24 +318,24 @@ class TestProbabilities:
         assert abs(float(found[0] - p[0])) < 3 * error
         assert found.sum().item() == pytest.approx(1)
 
-    def test_share_takes_confusion_out(self, two):
-        selector = Selector(attached(two).generator, SelectorConfig())
+    def test_share_takes_confusion_out(self):
+        selector = Looks(2, 0.02)
         selector.confusion.copy_(torch.tensor([[0.8, 0.2], [0.1, 0.9]]))
         share = torch.tensor([0.3, 0.7])
-        selector.looks.copy_(share @ selector.confusion)
+        selector.seen.copy_(share @ selector.confusion)
         for _ in range(20):
-            selector._take_confusion_out()
+            selector.take_confusion_out()
         assert torch.allclose(selector.shares, share, atol=1e-3)
 
-    def test_nearest_source_of_separate_clouds(self):
+    def test_nearest_kind_of_separate_clouds(self):
         clouds = torch.stack([torch.randn(8, 3, generator=rng(k)) * 0.1 + 5 * k for k in range(3)])
         real = torch.cat([clouds[0, :3] + 0.01, clouds[2, :1] + 0.01])
-        confusion, looks = nearest_source(clouds, real)
+        confusion, looks = nearest_kind(clouds, real)
         assert torch.equal(confusion, torch.eye(3))
         assert looks.tolist() == [0.75, 0.0, 0.25]
 
-    def test_nearest_source_of_equal_clouds_is_chance(self):
-        confusion, looks = nearest_source(torch.randn(2, 500, 2, generator=rng()), torch.randn(2000, 2, generator=rng(1)))
+    def test_nearest_kind_of_equal_clouds_is_chance(self):
+        confusion, looks = nearest_kind(torch.randn(2, 500, 2, generator=rng()), torch.randn(2000, 2, generator=rng(1)))
         assert confusion[0, 0].item() == pytest.approx(0.5, abs=0.1)
         assert looks[0].item() == pytest.approx(0.5, abs=0.1)
 

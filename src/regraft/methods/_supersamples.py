@@ -15,6 +15,7 @@ from regraft import norms
 from regraft.config import Config, Objective, Recipe
 from regraft.gan import Batch, Critic
 from regraft.methods._adversarial import Game, parameters_of
+from regraft.methods._looks import Looks
 from regraft.methods.base import Optimiser, Update
 from regraft.mining import prior_gap
 from regraft.mixture import MixedGenerator
@@ -44,13 +45,11 @@ class Row:
     Attributes:
         winner: which source won each row, (B,).
         scores: of each source's images, without handicaps, (N, B).
-        features: of the same images, as the critic's last stage sees them, (N, B, D).
         images: (N, B, C, H, W).
     """
 
     winner: Tensor
     scores: Tensor
-    features: Tensor
     images: Tensor
 
 
@@ -59,38 +58,22 @@ class Selector(nn.Module):
 
     Under the rule ``published`` a source whose images are worse loses rows that it should win, however many target images are
     of its kind, because the critic tells its images from real ones.  Under ``matched`` each source's scores carry a handicap
-    that brings its wins to the share of target images that look like it: whose nearest neighbour in the critic's features,
-    among as many images of each source, is one of its own.  How often the sources' own images look like each other's is
-    counted in the same way, and taken out.
+    that brings its wins to the share of target images that look like it, see :class:`Looks`.
 
     Attributes:
         handicap: added to each source's scores, (N,).
-        confusion: row j: how often images of source j look like each source, (N, N).
-        looks: how often target images look like each source, (N,).
-        shares: ``looks`` with ``confusion`` taken out, (N,).
-        steps: how many steps these are averaged over.
-
-    Source: Lipton et al. 2018, "Detecting and correcting for label shift with black box predictors", for taking confusion out.
+        looks: whom target images look like.
     """
 
     handicap: Tensor
-    confusion: Tensor
-    looks: Tensor
-    shares: Tensor
-    steps: Tensor
 
     def __init__(self, generator: MixedGenerator, config: SelectorConfig) -> None:
         super().__init__()
         self.config = config
         self._generator = [generator]  # inside a list it is no sub-module
-        n = len(generator.parts)
-        self.register_buffer("handicap", torch.zeros(n))
-        self.register_buffer("confusion", torch.full((n, n), 1 / n))
-        self.register_buffer("looks", torch.full((n,), 1 / n))
-        self.register_buffer("shares", torch.full((n,), 1 / n))
-        self.register_buffer("steps", torch.zeros([]))
+        self.register_buffer("handicap", torch.zeros(len(generator.parts)))
+        self.looks = Looks(len(generator.parts), config.rate)
         self._rows: list[tuple[Tensor, Tensor]] = []
-        self._looks: list[tuple[Tensor, Tensor]] = []
 
     @property
     def p(self) -> Tensor:
@@ -105,59 +88,22 @@ class Selector(nn.Module):
 
     def note(self, row: Row) -> None:
         """Remember wins until the next :meth:`after_step`."""
-        self._rows.append((row.winner, row.scores.std(1).mean()))
-
-    @torch.no_grad()
-    def note_looks(self, fake: Tensor, real: Tensor) -> None:
-        """Remember whose images are nearest, until the next :meth:`after_step`.
-
-        Args:
-            fake: features of each source's images, (N, B, D).
-            real: features of target images, (B, D).
-        """
-        if fake.shape[1] > 1 and self.config.rule == "matched":
-            self._looks.append(nearest_source(fake, real))
-
-    def _take_confusion_out(self) -> None:
-        # Expectation maximisation stays a distribution, whatever the noise; from one step to the next it converges.
-        for _ in range(5):
-            joint = self.shares[:, None] * self.confusion
-            shares = (joint / joint.sum(0).clamp_min(1e-12) * self.looks).sum(1)
-            self.shares.copy_(shares / shares.sum().clamp_min(1e-12))
+        self._rows.append((row.winner, row.scores))
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Move probabilities, handicaps and counts by what was noted."""
-        if self._looks:
-            self.steps += 1
-            rate = max(self.config.rate, 1 / float(self.steps))
-            self.confusion.lerp_(torch.stack([confusion for confusion, _ in self._looks]).mean(0), rate)
-            self.looks.lerp_(torch.stack([looks for _, looks in self._looks]).mean(0), rate)
-            self._take_confusion_out()
-            self._looks = []
-        if self._rows:
-            winners = torch.cat([winner for winner, _ in self._rows])
-            wins = torch.bincount(winners, minlength=len(self.p)) / len(winners)
-            self.p.lerp_(wins.to(self.p), self.config.rate)
-            if self.config.rule == "matched" and self.steps > 0:
-                scale = torch.stack([scale for _, scale in self._rows]).mean()
-                self.handicap += HANDICAP_RATE * scale * (self.shares - wins)
-                self.handicap -= self.handicap.mean()
-            self._rows = []
-
-
-def nearest_source(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Whose images are nearest to each source's other images, (N, N), and to target images, (N,), as shares."""
-    n, b, _ = fake.shape
-    flat = fake.flatten(0, 1).float()
-    own = torch.cdist(flat, flat).view(n, b, n, b)
-    # No image is its own neighbour; the other sources lack the same row, so that all have equally many.
-    same = torch.arange(b, device=flat.device)
-    own[:, same, :, same] = float("inf")
-    of_fakes = own.amin(3).argmin(2)
-    of_real = torch.cdist(real.float(), flat).view(len(real), n, b).amin(2).argmin(1)
-    one_hot = nn.functional.one_hot
-    return one_hot(of_fakes, n).float().mean(1), one_hot(of_real, n).float().mean(0)
+        self.looks.after_step()
+        if not self._rows:
+            return
+        winners = torch.cat([winner for winner, _ in self._rows])
+        wins = torch.bincount(winners, minlength=len(self.p)) / len(winners)
+        self.p.lerp_(wins.to(self.p), self.config.rate)
+        if self.config.rule == "matched" and self.looks.steps > 0:
+            scale = torch.cat([scores for _, scores in self._rows], dim=1).std(1, correction=0).mean()
+            self.handicap += HANDICAP_RATE * scale * (self.looks.shares - wins)
+            self.handicap -= self.handicap.mean()
+        self._rows = []
 
 
 class Supersamples(Game):
@@ -201,10 +147,9 @@ class Supersamples(Game):
         inputs = [part.latent.sample(n, rng, device) for part in self.mixture.mined]
         with torch.no_grad():
             images = [self._images(number, u, seed, range(n)) for number, u in enumerate(inputs)]
-            scored = [self._scored(x) for x in images]
-            scores = torch.stack([s for s, _ in scored])
+            scores = torch.stack([self.critic(x) for x in images])
             winner = self.selector.winners(scores, rng)
-            self.row = Row(winner, scores, torch.stack([f for _, f in scored]), torch.stack(images))
+            self.row = Row(winner, scores, torch.stack(images))
         if not torch.is_grad_enabled():
             return self.row.images[winner, torch.arange(n, device=device)], None
         made = torch.zeros_like(images[0])
@@ -221,16 +166,6 @@ class Supersamples(Game):
         rng = row_generators(seed, f"noise {number}", rows) if noise == "random" else None
         return self.mixture.part(number, u, noise=noise, rng=rng)
 
-    def _scored(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N,) and what the critic's last stage is given, (N, D)."""
-        seen: list[Tensor] = []
-        hook = self.critic.stages[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        try:
-            scores = self.critic(images)
-        finally:
-            hook.remove()
-        return scores, seen[0].flatten(1)
-
     def _prior_gap(self, weight: float, rng: torch.Generator, device: torch.device) -> Tensor:
         assert self.row is not None  # the generator's loss has made fakes before
         winners = sorted(set(self.row.winner.tolist()))
@@ -244,13 +179,8 @@ class Supersamples(Game):
             value, logs = update.loss(batch, rng)
             assert self.row is not None
             self.selector.note(self.row)
-            with torch.no_grad():
-                if self.critic.batch_dependent:  # features can be compared within one batch only
-                    together = self._scored(torch.cat([*self.row.images, batch.data]))[1]
-                    fake = together[: -len(batch)].view(len(self.row.images), -1, together.shape[1])
-                    self.selector.note_looks(fake, together[-len(batch) :])
-                else:
-                    self.selector.note_looks(self.row.features, self._scored(batch.data)[1])
+            if self.selector.config.rule == "matched":
+                self.selector.looks.note(self.row.images, batch.data, self.critic)
             return value, logs
 
         return dataclasses.replace(update, loss=loss, after_step=self._then(update.after_step))

@@ -12,7 +12,8 @@ which source makes an image.
 Readings of what the paper leaves open: probabilities are running averages of the wins (its rule is not known); by default the
 wins are brought in line with the target by handicaps, because bare wins drift to the better source and to the middle (targets
 with a share of 0.1: 0.24; with handicaps 0.15); latents of a row are independent; ties are broken by lot; there is one Adam
-state per source, which rests while the source wins nothing; with several sources, styles are not mixed.
+state per source, which rests while the source wins nothing; with several sources, styles are not mixed.  Mined classes are
+drawn towards the share of targets that look like each, because the critic alone loses rare ones.
 
 Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images", equations 1 to 3
 and section 3.2.
@@ -33,6 +34,7 @@ from regraft.config import Recipe, unknown
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Batch, Critic, Generator
 from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._classes import class_guide
 from regraft.methods._fresh import fresh_critic
 from regraft.methods._sparse import FilterMasks
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
@@ -138,11 +140,17 @@ class MineGAN(Method):
         fresh = fresh_critic(lead, rng) if config.critic == FRESH else None
         critic = copy_critic(fresh or lead.require("critic", for_="minegan"), lead.recipe)
         game = self._game(generator, critic, lead, recipes, config)
+        guide = class_guide(generator, critic, lead.recipe, config.miner.class_weight)
+        if guide is not None:
+            game.extras["class_gap"] = guide.gap
         masks, choose = self._sparse(game, config, lead.recipe.batch, rng)
         phases = self._phases(game, parts, recipes, config, choose)
         if not generator.n_classes:
             phases = [dataclasses.replace(phase, updates=[_without_labels(u) for u in phase.updates]) for phase in phases]
         modules = game.modules | ({"masks": masks} if masks is not None else {})
+        if guide is not None:
+            modules["classes"] = guide.looks
+            phases = [dataclasses.replace(phase, updates=list(map(guide.watching, phase.updates))) for phase in phases]
         return Adaptation(
             generator, critic, phases, modules, ema_decay=lead.recipe.ema_decay, batch=lead.recipe.batch,
             notes=_notes(sources, lead, config, generator),
@@ -226,7 +234,7 @@ def _findings(game: Game, config: MineGANConfig, batch: int, generator: Generato
     if isinstance(generator, MixedGenerator) and isinstance(game, Supersamples):
         found["p"] = _rounded(generator.p)
         if config.selector.rule == "matched":
-            found["target_shares"] = _rounded(game.selector.shares)
+            found["target_shares"] = _rounded(game.selector.looks.shares)
         n = config.supersamples
         n = n if n is not None else 10_000 if max(generator.size) <= 64 else 1_000
         if n:
