@@ -199,3 +199,42 @@ class TestSparse:
         for name, mask in first.modules["masks"].state_dict().items():
             assert torch.equal(mask, again.modules["masks"].state_dict()[name])
             assert not mask.all() or len(mask) == 1
+
+
+def test_the_guide_draws_mined_classes_to_the_targets():
+    """With the critic's part left out, what is asked for becomes what is wanted."""
+    from regraft.methods._classes import ClassGuide
+
+    source = toy_gan(n_classes=3)
+    for form in ("onehot", "embedding"):
+        with torch.no_grad():
+            for norm in source.generator.norms:
+                if hasattr(norm, "gain"):
+                    norm.gain.copy_(torch.randn(norm.gain.shape, generator=rng(1)))
+                    norm.shift.copy_(torch.randn(norm.shift.shape, generator=rng(2)))
+        made = mined(MinerConfig(classes=form), source.generator).requires_grad_(True)
+        made.initialise(rng())
+        guide = ClassGuide(made, source.critic, source.recipe, 1.0)
+        assert guide.gap(rng(), torch.device("cpu")).item() == 0
+        guide.looks.shares.copy_(torch.tensor([0.7, 0.3, 0.0]))
+        guide.looks.steps.fill_(1)
+        optimiser = torch.optim.Adam(made.class_miner.parameters(), lr=2e-2)
+        for step in range(150):
+            optimiser.zero_grad()
+            guide.gap(rng(step), torch.device("cpu")).backward()
+            optimiser.step()
+        assert made.class_miner.weights(made.latent.sample(2000, rng(1)), source.generator).mean(0).tolist() == pytest.approx(
+            [0.7, 0.3, 0.0], abs=0.05
+        )
+
+
+def test_without_a_guide_or_with_many_classes_there_is_none():
+    from regraft.methods._classes import class_guide
+
+    source = toy_gan(n_classes=40)
+    made = mined(MinerConfig(), source.generator)
+    assert class_guide(made, source.critic, source.recipe, 1.0) is None
+    few = mined(MinerConfig(), toy_gan(n_classes=3).generator)
+    assert class_guide(few, source.critic, source.recipe, 0.0) is None
+    assert "classes" in attached(conditional()).modules
+    assert "classes" not in attached(conditional(), miner={"class_weight": 0.0}).modules

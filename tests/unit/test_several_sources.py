@@ -509,3 +509,13 @@ def test_mining_alone_stores_miners_and_probabilities_only(two, tmp_path, photos
     assert stored
     assert all(".miner." in name or name == "p" for name in stored)
     assert run.step == 3
+
+
+def test_a_share_that_went_to_nothing_comes_back():
+    looks = Looks(2, 0.02)
+    looks.confusion.copy_(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
+    for seen, want in (([0.9, 0.1], [1.0, 0.0]), ([0.1, 0.9], [0.0, 1.0]), ([0.5, 0.5], [0.5, 0.5])):
+        looks.seen.copy_(torch.tensor(seen))
+        for _ in range(100):
+            looks.take_confusion_out()
+        assert looks.shares.tolist() == pytest.approx(want, abs=0.03)

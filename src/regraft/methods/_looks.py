@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from regraft.gan import Critic
 
+LEAST_SHARE = 1e-3
+"""Keeps a kind that nothing looked like so far able to come back."""
+
 
 class Looks(nn.Module):
     """Shares of target images by kind, as running averages that move once per step.
@@ -70,8 +73,8 @@ class Looks(nn.Module):
         # Expectation maximisation stays a distribution, whatever the noise; from one step to the next it converges.
         for _ in range(5):
             joint = self.shares[:, None] * self.confusion
-            shares = (joint / joint.sum(0).clamp_min(1e-12) * self.seen).sum(1)
-            self.shares.copy_(shares / shares.sum().clamp_min(1e-12))
+            shares = (joint / joint.sum(0).clamp_min(1e-12) * self.seen).sum(1).clamp_min(LEAST_SHARE)
+            self.shares.copy_(shares / shares.sum())
 
 
 def penultimate(critic: Critic, images: Tensor) -> Tensor:

@@ -105,9 +105,10 @@ class MineGAN(Method):
 
     def check(self, sources: Sequence[GAN], name: str, config: Any = None) -> None:
         """See :meth:`Method.check`; of several sources one must have a critic, none if the critic is new."""
-        if config is not None and config.critic == FRESH and sources:
-            return
-        if len(sources) < 2 or all(source.critic is None for source in sources):
+        least, most = self.sources
+        fresh = config is not None and config.critic == FRESH
+        judged = fresh or (len(sources) > 1 and any(source.critic is not None for source in sources))
+        if not (judged and least <= len(sources) <= most):
             super().check(sources, name, config)
 
     def settle(self, sources: Sequence[GAN], config: MineGANConfig, seed: int) -> MineGANConfig:
