@@ -65,7 +65,7 @@ def test_onehot_weights_are_mixed_by_the_sources_own_table():
 
 def test_a_new_class_miner_spreads_over_all_classes():
     source = toy_gan(n_classes=10, latent_dim=64, width=4)
-    made = mined(MinerConfig(), source.generator)
+    made = mined(MinerConfig(classes="onehot"), source.generator)
     made.initialise(rng())
     weights = made.class_miner.raw(made.latent.sample(2000, rng(1))).softmax(1)
     assert weights.max(1).values.median() > 0.7
