@@ -48,8 +48,8 @@ class MinerConfig(Config):
     classes: Annotated[
         Literal["onehot", "embedding", "keep"],
         Field(
-            description="Classes of a conditional source. embedding: mined, as a free vector of its class space; onehot: mined, "
-            "as weights of its classes; keep: not mined, the adapted generator has them too."
+            description="Classes of a conditional source. embedding: mined, as a free vector of its class space; onehot: "
+            "mined, as weights of its classes; keep: not mined, the adapted generator has them too."
         ),
     ] = "embedding"
     class_weight: Annotated[

@@ -10,8 +10,8 @@ counts: critic, penalty and generator see it alone, and only its generator learn
 which source makes an image.
 
 Readings of what the paper leaves open: probabilities are running averages of the wins (its rule is not known); by default the
-wins are brought in line with the target by handicaps, because bare wins drift to the better source and to the middle (targets
-with a share of 0.1: 0.24; with handicaps 0.15 to 0.18); latents of a row are independent; ties are broken by lot; there is one Adam
+wins are brought in line with the target by handicaps, because bare wins drift to the better source and to the middle (a share
+of 0.1 gave 0.24, with handicaps 0.15 to 0.18); latents of a row are independent; ties are broken by lot; there is one Adam
 state per source, which rests while the source wins nothing; with several sources, styles are not mixed.  Mined classes are
 drawn towards the share of targets that look like each, because the critic alone loses rare ones.
 
