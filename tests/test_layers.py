@@ -24,6 +24,7 @@ LEVELS = [
         "_pixels",
         "norms",
         "mining",
+        "mixture",
         "store",
         "pictures",
         "advice",

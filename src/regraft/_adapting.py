@@ -53,6 +53,11 @@ class Prepared:
     device: torch.device
 
     @property
+    def lead(self) -> GAN | None:
+        """The source whose image size, critic and way of training are taken."""
+        return self.method.lead(self.sources, self.config) if self.sources else None
+
+    @property
     def image(self) -> dict[str, Any]:
         """Size, channels, fit and aspect, as the adapter keeps them."""
         channels, height, width = self.train.pixels.shape[1:]
@@ -101,12 +106,14 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     notes += [reason] if reason else []
     method: Method = discover.plugin("methods", name)
     config = _settings(method, name, job)
-    method.check(sources, name)
+    method.check(sources, name, config)
+    config = method.settle(sources, config, job.seed)
+    lead = method.lead(sources, config) if sources else None
     labelled, reason = advice.labels(job.labels, listed.classes, listed.counts, _obstacle(method, name, sources, listed, job))
     notes += [reason] if reason else []
     listed = listed if labelled else listed.without_labels()
-    extractor(job.extractor, sources[0] if sources else None)  # a mistake must show now, not after hours of training
-    decoded = listed.decode(*_shape(sources, config), fit=job.fit, on_bad=job.on_bad)
+    extractor(job.extractor, lead)  # a mistake must show now, not after hours of training
+    decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
     flip, reason = advice.flip(job.flip, train.tensor())
@@ -190,9 +197,9 @@ def _settings(method: Method, name: str, job: AdaptJob) -> MethodConfig:
     return parse(method.Config, settings, f"settings of {name}")
 
 
-def _shape(sources: Sequence[GAN], config: MethodConfig) -> tuple[tuple[int, int], int]:
-    if sources:
-        return sources[0].generator.size, sources[0].generator.channels
+def _shape(lead: GAN | None, config: MethodConfig) -> tuple[tuple[int, int], int]:
+    if lead is not None:
+        return lead.generator.size, lead.generator.channels
     size = getattr(config, "size", None)
     if size is None:
         raise ConfigError("without a source, say the side of the images: --set size=32")
@@ -280,7 +287,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     steps = sum(phase.steps for phase in adaptation.phases)
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
     if prepared.held is not None and every and steps:
-        first = prepared.sources[0] if prepared.sources else None
+        first = prepared.lead
         with_critic = first is not None and first.critic is not None
         watching = [extractor(name, first) for name in (("critic", "random_conv") if with_critic else ("random_conv",))]
         observer = HeldOut(prepared.train, prepared.held, watching, job.seed, folder)
@@ -306,7 +313,7 @@ def kept_generator(prepared: Prepared, loop: Loop) -> Generator:
 
 def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathlib.Path) -> GAN:
     """The GAN around an adapted generator."""
-    first = prepared.sources[0] if prepared.sources else None
+    first = prepared.lead
     critic = loop.adaptation.critic or (first.critic if first else None)
     licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
     lineage = tuple(adapter.source_record(s) for s in prepared.sources)
@@ -341,16 +348,28 @@ def measure(prepared: Prepared, gan: GAN) -> list[Score]:
     """Measure the adapted generator on held-out images, its own and the replayed training images as a row to beat."""
     if prepared.held is None or prepared.held.n < 2:
         return []
-    features = extractor(prepared.job.extractor, prepared.sources[0] if prepared.sources else None)
+    features = extractor(prepared.job.extractor, prepared.lead)
     fake = gan.sample(SAMPLES_MEASURED, prepared.job.seed)
     return compare(fake, prepared.held.tensor(), prepared.train.tensor(), features, seed=prepared.job.seed)
 
 
-def save(prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score]) -> int:
+def findings(gan: GAN, loop: Loop) -> dict[str, Any]:
+    """What the method learned, as plain data; logged and told."""
+    found = loop.adaptation.findings(gan.generator) if loop.adaptation.findings is not None else {}
+    if found:
+        loop.store.log({"step": loop.position.total, "findings": found})
+        loop.emit({"event": "findings", "findings": found})
+    return found
+
+
+def save(
+    prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score], findings: dict[str, Any]
+) -> int:
     """Write adapter, scores, samples and the critic; returns the number of values in the adapter."""
     info = adapter.AdapterInfo(
         method=prepared.job.method, config=prepared.job.settings, image=prepared.image, data=prepared.data,
         seed=prepared.job.seed, step=loop.kept_step(prepared.job.keep), scores=tuple(s.to_dict() for s in scores),
+        findings=findings,
     )  # fmt: skip
     values = adapter.save_adapter(folder, gan.generator, prepared.sources, info)
     if loop.adaptation.critic is not None:

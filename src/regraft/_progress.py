@@ -36,6 +36,9 @@ class Reporter:
             self._download(event)
         elif kind == "note":
             self.say(f"note: {event['text']}")
+        elif kind == "findings":
+            for name, value in event["findings"].items():
+                self.say(f"{name.replace('_', ' ')}: {value}")
         elif kind == "kept":
             self.say(f"kept the generator of step {event['step']} of {event['of']}; later ones match the targets less well")
         elif kind == "stopping":
@@ -49,7 +52,9 @@ class Reporter:
         if self.started is None:
             self.started = (now, step)
         speed = (step - self.started[1]) / (now - self.started[0]) if now > self.started[0] and step > self.started[1] else None
+        chosen = " ".join(f"{event[f'p{k}']:.2f}" for k in range(64) if f"p{k}" in event)
         losses = "  ".join(f"{k.removesuffix('_loss')} {event[k]:.3f}" for k in LOSSES if k in event)
+        losses += f"  p {chosen}" if chosen else ""
         if self.live:
             self._bar(total)
             shown = f"{speed:.1f} steps/s" if speed else ""

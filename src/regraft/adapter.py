@@ -38,6 +38,7 @@ class AdapterInfo:
         data: digest and number of target images, held-out ones included, and how many were held out.
         seed, step: of the run.
         scores: results, as plain data, for the model card.
+        findings: what the method learned beside the weights, as plain data.
     """
 
     method: str
@@ -47,6 +48,7 @@ class AdapterInfo:
     seed: int
     step: int
     scores: tuple[dict[str, Any], ...] = ()
+    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def is_adapter(path: pathlib.Path) -> bool:
@@ -91,6 +93,7 @@ def save_adapter(folder: pathlib.Path, generator: Generator, sources: Sequence[G
         "data": info.data,
         "seed": info.seed,
         "step": info.step,
+        "findings": info.findings,
         "versions": {"regraft": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     write_json(folder / CONFIG, record)
@@ -142,7 +145,7 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         sources: the GANs it was made from, in order; none for an adapter that is whole.
 
     Returns:
-        The adapted GAN; its critic is the run's own where the run folder still has it, else the first source's.
+        The adapted GAN; its critic is the run's own where the run folder still has it, else its leading source's.
 
     Raises:
         AdapterError: if it is damaged or made for another source; both digests are named.
@@ -150,7 +153,8 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
     record = read_config(folder)
     try:
         generator = _generator(folder, record, sources)
-        critic = _critic(folder, sources)
+        lead = _lead(record, sources)
+        critic = _critic(folder, lead)
         size = tuple(record["image"]["size"])
     except (KeyError, TypeError, ValueError, SourceError) as error:
         if isinstance(error, AdapterError):
@@ -158,15 +162,14 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         raise AdapterError(f"{folder}: the adapter does not hang together: {error}") from None
     if size != generator.size:
         raise AdapterError(f"{folder}: made for images of {size}, its generator makes {generator.size}")
-    first = sources[0] if sources else None
     lineage = tuple(record["sources"])
     provenance = Provenance(
         name=folder.name, format="adapter", licence=_licence(record), dataset=None, lineage=lineage,
         files={}, classes=_class_names(record, sources, generator.n_classes),
     )  # fmt: skip
     return GAN(
-        generator.requires_grad_(False).eval(), critic, objective=first.objective if first else None,
-        recipe=first.recipe if first else None, provenance=provenance, aspect=record["image"].get("aspect"),
+        generator.requires_grad_(False).eval(), critic, objective=lead.objective if lead else None,
+        recipe=lead.recipe if lead else None, provenance=provenance, aspect=record["image"].get("aspect"),
     )  # fmt: skip
 
 
@@ -226,9 +229,18 @@ def save_critic(folder: pathlib.Path, critic: Critic) -> None:
     write_tensors(folder / CRITIC, critic.state_dict(), {"description": description})
 
 
-def _critic(folder: pathlib.Path, sources: Sequence[GAN]) -> Critic | None:
+def _lead(record: dict[str, Any], sources: Sequence[GAN]) -> GAN | None:
+    """The source whose critic and way of training an adapter goes on with."""
+    if not sources:
+        return None
+    method = discover.plugin("methods", record["method"])
+    found: GAN = method.lead(sources, parse(method.Config, record["config"], record["method"]))
+    return found
+
+
+def _critic(folder: pathlib.Path, lead: GAN | None) -> Critic | None:
     path = folder / CRITIC
-    source = sources[0].critic if sources else None
+    source = lead.critic if lead is not None else None
     if not path.is_file():
         return source
     with safetensors.safe_open(path, framework="pt") as file:

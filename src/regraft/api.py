@@ -18,6 +18,7 @@ from regraft.images import ImageSet, open_images
 from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
 from regraft.loading import load, load_adapter
 from regraft.metrics.base import Score
+from regraft.mixture import between, one_source, walkable
 from regraft.store import write_json, write_tensors
 
 Source = GAN | str | pathlib.Path
@@ -34,6 +35,7 @@ class Run:
         scores: measured on held-out images.
         notes: what was converted, assumed or chosen.
         stopped: why training ended early, or None.
+        findings: what the method learned beside the weights, such as probabilities of sources and mined classes.
     """
 
     folder: pathlib.Path | None
@@ -42,6 +44,7 @@ class Run:
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     stopped: str | None = None
+    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def adapt(
@@ -82,27 +85,22 @@ def adapt(
         folder = pathlib.Path(job.out or default_folder(job.images))
     loaded = [load(s, emit) if not isinstance(s, GAN) else s for s in given] if given else None
     prepared = _adapting.prepare(job, loaded, listed)
-    for note in prepared.notes:
-        emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder if write else None, emit)
-    for note in loop.adaptation.notes:
+    for note in (*prepared.notes, *loop.adaptation.notes):
         emit({"event": "note", "text": note})
     if write:
         _adapting.open_run(folder, prepared, resume)
     loop.run(resume)
     gan = _adapting.adapted(prepared, _adapting.kept_generator(prepared, loop), loop, folder)
     scores = _adapting.measure(prepared, gan)
+    findings = _adapting.findings(gan, loop)
     if write:
-        values = _adapting.save(prepared, folder, gan, loop, scores)
+        values = _adapting.save(prepared, folder, gan, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
     return Run(
-        folder if write else None,
-        gan,
-        loop.kept_step(prepared.job.keep),
-        tuple(scores),
-        (*prepared.notes, *loop.adaptation.notes),
-        loop.position.stopped,
-    )
+        folder if write else None, gan, loop.kept_step(prepared.job.keep), tuple(scores),
+        (*prepared.notes, *loop.adaptation.notes), loop.position.stopped, findings,
+    )  # fmt: skip
 
 
 def adapt_job(
@@ -160,7 +158,7 @@ def dry_run(
         "images": prepared.data | {"image": prepared.image},
         "phases": [{"name": p.name, "steps": p.steps, "updates": [u.name for u in p.updates]} for p in adaptation.phases],
         "batch": adaptation.batch,
-        "objective": prepared.sources[0].objective.model_dump() if prepared.sources else None,
+        "objective": prepared.lead.objective.model_dump() if prepared.lead else None,
         "trained_values": sum(p.numel() for p in trained.values()),
         "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
         "device": str(prepared.device),
@@ -179,13 +177,14 @@ def sample(
         out: a folder for one PNG per image, in one folder per class where there are classes, or a ``.png`` for a grid.
         sources: the sources of an adapter, if they are not where it expects them.
         grid: write a grid into the folder too.
-        **settings: ``n``, ``seed``, ``first``, ``psi``, ``label`` or ``class_name``, ``batch``, ``device``.
+        **settings: ``n``, ``seed``, ``first``, ``psi``, ``label`` or ``class_name``, ``source_index``, ``batch``, ``device``.
 
     Returns:
         (n, C, H, W) in [-1, 1]; of a conditional generator all classes in turn, unless one is asked for.
     """
     job = parse(SampleJob, settings, "settings of sample")
     gan = opened(source, sources, job.device)
+    gan = gan if job.source_index is None else one_source(gan, job.source_index)
     labels = _sampling.labels(gan, job)
     images = gan.sample(job.n, job.seed, first=job.first, y=labels, psi=job.psi, batch=job.batch)
     if out is not None:
@@ -212,11 +211,11 @@ def interpolate(
     if path.suffix.lower() not in (".gif", ".png"):
         raise ConfigError(f"{path}: an interpolation is written as .gif or .png")
     _sampling.refuse_overwriting(path)
-    gan = opened(source, sources, job.device)
+    gan = walkable(opened(source, sources, job.device), job.source_index)
     closed = path.suffix.lower() == ".gif"
     latents = gan.generator.latent.at(job.seed, range(job.first, job.first + keys))
     ends = list(zip(latents, [*latents[1:], latents[0]] if closed else latents[1:], strict=False))
-    walk = [pictures.slerp(a, b, t / frames) for a, b in ends for t in range(frames)]
+    walk = [between(gan.generator, a, b, t / frames) for a, b in ends for t in range(frames)]
     walk += [] if closed else [latents[-1]]
     label = _sampling.labels(gan, job.model_copy(update={"n": 1}))
     images = gan.at(torch.stack(walk), label, psi=job.psi, batch=job.batch)

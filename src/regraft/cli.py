@@ -78,7 +78,7 @@ def adapt(
             run = api.adapt(images, source or (), out=out, config=config, on_event=report, **settings)
     result = {
         "folder": str(run.folder), "step": run.step, "stopped": run.stopped, "scores": [s.to_dict() for s in run.scores],
-        "notes": list(run.notes),
+        "notes": list(run.notes), "findings": run.findings,
     }  # fmt: skip
     if as_json:
         print(json.dumps(result, indent=2))

@@ -85,6 +85,9 @@ class SampleJob(Config):
     psi: Annotated[float, Field(ge=0, le=1, description="Truncation: 1 as trained, less for typical images.")] = 1.0
     label: Annotated[int | None, Field(ge=0, description="Number of the class to sample, for conditional generators.")] = None
     class_name: Annotated[str | None, Field(description="Name or number of the class to sample.")] = None
+    source_index: Annotated[
+        int | None, Field(ge=0, description="Make every image with this source, from 0, where several were mined.")
+    ] = None
     batch: Annotated[int, Field(ge=1, description="Images per forward pass; changes speed only.")] = 64
     device: Annotated[Device, Field(description="Where to compute.")] = "auto"
 

@@ -186,8 +186,9 @@ def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:
 def _innermost(network: Network) -> str:
     """The backbone inside composites."""
     kind, config = network.description.kind, network.description.config
-    while kind == "mined":
-        kind, config = config["source"]["kind"], config["source"]["config"]
+    while kind in ("mined", "mixed"):
+        inner = config["parts"][config["lead"]] if kind == "mixed" else config
+        kind, config = inner["source"]["kind"], inner["source"]["config"]
     return kind
 
 

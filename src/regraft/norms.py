@@ -72,19 +72,30 @@ def keep_running_state(network: nn.Module, moved: Iterable[nn.Parameter]) -> Non
 
 
 @torch.no_grad()
-def calibrate(generator: Generator, n: int = 1024, batch: int = 64) -> None:
+def calibrate(generator: Generator, n: int = 1024, batch: int = 64, like: Generator | None = None) -> None:
     """Measure a generator's stored statistics from ``n`` latents of a fixed seed.
 
     Args:
         generator: changed in place: running means and variances only.
         n: latents.
         batch: latents whose statistics are taken together; means and variances are then averaged.
+        like: the generator in training; of one made of several, only those on batch statistics there are measured.
     """
+    if parts := _parts(generator):
+        for part, live in zip(parts, _parts(like) if like is not None else parts, strict=True):
+            if uses_batch_statistics(live):
+                calibrate(part, n, batch)
+        return
     for norm, (mean, variance) in _statistics(generator, "batch", n, batch):
         assert norm.running_mean is not None  # batch_norms yields no others
         assert norm.running_var is not None
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
+
+
+def _parts(generator: Generator) -> list[Generator]:
+    """The generators inside one that is made of several, each of which sees its own latents only."""
+    return list(getattr(generator, "parts", []))
 
 
 def _statistics(

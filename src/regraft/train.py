@@ -107,7 +107,7 @@ class Loop:
         if moves_styles:
             judged.recentre()
         if uses_batch:
-            norms.calibrate(judged)
+            norms.calibrate(judged, like=live)
         return judged
 
     def run(self, resume: bool = False) -> None:

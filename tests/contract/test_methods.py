@@ -302,3 +302,73 @@ def stop_inside(loop, step):
         enter(phase)
 
     loop._step = wrapped
+
+
+SEVERAL = [name for name in METHODS if discover.plugin("methods", name).sources[1] > 1]
+
+
+def two_sources():
+    return [toy_gan(), toy_gan("mlp", seed=1)]
+
+
+def attach_two(name, sources, seed=0):
+    method = discover.plugin("methods", name)
+    config = method.settle(sources, parse(method.Config, settings_of(name), name), seed)
+    return method.attach(sources, toy_images(), config, generator_at(seed, "init")), config
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+class TestEveryMethodOfSeveralSources:
+    def test_sources_are_untouched_and_only_declared_parameters_move(self, name):
+        sources = two_sources()
+        digests = [tensor_digest(s.generator, s.critic) for s in sources]
+        flags = [m.training for s in sources for net in (s.generator, s.critic) for m in net.modules()]
+        adaptation, _ = attach_two(name, sources)
+        before = {f"{m}.{k}": p.clone() for m, module in adaptation.modules.items() for k, p in module.named_parameters()}
+        run(adaptation, toy_images())
+        assert digests == [tensor_digest(s.generator, s.critic) for s in sources]
+        assert flags == [m.training for s in sources for net in (s.generator, s.critic) for m in net.modules()]
+        after = {f"{m}.{k}": p for m, module in adaptation.modules.items() for k, p in module.named_parameters()}
+        moved = {k for k in before if not torch.equal(before[k], after[k])}
+        assert moved <= set(adaptation.trained())
+        assert len(moved) >= 0.6 * len(adaptation.trained())
+
+    def test_save_and_load_gives_the_same_images(self, name, tmp_path):
+        sources = two_sources()
+        adaptation, config = attach_two(name, sources)
+        generator = run(adaptation, toy_images()).generator().eval()
+        image = {"size": list(generator.size), "channels": generator.channels}
+        info = adapter.AdapterInfo(name, config.model_dump(mode="json"), image, {"n": 12, "held_out": 0}, 0, STEPS)
+        adapter.save_adapter(tmp_path / "a", generator, sources, info)
+        loaded = adapter.load_adapter(tmp_path / "a", two_sources())
+        assert torch.equal(GAN(generator).sample(9, 3), loaded.sample(9, 3))
+
+    def test_same_seed_same_run(self, name):
+        states = []
+        for _ in range(2):
+            state = torch.get_rng_state()
+            adaptation, _ = attach_two(name, two_sources(), seed=7)
+            states.append(state_of(run(adaptation, toy_images(), seed=7)))
+            assert torch.equal(state, torch.get_rng_state())
+        assert_same(*states)
+
+    @pytest.mark.parametrize("stop_at", range(1, STEPS))
+    def test_resume_equals_unbroken_run(self, name, tmp_path, stop_at):
+        adaptation, _ = attach_two(name, two_sources())
+        whole = run(adaptation, toy_images(), tmp_path / "whole", accumulate=3)
+        adaptation, _ = attach_two(name, two_sources())
+        stopped = Loop(adaptation, toy_images(), Plan(accumulate=3, checkpoint_every=1000), RunStore(tmp_path / "broken"))
+        stop_inside(stopped, stop_at)
+        with pytest.raises(Interrupted):
+            stopped.run()
+        adaptation, _ = attach_two(name, two_sources())
+        resumed = run(adaptation, toy_images(), tmp_path / "broken", resume=True, accumulate=3)
+        assert_same(state_of(whole), state_of(resumed))
+
+    def test_every_objective_trains(self, name):
+        for loss in ("wgan", "nonsaturating", "hinge"):
+            for penalty, every in (("none", 1), ("gradient", 1), ("gradient", 2), ("r1", 2)):
+                objective = Objective(loss=loss, penalty=penalty, penalty_every=every, critic_steps=2)
+                adaptation, _ = attach_two(name, [s.trained_with(objective, s.recipe) for s in two_sources()])
+                loop = run(adaptation, toy_images())
+                assert all(torch.isfinite(p).all() for p in loop.generator().parameters())

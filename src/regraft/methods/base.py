@@ -109,6 +109,7 @@ class Adaptation:
         batch: items per optimiser step.
         space: what data and generator output are.
         notes: what a user should know of choices made here, one sentence each.
+        findings: what was learned, as plain data, from the generator that is kept; None where there is nothing to say.
     """
 
     generator: Generator
@@ -120,6 +121,7 @@ class Adaptation:
     batch: int = 1
     space: Literal["image", "code"] = "image"
     notes: tuple[str, ...] = ()
+    findings: Callable[[Generator], dict[str, Any]] | None = None
 
     @property
     def optimisers(self) -> list[Optimiser]:
@@ -180,8 +182,16 @@ class Method:
         """The adapted generator's structure with the sources' weights, into which an adapter's tensors are loaded."""
         raise NotImplementedError
 
-    def check(self, sources: Sequence[GAN], name: str) -> None:
-        """Refuse a wrong number of sources or a missing capability.
+    def settle(self, sources: Sequence[GAN], config: Any, seed: int) -> Any:
+        """The settings with every choice made that hangs on sources or seed."""
+        return config
+
+    def lead(self, sources: Sequence[GAN], config: Any) -> GAN:
+        """The source whose image size, colours, critic and way of training are taken; there is at least one."""
+        return sources[0]
+
+    def check(self, sources: Sequence[GAN], name: str, config: Any = None) -> None:
+        """Refuse a wrong number of sources or a missing capability; settings may waive one.
 
         Raises:
             ConfigError, MissingCapability: naming the method and the way out.

@@ -3,25 +3,49 @@ fine-tuned together.
 
 In mining the generator is frozen: with u from the miner's own prior, the critic learns E[D(G(M(u)))] against E[D(x)] and only
 M follows it.  Mining alone (``finetuning_steps=0``) is the paper's "MineGAN (w/o FT)": a small adapter that cannot leave the
-source's images.
+source's images.  The classes of a conditional source are mined from the same u; no labels are used.
 
-Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images", equations 1 to 3.
+With several sources each has a miner, and one critic judges all.  Of a row with one image of each source the critic's best
+counts: critic, penalty and generator see it alone, and only its generator learns.  Probabilities follow the wins and decide
+which source makes an image.
+
+Readings of what the paper leaves open: probabilities are running averages of the wins (its rule is not known); by default the
+wins are brought in line with the target by handicaps, because bare wins drift to the better source and to the middle (a share
+of 0.1 gave 0.24, with handicaps 0.15 to 0.18); latents of a row are independent; ties are broken by lot; there is one Adam
+state per source, which rests while the source wins nothing; with several sources, styles are not mixed.  Mined classes are
+drawn towards the share of targets that look like each, because the critic alone loses rare ones.
+
+Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images", equations 1 to 3
+and section 3.2.
 """
 
+import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from regraft import norms
+from regraft.augment import augment
+from regraft.config import Recipe, unknown
 from regraft.errors import ConfigError
-from regraft.gan import GAN
+from regraft.gan import GAN, Batch, Critic, Generator
 from regraft.methods._adversarial import Game, copy_generator, unfrozen
+from regraft.methods._class_guide import class_guide
 from regraft.methods._fresh import RivalConfig, critic_for
-from regraft.methods.base import Adaptation, Data, Method, Phase
-from regraft.mining import MinedGenerator, Miner, MinerConfig, prior_gap
+from regraft.methods._sparse import FilterMasks
+from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
+from regraft.methods.base import Adaptation, Data, Method, Optimiser, Phase, Update
+from regraft.mining import MinedGenerator, MinerConfig, mined, mined_classes, prior_gap
+from regraft.mixture import RESIZE, MixedGenerator
+from regraft.objectives import generator_loss
+from regraft.randomness import generator_at
+
+FRESH = "fresh"
+IMPORTANCE_BATCHES = 32
 
 
 class MineGANConfig(RivalConfig):
@@ -32,7 +56,25 @@ class MineGANConfig(RivalConfig):
         int | None, Field(ge=0, description="Steps after mining; the rest of steps if left out, 0 for mining alone.")
     ] = None
     freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image; 0 as published.")] = 0
-    miner: Annotated[MinerConfig, Field(description="The miner network.")] = MinerConfig()
+    miner: Annotated[MinerConfig, Field(description="The miner networks.")] = MinerConfig()
+    critic: Annotated[
+        int | str | None,
+        Field(
+            description="Whose critic judges, and whose image size and training are taken: a source's number (from 0) or name; "
+            "fresh for a new one like the first source's; one chosen at random by the seed if left out."
+        ),
+    ] = None
+    selector: Annotated[SelectorConfig, Field(description="The choice among several sources.")] = SelectorConfig()
+    sparse: Annotated[
+        float | None,
+        Field(
+            gt=0, le=1, description="Share of each layer's filters that fine-tuning moves, the most important; all if left out."
+        ),
+    ] = None
+    supersamples: Annotated[
+        int | None,
+        Field(ge=0, description="Rows to check the probabilities with at the end; 10,000 up to 64x64 pixels, 1,000 above."),
+    ] = None
 
     @model_validator(mode="after")
     def _split(self) -> "MineGANConfig":
@@ -56,50 +98,210 @@ class MineGAN(Method):
     """Mine, then fine-tune."""
 
     Config = MineGANConfig
-    summary = "learn where to sample the source (miner), then fine-tune; mining alone with finetuning_steps=0"
+    summary = "learn where to sample one or several sources (miners), then fine-tune; mining alone with finetuning_steps=0"
     paper = "Wang et al. 2020, MineGAN, arXiv:1912.05270"
+    sources = (1, 64)
+
+    def settle(self, sources: Sequence[GAN], config: MineGANConfig, seed: int) -> MineGANConfig:
+        """See :meth:`Method.settle`: the critic by its number."""
+        if config.critic == FRESH or (config.critic is None and len(sources) == 1):
+            return config
+        able = [number for number, source in enumerate(sources) if source.critic is not None]
+        if config.critic is None and not able:
+            return config.model_copy(update={"critic": FRESH})
+        if config.critic is None:
+            drawn = torch.randint(len(able), (), generator=generator_at(seed, "critic"))
+            return config.model_copy(update={"critic": able[int(drawn)]})
+        number = _number(sources, config.critic)
+        sources[number].require("critic", for_="minegan")
+        return config.model_copy(update={"critic": number})
+
+    def lead(self, sources: Sequence[GAN], config: MineGANConfig) -> GAN:
+        """See :meth:`Method.lead`: the source whose critic judges."""
+        return sources[_lead(sources, config)]
 
     def attach(self, sources: Sequence[GAN], images: Data, config: MineGANConfig, rng: torch.Generator) -> Adaptation:
-        """Put a miner before a copy of the generator; two phases share the critic."""
-        (source,) = sources
-        recipe = source.recipe
+        """Put a miner before a copy of each generator; two phases share the critic."""
+        lead = self.lead(sources, config)
+        recipes = [source.recipe for source in sources]
         generator = self.rebuild(sources, config)
-        generator.miner.initialise(rng)
+        parts = generator.mined if isinstance(generator, MixedGenerator) else [generator]
+        for part in parts:
+            part.initialise(rng)
         generator.requires_grad_(True)
         # Batch statistics would take out again the shift of the latent that mining puts in; once mined they may follow it.
         norms.set_training(generator, "running")
-        rival = critic_for(source, recipe, None, config.warm_up, rng)
+        rival = critic_for(lead, lead.recipe, False if config.critic == FRESH else None, config.warm_up, rng)
         critic = rival.critic
         if rival.fresh and config.freeze:
-            raise ConfigError(
-                f"freeze={config.freeze}: {source.provenance.name} has no critic, and a new one has nothing to keep"
-            )
-        game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        if config.miner.prior_weight:
-            game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
-        critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
-        miner = game.optimiser("miner", [(list(generator.miner.parameters()), recipe.miner_lr)])
-        # From here on the miner moves no faster than the generator.
-        parts = [*generator.miner.parameters(), *generator.source.parameters()]
-        tuned = game.optimiser("generator", [(parts, recipe.generator_lr)])
-        phases = []
-        if config.mining_steps:
-            phases.append(Phase("mining", game.updates("miner", critic_optimiser, [miner]), config.mining_steps))
-        if config.finetuning_steps:
-            updates = game.updates("generator", critic_optimiser, [tuned])
-            follow = recipe.generator_norm == "batch" and norms.can_rebase(generator)
-            on_enter = functools.partial(norms.rebase, generator) if follow else None
-            modes = functools.partial(norms.set_training, generator, "batch") if follow else None
-            phases.append(Phase("finetuning", updates, config.finetuning_steps, on_enter, modes, keep_optimisers=True))
+            raise ConfigError(f"freeze={config.freeze}: the critic is a new one, which has nothing to keep")
+        game = self._game(generator, critic, lead, recipes, config)
+        guide = class_guide(generator, critic, lead.recipe, config.miner.class_weight)
+        if guide is not None:
+            game.extras["class_gap"] = guide.gap
+        masks, choose = self._sparse(game, config, lead.recipe.batch, rng)
+        optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), lead.recipe.critic_lr)])
+        phases = rival.phases(game, optimiser, self._phases(game, optimiser, parts, recipes, config, choose))
+        if not generator.n_classes:
+            phases = [dataclasses.replace(phase, updates=[_without_labels(u) for u in phase.updates]) for phase in phases]
+        modules = game.modules | ({"masks": masks} if masks is not None else {})
+        if guide is not None:
+            modules["classes"] = guide.looks
+            phases = [dataclasses.replace(phase, updates=list(map(guide.watching, phase.updates))) for phase in phases]
         return Adaptation(
-            generator, critic, rival.phases(game, critic_optimiser, phases), game.modules,
-            ema_decay=recipe.ema_decay, batch=recipe.batch, notes=rival.notes,
+            generator, critic, phases, modules, ema_decay=lead.recipe.ema_decay, batch=lead.recipe.batch,
+            notes=(*rival.notes, *_notes(sources, lead, config, generator)),
+            findings=functools.partial(_findings, game, config, lead.recipe.batch),
         )  # fmt: skip
 
-    def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator:
-        """A miner with unset weights before a copy of the source's generator."""
-        source = copy_generator(sources[0].generator, sources[0].recipe, trainable=False)
-        return MinedGenerator(Miner(config.miner, source.latent), source)
+    def _phases(
+        self, game: Game, critic: Optimiser, parts: Sequence[MinedGenerator], recipes: Sequence[Recipe], config: MineGANConfig,
+        choose: Callable[[], None] | None,
+    ) -> list[Phase]:  # fmt: skip
+        """Mining and fine-tuning, each left out if it has no steps; every source has optimisers of its own."""
+        numbers = [""] if len(parts) == 1 else [str(number) for number in range(len(parts))]
+        each = list(zip(numbers, parts, recipes, strict=True))
+        phases = []
+        if config.mining_steps:
+            miners = [_optimiser(game, f"miner{n}", p.miners, r.miner_lr, r) for n, p, r in each]
+            phases.append(Phase("mining", game.updates("miner", critic, miners), config.mining_steps))
+        if config.finetuning_steps:
+            # From here on a miner moves no faster than its generator.
+            tuned = [
+                _optimiser(game, f"generator{n}", [*p.miners, *p.source.parameters()], r.generator_lr, r) for n, p, r in each
+            ]
+            updates = game.updates("generator", critic, tuned)
+            follow = [p for _, p, r in each if r.generator_norm == "batch" and norms.can_rebase(p)]
+            on_enter = functools.partial(_enter, follow, choose) if follow or choose else None
+            modes = functools.partial(_modes, follow) if follow else None
+            phases.append(Phase("finetuning", updates, config.finetuning_steps, on_enter, modes, keep_optimisers=True))
+        return phases
+
+    def _game(
+        self, generator: MinedGenerator | MixedGenerator, critic: Critic, lead: GAN, recipes: Sequence[Recipe],
+        config: MineGANConfig,
+    ) -> Game:  # fmt: skip
+        kinds = config.augmentation(generator.channels)
+        if isinstance(generator, MixedGenerator):
+            selector = Selector(generator, config.selector)
+            return Supersamples(generator, critic, selector, lead.objective, recipes, kinds, config.miner.prior_weight)
+        game = Game(generator, critic, lead.objective, recipes[0], kinds)
+        if config.miner.prior_weight:
+            game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
+        return game
+
+    def _sparse(
+        self, game: Game, config: MineGANConfig, batch: int, rng: torch.Generator
+    ) -> tuple[FilterMasks | None, Callable[[], None] | None]:
+        """Masks of the filters that fine-tuning may move, and what chooses them after mining."""
+        if config.sparse is None:
+            return None, None
+        inner = game.generator
+        mixed = isinstance(inner, MixedGenerator)
+        named = {k: p for k, p in inner.named_parameters() if (k.split(".")[2] if mixed else k.partition(".")[0]) == "source"}
+        masks = FilterMasks(inner, named)
+        if config.sparse == 1.0:  # nothing to choose
+            return masks, None
+        seed = int(torch.randint(1 << 62, (), generator=rng))
+
+        def loss(draws: torch.Generator) -> Tensor:
+            fake, y = game.fake(batch, draws, next(inner.parameters()).device)
+            y = y if game.critic.n_classes else None
+            return generator_loss(game.objective, game.critic(augment(fake, game.augment, draws), y))
+
+        return masks, functools.partial(masks.choose, config.sparse, loss, IMPORTANCE_BATCHES, seed)
+
+    def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator | MixedGenerator:
+        """Miners with unset weights before copies of the sources' generators."""
+        parts = [mined(config.miner, copy_generator(s.generator, s.recipe, trainable=False)) for s in sources]
+        if len(parts) == 1:
+            return parts[0]
+        lead = _lead(sources, config)
+        shown: Critic | Generator | None = sources[lead].critic if config.critic != FRESH else None
+        shown = shown or sources[lead].generator
+        return MixedGenerator(parts, shown.size, shown.channels, lead)
+
+
+def _findings(game: Game, config: MineGANConfig, batch: int, generator: Generator) -> dict[str, Any]:
+    """Probabilities of the sources, how often each wins with everything as it is now, and the classes that were mined."""
+    parts = generator.mined if isinstance(generator, MixedGenerator) else [generator]
+    classes = [mined_classes(part) if isinstance(part, MinedGenerator) else None for part in parts]
+    found: dict[str, Any] = {}
+    if isinstance(generator, MixedGenerator) and isinstance(game, Supersamples):
+        found["p"] = _rounded(generator.p)
+        if config.selector.rule == "matched":
+            found["target_shares"] = _rounded(game.selector.looks.shares)
+        n = config.supersamples
+        n = n if n is not None else 10_000 if max(generator.size) <= 64 else 1_000
+        if n:
+            found |= {"win_shares": _rounded(win_shares(game, n, batch=batch)), "supersamples": n}
+    if any(shares is not None for shares in classes):
+        found["mined_classes"] = [None if shares is None else _rounded(shares) for shares in classes]
+    return found
+
+
+def _rounded(shares: Tensor) -> list[float]:
+    return [round(float(share), 4) for share in shares]
+
+
+def _number(sources: Sequence[GAN], critic: int | str) -> int:
+    names = [source.provenance.name for source in sources]
+    if isinstance(critic, str):
+        if names.count(critic) != 1:
+            raise ConfigError(unknown("source (for its critic)", critic, [*dict.fromkeys(names), FRESH]))
+        return names.index(critic)
+    if not 0 <= critic < len(sources):
+        raise ConfigError(f"critic={critic}: there are sources 0 to {len(sources) - 1}")
+    return critic
+
+
+def _lead(sources: Sequence[GAN], config: MineGANConfig) -> int:
+    if config.critic == FRESH:
+        return 0
+    if config.critic is None:
+        return next((number for number, source in enumerate(sources) if source.critic is not None), 0)
+    return _number(sources, config.critic)
+
+
+def _optimiser(game: Game, name: str, parameters: Sequence[nn.Parameter], lr: float, recipe: Recipe) -> Optimiser:
+    """Adam as the source's own family has it."""
+    return dataclasses.replace(game.optimiser(name, [(parameters, lr)]), betas=recipe.betas)
+
+
+def _enter(follow: Sequence[MinedGenerator], choose: Callable[[], None] | None) -> None:
+    for part in follow:
+        norms.rebase(part)
+    if choose is not None:
+        choose()
+
+
+def _modes(follow: Sequence[MinedGenerator]) -> None:
+    for part in follow:
+        norms.set_training(part, "batch")
+
+
+def _without_labels(update: Update) -> Update:
+    """Mining needs no labels, and critics leave their class terms out without them."""
+
+    def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        return update.loss(dataclasses.replace(batch, labels=None), rng)
+
+    return dataclasses.replace(update, loss=loss)
+
+
+def _notes(sources: Sequence[GAN], lead: GAN, config: MineGANConfig, generator: nn.Module) -> tuple[str, ...]:
+    if not isinstance(generator, MixedGenerator):
+        return ()
+    height, width = generator.size
+    colours = "colour" if generator.channels == 3 else "grey"
+    whose = "a new critic" if config.critic == FRESH else f"the critic of {lead.provenance.name}"
+    notes = [f"{whose} judges all sources, at {width}x{height} in {colours}"]
+    for source in sources:
+        (h, w), c = source.generator.size, source.generator.channels
+        if (h, w) != generator.size or c != generator.channels:
+            there = "colour" if c == 3 else "grey"
+            notes.append(f"images of {source.provenance.name}, {w}x{h} in {there}, are brought to that ({RESIZE})")
+    return tuple(notes)
 
 
 PLUGIN = MineGAN()

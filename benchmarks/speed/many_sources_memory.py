@@ -1,0 +1,58 @@
+"""Resident memory of mining four StyleGAN2 of 256 pixels at batch 4 on the CPU.
+
+    python benchmarks/speed/many_sources_memory.py [--size 256] [--steps 2]
+
+The networks are full-size with random weights; what is printed is the process's peak.
+"""
+
+import argparse
+import resource
+import time
+
+import torch
+
+from regraft import discover
+from regraft.build import build_fresh
+from regraft.config import parse
+from regraft.gan import GAN, Description, Provenance
+from regraft.images import Images
+from regraft.randomness import generator_at
+from regraft.store import RunStore
+from regraft.train import Loop, Plan
+
+
+def source(size: int, seed: int) -> GAN:
+    """A random StyleGAN2."""
+    family = discover.plugin("backbones", "stylegan2")
+    configs = zip(("generator", "critic"), family.sized(size, 3), strict=True)
+    made = [build_fresh(Description("stylegan2", role, c.model_dump(mode="json")), seed) for role, c in configs]
+    objective, recipe = family.training(size)
+    recipe = recipe.model_copy(update={"batch": 4})
+    networks = [network.requires_grad_(False).eval() for network in made]
+    return GAN(*networks, objective=objective, recipe=recipe, provenance=Provenance(name=f"random {seed}"))
+
+
+def main() -> None:
+    """Mine and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    sources = [source(options.size, seed) for seed in range(4)]
+    pixels = torch.randint(0, 256, (8, 3, options.size, options.size), dtype=torch.uint8)
+    method = discover.plugin("methods", "minegan")
+    settings = {"mining_steps": options.steps, "finetuning_steps": 0}
+    config = method.settle(sources, parse(method.Config, settings, "minegan"), 0)
+    images = Images(pixels, None, ())
+    adaptation = method.attach(sources, images, config, generator_at(0, "init"))
+    print(f"before training: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB", flush=True)
+    started = time.perf_counter()
+    Loop(adaptation, images, Plan(), RunStore(None)).run()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak: {peak:.2f} GB; {(time.perf_counter() - started) / options.steps:.1f} s a step")
+
+
+if __name__ == "__main__":
+    main()
