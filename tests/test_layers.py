@@ -13,7 +13,21 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module may import from its own level only where that is said; everything else must come from a lower level.
 LEVELS = [
     {"errors", "config", "randomness", "gan", "wrap", "jobs", "observation", "__init__"},
-    {"discover", "build", "objectives", "augment", "images", "_pixels", "norms", "mining", "store", "pictures", "advice"},
+    {
+        "discover",
+        "build",
+        "objectives",
+        "augment",
+        "images",
+        "_pixels",
+        "norms",
+        "mining",
+        "scaling",
+        "perceptual",
+        "store",
+        "pictures",
+        "advice",
+    },
     {"methods", "backbones", "formats", "metrics", "extractors"},
     {"engine", "train", "evaluation", "adapter"},
     {"loading", "_adapting", "api"},

@@ -151,6 +151,7 @@ class Method:
         needs: capabilities of every source.
         sources: least and most number of sources.
         stands_alone: whether the adapted generator holds nothing of the source's weights.
+        mirrors: whether training images may be mirrored at random.
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -159,6 +160,7 @@ class Method:
     needs: ClassVar[frozenset[Literal["critic", "autoencoder"]]] = frozenset()
     sources: ClassVar[tuple[int, int]] = (1, 1)
     stands_alone: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: Any, rng: torch.Generator) -> Adaptation:
         """Copy what will change and say how it is trained.
