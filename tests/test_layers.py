@@ -28,13 +28,13 @@ LEVELS = [
         "pictures",
         "advice",
     },
-    {"methods", "backbones", "formats", "metrics", "extractors"},
+    {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"},
     {"engine", "train", "evaluation", "adapter"},
     {"loading", "_adapting", "api"},
     {"_options", "_progress", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}
-FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors"}
+FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"}
 
 
 def level(module):

@@ -150,8 +150,8 @@ class MobileNetV1(FilePerception):
                 # TensorFlow's "same": one more on the right of even sides.
                 x = F.pad(x, tuple(v for s in (x.shape[3], x.shape[2]) for v in (s % 2, 1)))
             x = F.conv2d(x, weight, stride=stride, padding=(1 if stride == 1 and weight.shape[2] == 3 else 0), groups=groups)
-            norm = [t[f"{name}_bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-            return F.batch_norm(x, *norm, eps=1e-3).clamp(0, 6)
+            mean, variance, gain, shift = (t[f"{name}_bn.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+            return F.batch_norm(x, mean, variance, gain, shift, eps=1e-3).clamp(0, 6)
 
         x = layer(x, "conv1", 2)
         for k in range(1, max(MOBILE_KEPT) + 1):

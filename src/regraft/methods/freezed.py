@@ -11,11 +11,12 @@ import torch
 from pydantic import Field
 
 from regraft.gan import GAN, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class FreezeDConfig(AdversarialConfig):
+class FreezeDConfig(FinetuningConfig):
     """Settings of FreezeD."""
 
     freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image.")] = 1
@@ -36,6 +37,7 @@ class FreezeD(Method):
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        stabilise(game, config, source)
         critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)

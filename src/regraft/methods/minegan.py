@@ -17,12 +17,13 @@ from pydantic import Field, model_validator
 
 from regraft import norms
 from regraft.gan import GAN
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
+from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods.base import Adaptation, Data, Method, Phase
 from regraft.mining import MinedGenerator, Miner, MinerConfig, prior_gap
 
 
-class MineGANConfig(AdversarialConfig):
+class MineGANConfig(FinetuningConfig):
     """Settings of MineGAN."""
 
     mining_steps: Annotated[int | None, Field(ge=0, description="Steps with the generator frozen; a fifth if left out.")] = None
@@ -69,6 +70,7 @@ class MineGAN(Method):
         norms.set_training(generator, "running")
         critic = copy_critic(source.require("critic", for_="minegan"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        stabilise(game, config, source, generator.source)
         if config.miner.prior_weight:
             game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
         critic_optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), recipe.critic_lr)])

@@ -13,12 +13,13 @@ from pydantic import Field
 from regraft import norms
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Generator
-from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic, copy_generator
+from regraft.methods._adversarial import Game, copy_critic, copy_generator
 from regraft.methods._fresh import fresh_critic, fresh_like
+from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class TransferGANConfig(AdversarialConfig):
+class TransferGANConfig(FinetuningConfig):
     """Settings of TransferGAN."""
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
@@ -40,6 +41,10 @@ class TransferGAN(Method):
         recipe = source.recipe
         if not config.transfer_generator and config.transfer_critic is False:
             raise ConfigError("transfergan with transfer_generator=false and transfer_critic=false is the method scratch")
+        if config.regularizer and not config.transfer_generator:
+            raise ConfigError(
+                f"regularizer={config.regularizer} holds the generator near its source; it needs transfer_generator"
+            )
         if config.transfer_generator:
             generator = copy_generator(source.generator, recipe)
         else:
@@ -51,6 +56,7 @@ class TransferGAN(Method):
             critic = fresh_critic(source, rng)
             norms.set_training(critic, "batch")
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        stabilise(game, config, source)
         critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
