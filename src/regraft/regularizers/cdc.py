@@ -36,7 +36,7 @@ class CDC(Regularizer):
 
     def attach(self, generator: Generator, source: GAN, config: CDCConfig) -> Term:
         """Features are those of the generator's stages."""
-        if not _hidden(generator):
+        if len(_hidden(generator)) < 2:
             raise ConfigError("regularizer=cdc: this generator has no hidden stage whose features could be compared")
         frozen: list[Generator] = []
 
@@ -86,8 +86,8 @@ def features(generator: Generator, z: Tensor, y: Tensor | None) -> list[Tensor]:
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:
-        # Style blocks hand on features and an image.
-        found = output[0] if isinstance(output, tuple) else output
+        # Style blocks hand on features and an image, the last one too; other last stages give the image alone.
+        found = output[0] if isinstance(output, tuple) else None if module is generator.stages[-1] else output
         if isinstance(found, Tensor):
             seen.append(found.flatten(1))
 
@@ -102,7 +102,7 @@ def features(generator: Generator, z: Tensor, y: Tensor | None) -> list[Tensor]:
 
 def _hidden(generator: Generator) -> list[nn.Module]:
     mapping = getattr(generator, "mapping", None)
-    return [stage for stage in generator.stages[:-1] if stage is not mapping]
+    return [stage for stage in generator.stages if stage is not mapping]
 
 
 def _same_modes(network: nn.Module, like: nn.Module) -> None:
