@@ -42,7 +42,7 @@ class BSAConfig(MethodConfig):
         str, Field(description="critic: the source's own; a file of VGG16 or MobileNet v1; none to leave features out.")
     ] = "critic"
     perceptual_weight: Annotated[
-        float | None, Field(ge=0, description="Factor of feature differences; 0.001 for published VGG16 features, else 1.")
+        float | None, Field(ge=0, description="Factor of feature differences; 0.001 for the published VGG16, else 3.")
     ] = None
     spread_weight: Annotated[float, Field(ge=0, description="Factor of the distance between latents and their prior.")] = 0.1
     scale_weight: Annotated[float, Field(ge=0, description="Factor of the pull towards the source.")] = 0.02
@@ -119,7 +119,7 @@ def _loss(
 ) -> Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Any]]]:
     weight = config.perceptual_weight
     if weight is None:
-        weight = 1.0 if seen is None or seen.relative else 0.001
+        weight = 3.0 if seen is None or seen.relative else 0.001
     start = generator.code.detach().clone() if hasattr(generator, "code") else None
 
     def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
