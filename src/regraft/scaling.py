@@ -21,14 +21,21 @@ from regraft.randomness import Rng
 class ScalingConfig(Config):
     """What of a scaled generator its source does not say."""
 
+    sampling: Annotated[
+        Literal["prior", "latents"],
+        Field(
+            description="prior: the middle of the source's latents, as published; latents: normal, with the means and spreads "
+            "of the learned latents, which find the targets among a source's many kinds of images."
+        ),
+    ] = "prior"
     tau: Annotated[
-        float,
+        float | None,
         Field(
             gt=0,
-            description="Samples come from latents inside [-tau, tau]: the middle of the source's distribution, where the "
-            "latents of the images lie. No effect on generators that normalise their latents; there use psi.",
+            description="Samples come from latents inside [-tau, tau] (latents: times the spread). If left out 0.5 for prior, "
+            "2 for latents. With prior no effect on generators that normalise their latents; there use psi.",
         ),
-    ] = 0.5
+    ] = None
     classes: Annotated[
         Literal["learn", "keep"],
         Field(
@@ -66,6 +73,9 @@ class ScaledGenerator(Generator):
     inside it; where a source has none, every hidden layer.
     """
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, source: Generator, config: ScalingConfig, layout: Layout | None = None) -> None:
         """Put scales of one and shifts of zero on a source.
 
@@ -79,7 +89,12 @@ class ScaledGenerator(Generator):
         """
         super().__init__()
         self.source, self.config = source, config
-        self.latent = middle(source.latent, config.tau)
+        if config.sampling == "latents":
+            self.latent = middle(Latent(source.latent.dim), config.tau or 2.0)
+            self.register_buffer("centre", torch.zeros(source.latent.dim))
+            self.register_buffer("spread", torch.ones(source.latent.dim))
+        else:
+            self.latent = middle(source.latent, config.tau or 0.5)
         self.size, self.channels = source.size, source.channels
         self.widths = dict(places(source) if layout is None else layout.places)
         if not self.widths:
@@ -102,10 +117,27 @@ class ScaledGenerator(Generator):
         self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
         rng: Rng | None = None,
     ) -> Tensor:  # fmt: skip
-        """See :meth:`Generator.forward`; ``psi`` is the source's."""
+        """See :meth:`Generator.forward`; ``psi`` is the source's where it maps to styles or the prior is sampled."""
+        if self.config.sampling == "latents":
+            styles = hasattr(self.source, "mapping")
+            z = self.centre + self.spread * (z if styles else z * psi)
+            return self.render(z, y, psi if styles else 1.0, noise, rng)
+        return self.render(z, y, psi, noise, rng)
+
+    def render(
+        self, z: Tensor, y: Tensor | ClassCode | None = None, psi: float = 1.0, noise: Noise = "const", rng: Rng | None = None
+    ) -> Tensor:
+        """Images of the source's own kind of latents."""
         if hasattr(self, "code"):
             y = ClassCode(self.code.expand(len(z), -1))
         return cast(Tensor, self.source(z, y, psi=psi, noise=noise, rng=rng))
+
+    @torch.no_grad()
+    def follow(self, latents: Tensor) -> None:
+        """Take on means and spreads of learned latents (N, dim), where samples follow them."""
+        if self.config.sampling == "latents":
+            self.centre.copy_(latents.mean(0))
+            self.spread.copy_(latents.std(0, unbiased=False))
 
     def embed(self, y: Tensor) -> ClassCode:
         """See :meth:`Generator.embed`."""

@@ -157,10 +157,10 @@ def test_spread_of_known_points():
 
 
 def test_step_sizes_decay_as_published():
-    adaptation = attach(toy("dcgan"), data_for(toy("dcgan")), steps=10_000)
+    adaptation = attach(toy("dcgan"), data_for(toy("dcgan")), steps=10_000, scale_lr=0.03, latent_lr=0.05)
     (optimiser,) = adaptation.phases[0].updates[0].optimisers
     assert [optimiser.schedule(k) for k in (0, 2999, 3000, 6000)] == pytest.approx([1, 1, 0.2, 0.04])
-    assert [lr for _, lr in optimiser.groups] == [0.03, 0.03]
+    assert [lr for _, lr in optimiser.groups] == [0.03, 0.05]
     assert optimiser.betas == (0.9, 0.999)
 
 
@@ -177,6 +177,20 @@ def test_latents_start_where_said_and_samples_come_from_the_middle():
     assert middle(Latent(4, "uniform", 2.0), 0.5) == Latent(4, "uniform", 1.0)
     assert middle(Latent(4, "truncated_normal", 0.2), 0.5).bound == 0.2
     assert middle(Latent(4, "sphere"), 0.5) == Latent(4, "sphere")
+
+
+def test_samples_follow_the_latents():
+    gan = toy("dcgan")
+    images = data_for(gan)
+    adaptation = attach(gan, images, steps=6, scaling={"sampling": "latents"}, latent_start="prior")
+    z = gan.generator.latent.at(0, range(3))
+    assert torch.equal(adaptation.generator.eval()(z), gan.generator(z)), "as the source until something is learned"
+    Loop(adaptation, images, Plan(), RunStore(None)).run()
+    made, learned = adaptation.generator.eval(), adaptation.modules["latents"].z
+    assert torch.allclose(made.centre, learned.mean(0))
+    mapped = learned.mean(0) + learned.std(0, unbiased=False) * z
+    assert torch.allclose(made(z), made.render(mapped), atol=1e-6)
+    assert torch.allclose(made(z, psi=0.0)[0], made.render(learned.mean(0, keepdim=True))[0], atol=1e-5)
 
 
 def test_statistics_of_the_target():
