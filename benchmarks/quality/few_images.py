@@ -32,12 +32,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "FreezeD": {"method": "freezed", "steps": STEPS},
     "BSA": {"method": "bsa", "steps": STEPS},
     "BSA, target statistics": {"method": "bsa", "steps": STEPS, "statistics": "target"},
-    "BSA, samples from the latents' spread": {"method": "bsa", "steps": STEPS, "scaling": {"sampling": "latents"}},
+    "BSA, sampled as published": {"method": "bsa", "steps": STEPS, "scaling": {"sampling": "prior"}},
     "MineGAN w/o FT": {"method": "minegan", "mining_steps": STEPS, "finetuning_steps": 0},
     "MineGAN": {"method": "minegan", "mining_steps": MINING, "finetuning_steps": STEPS - MINING},
     "untouched source": {"method": "untouched"},
 }
-WITHOUT_CRITIC = ("BSA", "BSA, target statistics", "BSA, samples from the latents' spread", "untouched source")
+WITHOUT_CRITIC = ("BSA", "BSA, target statistics", "BSA, sampled as published", "untouched source")
 """Nothing to augment: one row each."""
 
 

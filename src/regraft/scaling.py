@@ -27,7 +27,7 @@ class ScalingConfig(Config):
             description="prior: the middle of the source's latents, as published; latents: normal, with the means and spreads "
             "of the learned latents, which find the targets among a source's many kinds of images."
         ),
-    ] = "prior"
+    ] = "latents"
     tau: Annotated[
         float | None,
         Field(

@@ -57,9 +57,10 @@ class TestEveryBackbone:
             assert torch.equal(made(z), gan.generator(z, y))
         kept = scaled(gan, classes="keep")
         labels = torch.tensor([0, 2, 1, 0]) if classes else None
-        with evaluating(kept, gan.generator):
+        prior = scaled(gan, classes="keep", sampling="prior")
+        with evaluating(kept, prior, gan.generator):
             assert torch.equal(kept(z, labels), gan.generator(z, labels))
-            assert torch.equal(kept(z, labels, psi=0.5), gan.generator(z, labels, psi=0.5))
+            assert torch.equal(prior(z, labels, psi=0.5), gan.generator(z, labels, psi=0.5))
 
     def test_every_scale_and_shift_changes_the_images_of_this_copy_alone(self, name, classes):
         made = scaled(toy(name, classes))
@@ -100,6 +101,7 @@ class TestEveryBackbone:
         info = adapter.AdapterInfo("bsa", {"steps": 3}, {"size": size, "channels": 1}, {"n": 6, "held_out": 0}, 0, 3)
         values = adapter.save_adapter(tmp_path / "a", made, [gan], info)
         wanted = sum(p.numel() for p in made.scales.parameters()) + (made.code.numel() if classes else 0)
+        wanted += 2 * gan.generator.latent.dim  # means and spreads of the latents
         assert values <= wanted
         again = adapter.load_adapter(tmp_path / "a", [toy(name, classes)])
         assert torch.equal(again.sample(3, 1), GAN(made).sample(3, 1))
@@ -170,7 +172,7 @@ def test_latents_start_where_said_and_samples_come_from_the_middle():
     style = toy("stylegan2")
     assert ignores_length(style.generator)
     assert attach(style, data_for(style)).modules["latents"].z.std() > 0.5
-    made = scaled(gan, tau=0.3)
+    made = scaled(gan, tau=0.3, sampling="prior")
     z = made.latent.at(0, range(500))
     assert z.abs().max() <= 0.3
     assert z.std() == pytest.approx(0.3 / 3**0.5, rel=0.05)

@@ -2,13 +2,14 @@
 
 Each image gets a latent z_i, and the generator is to give that image from it: absolute differences of pixels and of a frozen
 network's features, a two-way nearest-neighbour distance that keeps the latents spread like the source's own, and a pull of
-scales towards one and shifts towards zero.  New images come from the middle of the latent distribution.
+scales towards one and shifts towards zero.
 
 What differs from the published code: the norms' own gains and shifts stay (so that adaptation starts at the source's very
 images); the weights of the first linear layer, published with a step size of 1e-7, stay as they are; the perceptual network is
 the source's critic unless a file of VGG16 is named; a class code is pulled towards its start, the mean class, not towards zero.
-The latents are not in the adapter: with them it would hold the training images.  With ``sampling=latents`` it holds their means
-and spreads.
+The latents are not in the adapter: with them it would hold the training images.  It holds their means and spreads,
+from which new images are drawn: the published way, the middle of the source's own latents (``scaling.sampling=prior``), gives
+other digits when the targets are one digit of a source of ten.
 
 The default step sizes are those at which 25 digits are found again: at the published ones for SNGAN, scales outrun latents
 and small networks go black (the published ones for BigGAN, 0.0005 and 0.05, are as far apart as these).  The distance to the
@@ -87,6 +88,7 @@ class BSA(Method):
     summary = "learn scales and shifts of hidden layers only, one latent per image; an adapter of kilobytes, no critic"
     paper = "Noguchi & Harada 2019, Batch Statistics Adaptation, arXiv:1904.01774"
     mirrors: ClassVar[bool] = False
+    running_state: ClassVar[frozenset[str]] = frozenset({"generator.centre", "generator.spread"})
 
     def attach(self, sources: Sequence[GAN], images: Data, config: BSAConfig, rng: torch.Generator) -> Adaptation:
         """Scale a copy of the generator and give each image a latent."""
