@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from regraft import adapter, discover
-from regraft.build import build_with
+from regraft.build import COMPOSITES, build_with
 from regraft.config import unknown
 from regraft.errors import AdapterError, SourceError
 from regraft.formats.base import Format, Network, Parsed, Probe
@@ -131,7 +131,7 @@ def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[pathlib
 def _innermost(network: Network) -> str:
     """The backbone inside composites."""
     kind, config = network.description.kind, network.description.config
-    while kind == "mined":
+    while kind in COMPOSITES:
         kind, config = config["source"]["kind"], config["source"]["config"]
     return kind
 

@@ -317,3 +317,10 @@ def test_files_that_are_no_perceptual_network(tmp_path):
     (tmp_path / "d.pth").write_bytes(b"no tensors")
     with pytest.raises(SourceError, match=r"d.pth"):
         perception(str(tmp_path / "d.pth"), None)
+
+
+def test_a_stand_alone_file_makes_the_same_images(photos, tmp_path):
+    run = regraft.adapt(photos, toy_gan(), method="bsa", steps=4, keep="last", write=False)
+    again = regraft.load(regraft.convert(run.gan, tmp_path / "merged"))
+    assert again.sample(3, 1).equal(run.gan.sample(3, 1))
+    assert not again.sample(3, 1).equal(toy_gan().sample(3, 1))
