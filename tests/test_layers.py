@@ -25,17 +25,19 @@ LEVELS = [
         "norms",
         "mining",
         "mixture",
+        "scaling",
+        "perceptual",
         "store",
         "pictures",
         "advice",
     },
-    {"methods", "backbones", "formats", "metrics", "extractors"},
+    {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"},
     {"engine", "train", "evaluation", "adapter"},
     {"_sampling", "loading", "_adapting", "api"},
     {"_options", "_progress", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}
-FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors"}
+FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"}
 
 
 def level(module):

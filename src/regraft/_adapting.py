@@ -116,7 +116,9 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
-    flip, reason = advice.flip(job.flip, train.tensor())
+    if not method.mirrors and job.flip == "on":
+        raise ConfigError(f"--flip on: {name} ties each image to something of its own, and a mirrored one is another image")
+    flip, reason = advice.flip(job.flip if method.mirrors else "off", train.tensor())
     notes += [reason] if reason else []
     made: dict[str, Any] = {"method": name, "flip": "on" if flip else "off", "held_out": 0 if held is None else held.n}
     made |= {"settings": config.model_dump(mode="json"), "steps": None, "labels": labelled}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from regraft.config import unknown
 from regraft.errors import ConfigError
 
-Folder = Literal["methods", "backbones", "formats", "metrics", "extractors"]
+Folder = Literal["methods", "backbones", "formats", "metrics", "extractors", "regularizers"]
 
 
 def names(folder: Folder) -> list[str]:

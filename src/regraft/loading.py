@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from regraft import adapter, catalogue, discover
-from regraft.build import build_with
+from regraft.build import COMPOSITES, build_with
 from regraft.config import unknown
 from regraft.errors import AdapterError, ConfigError, SourceError
 from regraft.formats import native
@@ -186,7 +186,7 @@ def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:
 def _innermost(network: Network) -> str:
     """The backbone inside composites."""
     kind, config = network.description.kind, network.description.config
-    while kind in ("mined", "mixed"):
+    while kind in COMPOSITES:
         inner = config["parts"][config["lead"]] if kind == "mixed" else config
         kind, config = inner["source"]["kind"], inner["source"]["config"]
     return kind

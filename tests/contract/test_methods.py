@@ -98,7 +98,8 @@ class TestEveryMethod:
         before = {f"{m}.{k}": b.clone() for m, module in adaptation.modules.items() for k, b in module.named_buffers()}
         run(adaptation, toy_images())
         after = {f"{m}.{k}": b for m, module in adaptation.modules.items() for k, b in module.named_buffers()}
-        assert_same(before, after)
+        moving = discover.plugin("methods", name).running_state
+        assert_same({k: v for k, v in before.items() if k not in moving}, {k: v for k, v in after.items() if k not in moving})
 
     def test_save_and_load_gives_the_same_images(self, name, source, tmp_path):
         adaptation, config = attach(name, source, toy_images())

@@ -427,8 +427,7 @@ class TestCritic:
             settled(two, critic="otter")
         with pytest.raises(ConfigError, match="sources 0 to 1"):
             settled(two, critic=2)
-        with pytest.raises(MissingCapability):
-            MINEGAN.check([GAN(s.generator) for s in two], "minegan")
+        assert settled([GAN(s.generator) for s in two]).critic == "fresh"
         with pytest.raises(MissingCapability):
             settled([GAN(two[0].generator), two[1]], critic=0)
         MINEGAN.check([GAN(two[0].generator), two[1]], "minegan")

@@ -4,14 +4,14 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from regraft import norms
-from regraft.augment import KINDS, augment
+from regraft.augment import KINDS, AdaptiveAugmentation, Augmentation
 from regraft.config import Objective, Recipe, unknown
 from regraft.errors import ConfigError
 from regraft.gan import Batch, Critic, Generator
@@ -31,11 +31,23 @@ class AdversarialConfig(MethodConfig):
         ),
     ] = None
 
-    def augmentation(self, channels: int) -> tuple[str, ...]:
-        """The kinds to use for images of ``channels`` channels."""
-        if self.augment is not None:
-            return self.augment
-        return KINDS if channels == 3 else ("translation",)
+    augment_probability: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | Literal["ada"],
+        Field(description="Of each kind for each image; ada: as much as keeps the critic from memorising the images."),
+    ] = 1.0
+    ada_target: Annotated[
+        float, Field(gt=-1, lt=1, description="Mean sign of the critic's scores of real images that ada aims at.")
+    ] = 0.6
+    ada_images: Annotated[int, Field(ge=1, description="Images that ada takes from no augmentation to all of it.")] = 20_000
+
+    def augmentation(self, channels: int) -> Augmentation:
+        """What to use for images of ``channels`` channels."""
+        kinds = self.augment if self.augment is not None else KINDS if channels == 3 else ("translation",)
+        if self.augment_probability != "ada":
+            return Augmentation(kinds, self.augment_probability)
+        if not kinds:
+            raise ConfigError("augment_probability=ada with augment=[]: there is nothing to apply; name some kinds")
+        return AdaptiveAugmentation(kinds, self.ada_target, self.ada_images)
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -99,11 +111,16 @@ class Game:
     critic: Critic
     objective: Objective
     recipe: Recipe
-    augment: tuple[str, ...] = ()
+    augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     path_mean: PathLengthMean | None = None
     extras: dict[str, Extra] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.augment, AdaptiveAugmentation) and self.objective.loss == "wgan":
+            raise ConfigError(
+                "augment_probability=ada goes by the sign of scores, and those of a wgan objective have no zero; choose a "
+                "number, or another loss (--set objective=nonsaturating)"
+            )
         if self.objective.path_length_weight and self.has_styles:
             self.path_mean = PathLengthMean()
 
@@ -116,7 +133,8 @@ class Game:
     def modules(self) -> dict[str, nn.Module]:
         """All modules with state, by name."""
         made: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
-        return made | ({"path_mean": self.path_mean} if self.path_mean is not None else {})
+        made |= {"path_mean": self.path_mean} if self.path_mean is not None else {}
+        return made | ({"augment": self.augment} if isinstance(self.augment, AdaptiveAugmentation) else {})
 
     def fake(self, n: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Generate ``n`` images, with random classes where the generator has any."""
@@ -159,18 +177,20 @@ class Game:
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
             with torch.no_grad():
                 fake, y_fake = self.fake(len(batch), rng, batch.data.device)
-            real = augment(batch.data, self.augment, rng)
-            fake = augment(fake, self.augment, rng)
+            real, fake = self.augment(batch.data, rng), self.augment(fake, rng)
             y_real = batch.labels if self.critic.n_classes else None
             y_fake = y_fake if self.critic.n_classes and y_real is not None else None
             real_scores, class_loss = self._judged(real, y_real, self.objective.class_weight_critic)
             fake_scores = self.critic(fake, y_fake)
+            self.augment.observe(real_scores)
             value = critic_loss(self.objective, real_scores, fake_scores)
             logs: dict[str, Tensor | float] = {
                 "critic_loss": value.detach(),
                 "real_score": real_scores.detach().mean(),
                 "fake_score": fake_scores.detach().mean(),
             }
+            if isinstance(self.augment, AdaptiveAugmentation):
+                logs |= {"augment_probability": self.augment.now, "real_sign": real_scores.detach().sign().mean()}
             if class_loss is not None:
                 logs["critic_class_loss"] = class_loss.detach()
                 value = value + self.objective.class_weight_critic * class_loss
@@ -180,7 +200,10 @@ class Game:
                 value = value + slope
             return value, logs
 
-        keep = functools.partial(norms.keep_running_state, self.critic, parameters_of([optimiser]))
+        def keep() -> None:
+            norms.keep_running_state(self.critic, parameters_of([optimiser]))
+            self.augment.after_step()
+
         return Update("critic", [optimiser], loss, after_step=keep, repeat=self.objective.critic_steps)
 
     def penalty_update(self, optimiser: Optimiser) -> Update | None:
@@ -189,11 +212,11 @@ class Game:
             return None
 
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            real = fake = augment(batch.data, self.augment, rng)
+            real = fake = self.augment(batch.data, rng)
             if self.objective.penalty == "gradient":
                 with torch.no_grad():
                     fake, _ = self.fake(len(batch), rng, batch.data.device)
-                fake = augment(fake, self.augment, rng)
+                fake = self.augment(fake, rng)
             y_real = batch.labels if self.critic.n_classes else None
             value = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
             return value, {"penalty": value.detach()}
@@ -206,7 +229,7 @@ class Game:
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
             fake, y = self.fake(len(batch), rng, batch.data.device)
             y = y if self.critic.n_classes and batch.labels is not None else None
-            scores, class_loss = self._judged(augment(fake, self.augment, rng), y, self.objective.class_weight_generator)
+            scores, class_loss = self._judged(self.augment(fake, rng), y, self.objective.class_weight_generator)
             value = generator_loss(self.objective, scores)
             logs: dict[str, Tensor | float] = {f"{name}_loss": value.detach()}
             if class_loss is not None:

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regraft import norms
+from regraft.augment import Augmentation
 from regraft.config import Config, Objective, Recipe
 from regraft.gan import Batch, Critic
 from regraft.methods._adversarial import Game, parameters_of
@@ -114,7 +115,7 @@ class Supersamples(Game):
 
     def __init__(
         self, generator: MixedGenerator, critic: Critic, selector: Selector, objective: Objective, recipes: Sequence[Recipe],
-        augment: tuple[str, ...], prior_weight: float,
+        augment: Augmentation, prior_weight: float,
     ) -> None:  # fmt: skip
         """Set the game up.
 

@@ -154,6 +154,8 @@ class Method:
         sources: least and most number of sources.
         stands_alone: whether the adapted generator holds nothing of the source's weights.
         labels: whether it learns the classes of labelled images.
+        mirrors: whether training images may be mirrored at random.
+        running_state: buffers that follow training, by ``module.name``; they change after steps only.
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -163,6 +165,8 @@ class Method:
     sources: ClassVar[tuple[int, int]] = (1, 1)
     stands_alone: ClassVar[bool] = False
     labels: ClassVar[bool] = False
+    mirrors: ClassVar[bool] = True
+    running_state: ClassVar[frozenset[str]] = frozenset()
 
     def attach(self, sources: Sequence[GAN], images: Data, config: Any, rng: torch.Generator) -> Adaptation:
         """Copy what will change and say how it is trained.

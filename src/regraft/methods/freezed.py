@@ -13,10 +13,11 @@ from pydantic import Field
 from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
 from regraft.methods._classes import LabelledConfig, class_ready, groups
+from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class FreezeDConfig(LabelledConfig):
+class FreezeDConfig(LabelledConfig, FinetuningConfig):
     """Settings of FreezeD."""
 
     freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image.")] = 1
@@ -38,6 +39,7 @@ class FreezeD(Method):
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        stabilise(game, config, source)
         moved, n = {id(p) for p in unfrozen(critic, config.freeze)}, images.n_classes
         apart = groups(critic, sources[0].critic, recipe.critic_lr, config, n)
         critic_optimiser = game.optimiser("critic", [([p for p in part if id(p) in moved], lr) for part, lr in apart])

@@ -29,7 +29,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft import norms
-from regraft.augment import augment
 from regraft.config import Recipe, unknown
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Batch, Critic, Generator
@@ -37,6 +36,7 @@ from regraft.methods._adversarial import Game, copy_generator, unfrozen
 from regraft.methods._class_guide import class_guide
 from regraft.methods._fresh import RivalConfig, critic_for
 from regraft.methods._sparse import FilterMasks
+from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.methods.base import Adaptation, Data, Method, Optimiser, Phase, Update
 from regraft.mining import MinedGenerator, MinerConfig, mined, mined_classes, prior_gap
@@ -48,7 +48,7 @@ FRESH = "fresh"
 IMPORTANCE_BATCHES = 32
 
 
-class MineGANConfig(RivalConfig):
+class MineGANConfig(RivalConfig, FinetuningConfig):
     """Settings of MineGAN."""
 
     mining_steps: Annotated[int | None, Field(ge=0, description="Steps with the generator frozen; a fifth if left out.")] = None
@@ -183,9 +183,12 @@ class MineGAN(Method):
     ) -> Game:  # fmt: skip
         kinds = config.augmentation(generator.channels)
         if isinstance(generator, MixedGenerator):
+            if config.regularizer is not None:
+                raise ConfigError(f"regularizer={config.regularizer}: needs a single source")
             selector = Selector(generator, config.selector)
             return Supersamples(generator, critic, selector, lead.objective, recipes, kinds, config.miner.prior_weight)
         game = Game(generator, critic, lead.objective, recipes[0], kinds)
+        stabilise(game, config, lead, generator.source)
         if config.miner.prior_weight:
             game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
         return game
@@ -207,7 +210,7 @@ class MineGAN(Method):
         def loss(draws: torch.Generator) -> Tensor:
             fake, y = game.fake(batch, draws, next(inner.parameters()).device)
             y = y if game.critic.n_classes else None
-            return generator_loss(game.objective, game.critic(augment(fake, game.augment, draws), y))
+            return generator_loss(game.objective, game.critic(game.augment(fake, draws), y))
 
         return masks, functools.partial(masks.choose, config.sparse, loss, IMPORTANCE_BATCHES, seed)
 

@@ -16,10 +16,11 @@ from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import Game, copy_generator
 from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._fresh import RivalConfig, critic_for, fresh_like
+from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods.base import Adaptation, Data, Method, Phase
 
 
-class TransferGANConfig(LabelledConfig, RivalConfig):
+class TransferGANConfig(LabelledConfig, RivalConfig, FinetuningConfig):
     """Settings of TransferGAN."""
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
@@ -42,6 +43,10 @@ class TransferGAN(Method):
         recipe = source.recipe
         if not config.transfer_generator and config.transfer_critic is False:
             raise ConfigError("transfergan with transfer_generator=false and transfer_critic=false is the method scratch")
+        if config.regularizer and not config.transfer_generator:
+            raise ConfigError(
+                f"regularizer={config.regularizer} holds the generator near its source; it needs transfer_generator"
+            )
         if config.transfer_generator:
             generator = copy_generator(source.generator, recipe)
         else:
@@ -51,6 +56,7 @@ class TransferGAN(Method):
         critic = rival.critic
         transfers_critic = not rival.fresh
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        stabilise(game, config, source)
         n = images.n_classes
         before = sources[0].critic if transfers_critic else None
         critic_optimiser = game.optimiser("critic", groups(critic, before, recipe.critic_lr, config, n))

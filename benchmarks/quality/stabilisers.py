@@ -1,0 +1,85 @@
+"""What holds FreezeD in place with 25 images: ADA, elastic weight consolidation, correspondence; five seeds.
+
+    python benchmarks/quality/stabilisers.py --data DATA
+
+CelebA DCGAN to the first 25 anime faces, all of them trained on; the last generator, and the best one on the way, measured on
+files 851 to 1,500 with CIFAR ResNet-20 features.  Weights were chosen on files 201 to 850 and on other seeds.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from cells import CACHE, arguments, cell, spread, write
+
+import regraft
+from regraft import pictures
+from regraft.evaluation import compare, extractor
+
+SEEDS = range(100, 105)
+IMAGES = 25
+STEPS = 3000
+FREEZED = {"method": "freezed", "steps": STEPS}
+ROWS: dict[str, dict[str, Any]] = {
+    "FreezeD, no augmentation": {"augment": []},
+    "FreezeD": {},
+    "FreezeD + ADA": {"augment_probability": "ada"},
+    "FreezeD + EWC": {"regularizer": "ewc"},
+    "FreezeD + EWC, weight 0": {"regularizer": "ewc", "regularizer_weight": 0},
+    "FreezeD + CDC": {"regularizer": "cdc"},
+    "FreezeD + CDC, weight 0": {"regularizer": "cdc", "regularizer_weight": 0},
+    "FreezeD + EWC, no augmentation": {"augment": [], "regularizer": "ewc"},
+    "FreezeD + CDC, no augmentation": {"augment": [], "regularizer": "cdc"},
+}
+
+
+def run(options: Any, name: str, seed: int) -> dict[str, Any]:
+    """One adaptation."""
+    weights = options.data / "weights"
+    listed = regraft.open_images(options.data / "anime_faces_64.zip")
+    seen: dict[str, Any] = {}
+
+    def note(event: dict[str, Any]) -> None:
+        for key in ("real_sign", "augment_probability"):
+            if key in event:
+                seen.setdefault(key, []).append(event[key])
+
+    made = regraft.adapt(
+        listed.take(0, IMAGES), weights / "celeba32_dcgan_b_G.pth", seed=seed, write=False, held_out=0, keep="last",
+        on_event=note, **FREEZED, **ROWS[name],
+    )  # fmt: skip
+    samples = made.gan.sample(1000, seed)
+    decoded = listed.decode((32, 32), 3).tensor()
+    features = extractor(f"classifier:{weights / 'cifar10_resnet20.safetensors'}")
+    scores = compare(samples, decoded[850:1500], decoded[:IMAGES], features, seed=seed)
+    result = {s.name.split("[")[0]: s.value for s in scores if "pixel" not in s.name}
+    # The last third of the run: once the probability has settled.
+    result |= {key: sum(v[-len(v) // 3 :]) / len(v[-len(v) // 3 :]) for key, v in seen.items()}
+    pictures.save_png(CACHE / "stabilisers" / f"{name}-{seed}.png", pictures.grid(samples[:32]))
+    return result | {"digest": float(samples.double().sum())}
+
+
+def main() -> None:
+    """Run all cells and write the table."""
+    options = arguments(__doc__)
+    torch.set_num_threads(options.threads)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for name in ROWS:
+        for seed in SEEDS:
+            found = cell("stabilisers", f"{name}-{seed}", options, functools.partial(run, options, name, seed))
+            if found:
+                results.setdefault(name, []).append(found)
+    lines = ["# Stabilisers", "", "Command: `python benchmarks/quality/stabilisers.py --data DATA`. Seeds 100 to 104.", ""]
+    lines += ["| method | Fréchet | KMMD | MV ratio | copies, % | sign of real scores | augmentation probability | minutes |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name, found in results.items():
+        shown = [spread([r[k] for r in found]) for k in ("frechet", "kmmd", "mv_ratio_feature")]
+        shown.append(spread([100 * r["copies"] for r in found]))
+        shown += [spread([r[k] for r in found if k in r]) for k in ("real_sign", "augment_probability")]
+        shown.append(spread([r["seconds"] / 60 for r in found]))
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    write("stabilisers", {"results": results}, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Losses that hold a generator near its source, for every method that fine-tunes a copy of one."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regraft import discover
+from regraft.config import parse
+from regraft.errors import ConfigError
+from regraft.gan import GAN, Generator
+from regraft.methods._adversarial import AdversarialConfig, Game
+
+
+class FinetuningConfig(AdversarialConfig):
+    """Settings of methods that fine-tune a source's generator."""
+
+    regularizer: Annotated[str | None, Field(description="Loss that holds the generator near its source: ewc or cdc.")] = None
+    regularizer_weight: Annotated[
+        float | None, Field(ge=0, description="Its factor; the regularizer's own if left out, 0 for the method without it.")
+    ] = None
+    regularizer_settings: Annotated[dict[str, Any], Field(description="Its own settings.")] = {}
+
+
+def stabilise(game: Game, config: FinetuningConfig, source: GAN, generator: Generator | None = None) -> None:
+    """Add the chosen regularizer to a game.
+
+    Args:
+        game: its generator side gets the loss.
+        config: names it.
+        source: what the generator was copied from.
+        generator: the copy, where it is a part of the game's generator.
+
+    Raises:
+        ConfigError, MissingCapability: if there is none of that name, or it does not work on this source.
+    """
+    if config.regularizer is None:
+        if config.regularizer_weight is not None or config.regularizer_settings:
+            raise ConfigError("regularizer_weight and regularizer_settings need regularizer=, one of: " + ", ".join(_names()))
+        return
+    plugin = discover.plugin("regularizers", config.regularizer)
+    settings = parse(plugin.Config, config.regularizer_settings, f"settings of {config.regularizer}")
+    weight: float = plugin.weight if config.regularizer_weight is None else config.regularizer_weight
+    if weight:
+        term = plugin.attach(game.generator if generator is None else generator, source, settings)
+        game.extras[config.regularizer] = _weighted(term, weight)
+
+
+def _weighted(
+    term: Callable[[torch.Generator, torch.device], Tensor], weight: float
+) -> Callable[[torch.Generator, torch.device], Tensor]:
+    return lambda rng, device: weight * term(rng, device)
+
+
+def _names() -> list[str]:
+    return discover.names("regularizers")

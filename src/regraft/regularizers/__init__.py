@@ -1,0 +1,1 @@
+"""Losses that keep a generator near its source while it is fine-tuned: one file each, found by its name."""
