@@ -10,6 +10,8 @@ import torch
 import yaml
 
 from regraft import adapter, advice, discover, pictures
+from regraft import codes as codes_files
+from regraft.codes import Codes
 from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, OutOfMemory, TrainingError
 from regraft.evaluation import HeldOut, compare, extractor
@@ -35,7 +37,7 @@ class Prepared:
     Attributes:
         job: settings with every open choice made.
         sources: loaded, with the job's objective and recipe.
-        train, held: images to train on, and images kept to measure on (None if there are none).
+        train, held: images (or their codes) to train on, and images kept to measure on (None if there are none).
         method, config: the method with its settings.
         notes: what was converted, assumed or chosen, one sentence each.
         device: where to compute.
@@ -43,7 +45,7 @@ class Prepared:
 
     job: AdaptJob
     sources: tuple[GAN, ...]
-    train: Images
+    train: Images | Codes
     held: Images | None
     method: Method
     config: MethodConfig
@@ -53,6 +55,9 @@ class Prepared:
     @property
     def image(self) -> dict[str, Any]:
         """Size, channels, fit and aspect, as the adapter keeps them."""
+        if isinstance(self.train, Codes):
+            (height, width), channels = self.sources[0].generator.size, self.sources[0].generator.channels
+            return {"size": [height, width], "channels": channels, "fit": self.train.record.get("fit"), "aspect": None}
         channels, height, width = self.train.pixels.shape[1:]
         undo = self.train.aspect if self.job.fit in ("pad", "stretch") else None
         return {"size": [height, width], "channels": channels, "fit": self.job.fit, "aspect": undo}
@@ -85,19 +90,26 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
         ConfigError, SourceError, DataError, MissingCapability: naming what does not fit.
     """
     device = pick_device(job.device)
-    sources = [_with_overrides(s, job) for s in (given if given is not None else map(load, job.sources))]
+    sources = list(given if given is not None else map(load, job.sources))
     notes = [f"{s.provenance.name}: {said}" for s in sources for said in s.provenance.assumptions]
-    listed = _listed(job, images)
+    listed = codes_files.read(job.images) if images is None and codes_files.is_codes(job.images) else _listed(job, images)
     with_critics = all(s.critic is not None for s in sources)
-    name, reason = advice.method(job.method, len(listed), len(sources), with_critics)
+    given_codes = isinstance(listed, Codes)
+    name, reason = ("mind2mind", None) if given_codes else advice.method(job.method, len(listed), len(sources), with_critics)
+    if given_codes and job.method not in ("auto", name):
+        raise ConfigError(f"{job.images}: these are codes, which only mind2mind trains on; {job.method} needs the images")
     notes += [reason] if reason else []
     method: Method = discover.plugin("methods", name)
     config = _settings(method, name, job)
     method.check(sources, name)
+    sources = [_with_overrides(s, job, *method.training(s, config)) for s in sources]
+    if isinstance(listed, Codes):
+        return _with_codes(job, sources, listed, method, config, notes)
     extractor(job.extractor, sources[0] if sources else None)  # a mistake must show now, not after hours of training
     decoded = listed.decode(*_shape(sources, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
+    config = method.settled(config, sources, train)
     flip, reason = advice.flip(job.flip, train.tensor())
     notes += [reason] if reason else []
     made: dict[str, Any] = {"method": name, "flip": "on" if flip else "off", "held_out": 0 if held is None else held.n}
@@ -110,6 +122,22 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     note = f"batch computed in {parts} part{'s' if parts > 1 else ''}: that fits in memory"
     whole = prepared.job.model_copy(update={"batch": None, "accumulate": parts})
     return dataclasses.replace(prepared, job=whole, notes=(*prepared.notes, note))
+
+
+def _with_codes(
+    job: AdaptJob, sources: Sequence[GAN], data: Codes, method: Method, config: MethodConfig, notes: list[str]
+) -> Prepared:
+    """Training from codes alone: no image is read, so none can be held out."""
+    if job.take is not None:
+        data = data.select(range(min(job.take, data.n)))
+    if not job.labels:
+        data = dataclasses.replace(data, labels=None, classes=())
+    config = method.settled(config, sources, data)
+    made = {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None, "held_out": 0}
+    notes.append("trained from codes: no images to hold out, so nothing is measured; see regraft evaluate and diagnose")
+    return Prepared(
+        job.model_copy(update=made), tuple(sources), data, None, method, config, tuple(notes), pick_device(job.device)
+    )  # fmt: skip
 
 
 def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
@@ -141,8 +169,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _with_overrides(source: GAN, job: AdaptJob) -> GAN:
-    objective, recipe = source.objective, source.recipe
+def _with_overrides(source: GAN, job: AdaptJob, objective: Objective, recipe: Recipe) -> GAN:
     if isinstance(job.objective, str):
         objective = OBJECTIVES[job.objective]
     elif job.objective:
@@ -240,7 +267,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     observer = None
     steps = sum(phase.steps for phase in adaptation.phases)
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
-    if prepared.held is not None and every and steps:
+    if prepared.held is not None and isinstance(prepared.train, Images) and every and steps:
         first = prepared.sources[0] if prepared.sources else None
         # The source's critic knows its domain better than a random network; scores that are reported keep the job's extractor.
         watched = "critic" if first is not None and first.critic is not None else job.extractor
@@ -275,8 +302,8 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     provenance = Provenance(folder.name, "adapter", licence="; ".join(licences) or None, lineage=lineage)
     return GAN(
         generator, critic.requires_grad_(False).eval() if critic is not None else None,
-        objective=first.objective if first else None, recipe=first.recipe if first else None, provenance=provenance,
-        aspect=prepared.image["aspect"],
+        autoencoder=first.autoencoder if first else None, objective=first.objective if first else None,
+        recipe=first.recipe if first else None, provenance=provenance, aspect=prepared.image["aspect"],
     )  # fmt: skip
 
 
@@ -298,7 +325,7 @@ def training_images(folder: pathlib.Path) -> torch.Tensor:
 
 def measure(prepared: Prepared, gan: GAN) -> list[Score]:
     """Measure the adapted generator on held-out images, its own and the replayed training images as a row to beat."""
-    if prepared.held is None or prepared.held.n < 2:
+    if prepared.held is None or prepared.held.n < 2 or isinstance(prepared.train, Codes):
         return []
     features = extractor(prepared.job.extractor, prepared.sources[0] if prepared.sources else None)
     fake = gan.sample(SAMPLES_MEASURED, prepared.job.seed)

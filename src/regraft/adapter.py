@@ -164,7 +164,8 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         files={},
     )  # fmt: skip
     return GAN(
-        generator.requires_grad_(False).eval(), critic, objective=first.objective if first else None,
+        generator.requires_grad_(False).eval(), critic, autoencoder=first.autoencoder if first else None,
+        objective=first.objective if first else None,
         recipe=first.recipe if first else None, provenance=provenance, aspect=record["image"].get("aspect"),
     )  # fmt: skip
 

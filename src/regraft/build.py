@@ -13,7 +13,7 @@ from regraft.gan import Description
 from regraft.randomness import global_seed
 
 # Generators made of other generators live outside the backbones; each maps its settings to a module.
-COMPOSITES = {"mined": "regraft.mining"}
+COMPOSITES = {"mined": "regraft.mining", "decoded": "regraft.mind"}
 
 
 def build(description: Description) -> nn.Module:

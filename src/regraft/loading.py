@@ -131,8 +131,10 @@ def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[pathlib
 def _innermost(network: Network) -> str:
     """The backbone inside composites."""
     kind, config = network.description.kind, network.description.config
-    while kind == "mined":
-        kind, config = config["source"]["kind"], config["source"]["config"]
+    inside = {"mined": "source", "decoded": "autoencoder"}
+    while kind in inside:
+        inner = config[inside[kind]]
+        kind, config = inner["kind"], inner["config"]
     return kind
 
 
