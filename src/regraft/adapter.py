@@ -106,6 +106,7 @@ def source_record(source: GAN) -> dict[str, Any]:
         "format": origin.format,
         "generator_digest": tensor_digest(source.generator),
         "critic_digest": tensor_digest(source.critic) if source.critic is not None else None,
+        "autoencoder_digest": tensor_digest(source.autoencoder) if source.autoencoder is not None else None,
         "files": origin.files,
         "licence": origin.licence,
         "dataset": origin.dataset,
@@ -187,6 +188,13 @@ def check_sources(folder: pathlib.Path, record: dict[str, Any], sources: Sequenc
                 f"{folder}: source {number + 1} must be {need['name']}, generator digest {need['generator_digest'][:16]}, and "
                 f"{source.provenance.name} has {have[:16]}...; an adapter works on the very source it was made from"
             )
+        if "autoencoder" in discover.plugin("methods", record["method"]).needs:
+            theirs = tensor_digest(source.require("autoencoder", for_=str(folder)))
+            if theirs != need["autoencoder_digest"]:
+                raise AdapterError(
+                    f"{folder}: source {number + 1} must have the autoencoder of digest {need['autoencoder_digest'][:16]}, and "
+                    f"{source.provenance.name} has {theirs[:16]}...; codes of one mean nothing to another"
+                )
 
 
 def _generator(folder: pathlib.Path, record: dict[str, Any], sources: Sequence[GAN]) -> Generator:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from regraft import adapter, discover
+from regraft import adapter, discover, published
 from regraft.build import build_with
 from regraft.config import unknown
 from regraft.errors import AdapterError, SourceError
@@ -26,6 +26,8 @@ def load(reference: str | pathlib.Path) -> GAN:
     path = find(reference)
     if path.is_dir() and adapter.is_adapter(path):
         return load_adapter(path)
+    if published.is_mindgan(path):
+        raise SourceError(f"{path}: a MindGAN makes codes; name the ALAE that decodes them with --sources (sources=[...])")
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
@@ -97,6 +99,8 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
         AdapterError: if a source cannot be found or is another one than the adapter was made from.
     """
     folder = pathlib.Path(path)
+    if sources and published.is_mindgan(folder):
+        return published.open_mindgan(folder, sources[0] if isinstance(sources[0], GAN) else load(sources[0]))
     if not adapter.is_adapter(folder):
         raise AdapterError(f"{folder}: holds no {adapter.CONFIG}, so it is no adapter or run folder")
     record = adapter.read_config(folder)

@@ -36,8 +36,8 @@ def pretrain(
         resume: go on with the training in ``out``.
         licence: terms of the images, kept with the source.
         on_event: told of progress.
-        **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields of
-            the backbone as ``backbone_settings``.
+        **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields
+            of the backbone as ``backbone_settings``.
 
     Returns:
         The source, as loading its folder gives it.

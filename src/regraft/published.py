@@ -29,9 +29,7 @@ def is_mindgan(path: pathlib.Path) -> bool:
         return False
     with contextlib.suppress(SourceError):
         content = _torch(path)
-        return (
-            isinstance(content, dict) and isinstance(content.get("Generator"), dict) and isinstance(content.get("Critic"), dict)
-        )
+        return isinstance(content, dict) and all(isinstance(content.get(part), dict) for part in ("Generator", "Critic"))
     return False
 
 
@@ -50,16 +48,15 @@ def open_mindgan(path: pathlib.Path, source: GAN) -> GAN:
     settings = _settings(path.parent / SETTINGS)
     layers = [state.get(f"model.{2 * k}.weight") for k in range((len(state) + 1) // 2)]
     expected = {f"model.{2 * k}.{leaf}" for k in range(len(layers)) for leaf in ("weight", "bias")}
-    if not layers or set(state) != expected or any(not isinstance(v, Tensor) for v in state.values()):
-        raise SourceError(
-            f"{path}: Generator holds {', '.join(map(str, list(state)[:4]))}, not linear layers model.0, model.2, ..."
-        )
+    plain = all(isinstance(v, Tensor) for v in state.values()) and all(w is not None and w.dim() == 2 for w in layers)
+    if not layers or set(state) != expected or not plain:
+        held = ", ".join(map(str, list(state)[:4]))
+        raise SourceError(f"{path}: Generator holds {held}, not linear layers model.0, model.2, ...")
     widths = [layers[0].shape[-1], *(len(w) for w in layers)]
     code = int(torch.Size(autoencoder.code_shape).numel())
-    if settings["z_dim"] != widths[0] or list(settings["hidden_generator_c"]) != widths[1:-1] or max(widths) > MAX_WIDTH:
-        raise SourceError(
-            f"{path}: its layers are {widths}, {SETTINGS} says {settings['z_dim']} and {settings['hidden_generator_c']}"
-        )
+    said = (settings["z_dim"], list(settings["hidden_generator_c"]))
+    if said != (widths[0], widths[1:-1]) or max(widths) > MAX_WIDTH:
+        raise SourceError(f"{path}: its layers are {widths}, {SETTINGS} says {said[0]} and {said[1]}")
     if widths[-1] != code:
         raise SourceError(f"{path}: makes codes of {widths[-1]} numbers, and {source.provenance.name} decodes {code}")
     mind = Mind(MindConfig(code_dim=code, widths=tuple(widths[1:-1]), latent_dim=widths[0]))
@@ -130,7 +127,7 @@ def read_code_folder(folder: pathlib.Path) -> tuple[tuple[str, ...], Tensor]:
         DataError: naming a file that holds something else, or codes of different sizes.
     """
     names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    found = []
+    found: list[Tensor] = []
     for name in names:
         try:
             with opened(folder / name) as archive:

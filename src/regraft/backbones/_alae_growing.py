@@ -113,7 +113,8 @@ class GrowingEncoder(Encoder):
         for block in self.encode_block[first + 1 :]:
             x, read = block(x)
             w = w + read
-        return w
+        styles: Tensor = w
+        return styles
 
 
 class GrowingGenerator(Generator):
@@ -190,7 +191,7 @@ def step_sizes(network: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
     A weight's factor is the deviation that it was drawn with, times 0.1 in mapping and head; so is a bias's, but for the
     deviation; everything else has 1.
     """
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[float, list[Any]] = {}
     seen: set[int] = set()
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -35,8 +35,11 @@ class ALAEConfig(MethodConfig):
     channels: Annotated[int, Field(ge=1, le=3, description="1 or 3.")] = 3
     batch: Annotated[int, Field(ge=1, description="Images per step.")] = 32
     lr: Annotated[
-        float | None, Field(gt=0, description="Adam step size before each layer's factor; if left out as published: 0.0015 up to "
-                            "a side of 128, 0.002 at 256, 0.003 above.")
+        float | None,
+        Field(
+            gt=0, description="Adam step size before each layer's factor; if left out as published: 0.0015 up to a side of "
+            "128, 0.002 at 256, 0.003 above.",
+        ),
     ] = None  # fmt: skip
     reciprocity: Annotated[float, Field(ge=0, description="Weight of the third update.")] = 1.0
     mixing: Annotated[float, Field(ge=0, le=1, description="Probability that styles of two latents are mixed.")] = 0.9

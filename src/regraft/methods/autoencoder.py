@@ -92,7 +92,7 @@ def measured(generator: DecodedGenerator, images: Data) -> GAN:
     def run(batch: Tensor) -> None:
         autoencoder.decode(autoencoder.encode(batch.to(device)))
 
-    norms.calibrate_on(autoencoder, run, some[:2048].split(64))
+    norms.calibrate_on(autoencoder, run, torch.split(some[:2048], 64))
     found = codes.encoded(autoencoder, some)
     fit(generator, found.to(device))
     generator.requires_grad_(False).eval()
