@@ -62,7 +62,6 @@ def pretrain(
     gan = _source(prepared, loop, folder, licence)
     save_source(folder, gan)
     pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(SAMPLES, job.seed)))
-    emit({"event": "saved", "folder": str(folder), "values": sum(p.numel() for p in gan.generator.parameters())})
     return gan
 
 

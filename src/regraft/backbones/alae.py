@@ -270,7 +270,7 @@ class ALAE(Backbone):
         made, judged = generator.finished(), critic.finished()
         parts = {f"encoder.{k[8:]}": v for k, v in judged.items() if k.startswith("encoder.")}
         parts |= {f"decoder.{k[10:]}": v for k, v in made.items() if k.startswith("synthesis.")}
-        parts["mean_code"] = made["mapping.w_avg"][0]
+        parts["mean_code"] = made["mapping.w_avg"][0].clone()
         tensors = {"generator": made, "critic": judged, "autoencoder": parts}
         configs: dict[Any, Config] = {"generator": g, "critic": d, "autoencoder": both}
         return {r: (Description("alae", r, c.model_dump(mode="json")), tensors[r]) for r, c in configs.items()}
