@@ -299,11 +299,13 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     critic = loop.adaptation.critic or (first.critic if first else None)
     licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
     lineage = tuple(adapter.source_record(s) for s in prepared.sources)
+    # Rules that a method has for its own small networks are no way to train the adapted GAN further.
+    shared = type(prepared.method).training is Method.training
     provenance = Provenance(folder.name, "adapter", licence="; ".join(licences) or None, lineage=lineage)
     return GAN(
         generator, critic.requires_grad_(False).eval() if critic is not None else None,
-        autoencoder=first.autoencoder if first else None, objective=first.objective if first else None,
-        recipe=first.recipe if first else None, provenance=provenance, aspect=prepared.image["aspect"],
+        autoencoder=first.autoencoder if first else None, objective=first.objective if first and shared else None,
+        recipe=first.recipe if first and shared else None, provenance=provenance, aspect=prepared.image["aspect"],
     )  # fmt: skip
 
 

@@ -303,6 +303,7 @@ def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[
         "generator_values": sum(p.numel() for p in generator.parameters()),
         "critic_values": sum(p.numel() for p in critic.parameters()) if critic is not None else None,
         "critic_stages": len(critic.stages) if critic is not None else None,
+        "codes": None if gan.autoencoder is None else f"{gan.autoencoder.code_shape}, range {gan.autoencoder.code_range}",
         "objective": gan.objective.model_dump(mode="json"), "recipe": gan.recipe.model_dump(mode="json"),
         "licence": origin.licence, "dataset": origin.dataset, "url": origin.url, "files": origin.files,
         "generator_digest": tensor_digest(generator), "assumptions": list(origin.assumptions), "lineage": list(origin.lineage),

@@ -44,6 +44,9 @@ class Codes:
     classes: tuple[str, ...] = ()
     mirrored: Tensor | None = None
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _resident: dict[torch.device, tuple[Tensor, Tensor | None]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.values)
@@ -91,12 +94,16 @@ class Codes:
 
     def batch(self, index: Tensor, rng: torch.Generator, device: torch.device) -> Batch:
         """Codes ``index``, from the mirror images with probability one half where these are there."""
-        data = self.values[index]
-        if self.mirrored is not None:
-            flipped = torch.rand(len(index), 1, generator=rng, device=rng.device).cpu() < 0.5
-            data = torch.where(flipped, self.mirrored[index], data)
+        if device not in self._resident:
+            self._resident[device] = self.values.to(device), None if self.mirrored is None else self.mirrored.to(device)
+        values, mirrored = self._resident[device]
+        rows = index.to(device)
+        data = values[rows]
+        if mirrored is not None:
+            flipped = torch.rand(len(index), 1, generator=rng, device=rng.device).to(device) < 0.5
+            data = torch.where(flipped, mirrored[rows], data)
         labels = None if self.labels is None else self.labels[index].to(device)
-        return Batch(data.to(device), index, labels)
+        return Batch(data, index, labels)
 
 
 @torch.no_grad()

@@ -157,8 +157,8 @@ def test_resume_by_name(capsys, made):
 def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):
     small = ["--set", "backbone_settings.code_dim=6", "--set", "backbone_settings.width=4"]
     code, out, err = call(
-        capsys, "pretrain", photos, "--backbone", "autoencoder", "--size", 8, "--channels", 1, "--out", tmp_path / "ae", "--steps", 3,
-        "--batch", 4, *small,
+        capsys, "pretrain", photos, "--backbone", "autoencoder", "--size", 8, "--channels", 1, "--out", tmp_path / "ae",
+        "--steps", 3, "--batch", 4, *small,
     )  # fmt: skip
     assert code == 0, err
     assert f"regraft inspect {tmp_path / 'ae'}" in out
