@@ -21,7 +21,7 @@ import torch
 from cells import CACHE, arguments, cell, spread, write
 
 import regraft
-from regraft import _adapting, pictures
+from regraft import _adapting, discover, pictures
 from regraft.encoding import encode
 from regraft.evaluation import extractor
 from regraft.gan import GAN, Generator
@@ -75,7 +75,8 @@ def _pretrain_wgan(options: Any, folder: pathlib.Path, steps: int) -> None:
         images, method="scratch", backbone="autoencoder", size=28, channels=1, steps=steps, augment=[], flip="off", held_out=0,
         device="cpu", write=False,
     ).gan  # fmt: skip
-    regraft.convert(gan, folder)
+    # To be trained further as it was trained.
+    regraft.convert(gan.trained_with(*discover.plugin("backbones", "autoencoder").training(28)), folder)
 
 
 def target(options: Any, name: str, side: int) -> tuple[Images, torch.Tensor]:
