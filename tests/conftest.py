@@ -16,7 +16,7 @@ from regraft.images import Images
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
-def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, **settings):
+def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, autoencoder=False, **settings):
     """A random GAN of a backbone, frozen as loaded sources are; its smallest form unless settings say otherwise."""
     family = discover.plugin("backbones", backbone)
     smallest = dict(family.smallest)
@@ -33,7 +33,18 @@ def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, **sett
                 module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=rng) * 0.1)
                 module.running_var.copy_(torch.rand(module.running_var.shape, generator=rng) + 0.5)
         networks.append(network.requires_grad_(False).eval())
-    return GAN(*networks, objective=Objective(), recipe=Recipe(batch=4), provenance=Provenance(name="toy"))
+    return GAN(
+        *networks, autoencoder=toy_autoencoder(*networks[0].size[:1], channels) if autoencoder else None, objective=Objective(),
+        recipe=Recipe(batch=4), provenance=Provenance(name="toy"),
+    )  # fmt: skip
+
+
+def toy_autoencoder(size=8, channels=1, seed=0, **settings):
+    """A random plain autoencoder, frozen."""
+    settings = {"code_dim": 6, "width": 4, "decoder_width": 4} | settings
+    config = discover.plugin("backbones", "autoencoder").sized_autoencoder(size, channels, **settings)
+    made = build_fresh(Description("autoencoder", "autoencoder", config.model_dump(mode="json")), seed)
+    return made.requires_grad_(False).eval()
 
 
 def toy_images(n=12, size=8, channels=1, seed=0, labels=None):

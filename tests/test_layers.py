@@ -27,14 +27,16 @@ LEVELS = [
         "mixture",
         "scaling",
         "perceptual",
+        "mind",
+        "codes",
         "store",
         "pictures",
         "advice",
     },
     {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"},
     {"engine", "train", "evaluation", "adapter"},
-    {"_sampling", "loading", "_adapting", "api"},
-    {"_options", "_progress", "cli", "__main__"},
+    {"_sampling", "loading", "_adapting", "api", "saving", "pretraining", "diagnosis", "encoding", "published"},
+    {"_options", "_progress", "_commands", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}
 FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"}

@@ -12,11 +12,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from regraft.api import Run, adapt, convert, evaluate, inspect, interpolate, methods, metrics, sample, sources
     from regraft.config import Objective, Recipe
+    from regraft.diagnosis import diagnose as diagnose
+    from regraft.encoding import encode as encode
     from regraft.errors import RegraftError
     from regraft.gan import GAN, Autoencoder, Critic, Generator, Latent
     from regraft.images import open_images
     from regraft.loading import load, load_adapter
     from regraft.metrics.base import Score
+    from regraft.pretraining import pretrain as pretrain
 
 # Two verbs share their names with plug-in folders.  The import system binds a folder's name when the folder is first imported;
 # doing that now, and dropping the names, leaves them to the verbs.
@@ -29,6 +32,9 @@ _HOMES = {
         "Run", "adapt", "convert", "evaluate", "inspect", "interpolate", "methods", "metrics", "sample", "sources",
     ),
     "regraft.config": ("Objective", "Recipe"),
+    "regraft.diagnosis": ("diagnose",),
+    "regraft.encoding": ("encode",),
+    "regraft.pretraining": ("pretrain",),
     "regraft.errors": ("RegraftError",),
     "regraft.gan": ("GAN", "Autoencoder", "Critic", "Generator", "Latent"),
     "regraft.images": ("open_images",),

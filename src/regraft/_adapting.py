@@ -10,7 +10,9 @@ import torch
 import yaml
 
 from regraft import adapter, advice, discover, pictures
+from regraft import codes as codes_files
 from regraft._sampling import overview
+from regraft.codes import Codes
 from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability, OutOfMemory, TrainingError
 from regraft.evaluation import HeldOut, compare, extractor
@@ -37,7 +39,7 @@ class Prepared:
     Attributes:
         job: settings with every open choice made.
         sources: loaded, with the job's objective and recipe.
-        train, held: images to train on, and images kept to measure on (None if there are none).
+        train, held: images (or their codes) to train on, and images kept to measure on (None if there are none).
         method, config: the method with its settings.
         notes: what was converted, assumed or chosen, one sentence each.
         device: where to compute.
@@ -45,7 +47,7 @@ class Prepared:
 
     job: AdaptJob
     sources: tuple[GAN, ...]
-    train: Images
+    train: Images | Codes
     held: Images | None
     method: Method
     config: MethodConfig
@@ -60,6 +62,9 @@ class Prepared:
     @property
     def image(self) -> dict[str, Any]:
         """Size, channels, fit and aspect, as the adapter keeps them."""
+        if isinstance(self.train, Codes):
+            (height, width), channels = self.sources[0].generator.size, self.sources[0].generator.channels
+            return {"size": [height, width], "channels": channels, "fit": self.train.record.get("fit"), "aspect": None}
         channels, height, width = self.train.pixels.shape[1:]
         undo = self.train.aspect if self.job.fit in ("pad", "stretch") else None
         return {"size": [height, width], "channels": channels, "fit": self.job.fit, "aspect": undo}
@@ -93,21 +98,27 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
         ConfigError, SourceError, DataError, MissingCapability: naming what does not fit.
     """
     device = pick_device(job.device)
-    sources = [_with_overrides(s, job) for s in (given if given is not None else map(load, job.sources))]
+    sources = list(given if given is not None else map(load, job.sources))
     notes = [f"{s.provenance.name}: {said}" for s in sources for said in s.provenance.assumptions]
     notes += [
         f"{s.provenance.name}: its licence ({s.provenance.licence}) forbids commercial use, also of what is made from it"
         for s in sources
         if s.provenance.noncommercial
     ]
-    listed = _listed(job, images)
+    listed = codes_files.read(job.images) if images is None and codes_files.is_codes(job.images) else _listed(job, images)
     with_critics = all(s.critic is not None for s in sources)
-    name, reason = advice.method(job.method, len(listed), len(sources), with_critics)
+    given_codes = isinstance(listed, Codes)
+    name, reason = ("mind2mind", None) if given_codes else advice.method(job.method, len(listed), len(sources), with_critics)
+    if given_codes and job.method not in ("auto", name):
+        raise ConfigError(f"{job.images}: these are codes, which only mind2mind trains on; {job.method} needs the images")
     notes += [reason] if reason else []
     method: Method = discover.plugin("methods", name)
     config = _settings(method, name, job)
     method.check(sources, name, config)
     config = method.settle(sources, config, job.seed)
+    sources = [_with_overrides(s, job, *method.training(s, config)) for s in sources]
+    if isinstance(listed, Codes):
+        return _with_codes(job, sources, listed, method, config, notes)
     lead = method.lead(sources, config) if sources else None
     labelled, reason = advice.labels(job.labels, listed.classes, listed.counts, _obstacle(method, name, sources, listed, job))
     notes += [reason] if reason else []
@@ -116,6 +127,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
+    config = method.fitted(config, sources, train)
     if not method.mirrors and job.flip == "on":
         raise ConfigError(f"--flip on: {name} ties each image to something of its own, and a mirrored one is another image")
     flip, reason = advice.flip(job.flip if method.mirrors else "off", train.tensor())
@@ -130,6 +142,22 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     note = f"batch computed in {parts} part{'s' if parts > 1 else ''}: that fits in memory"
     whole = prepared.job.model_copy(update={"batch": None, "accumulate": parts})
     return dataclasses.replace(prepared, job=whole, notes=(*prepared.notes, note))
+
+
+def _with_codes(
+    job: AdaptJob, sources: Sequence[GAN], data: Codes, method: Method, config: MethodConfig, notes: list[str]
+) -> Prepared:
+    """Training from codes alone: no image is read, so none can be held out."""
+    if job.take is not None:
+        data = data.select(range(min(job.take, data.n)))
+    if not job.labels:
+        data = dataclasses.replace(data, labels=None, classes=())
+    config = method.fitted(config, sources, data)
+    made = {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None, "held_out": 0}
+    notes.append("trained from codes: no images to hold out, so nothing is measured; see regraft evaluate and diagnose")
+    return Prepared(
+        job.model_copy(update=made), tuple(sources), data, None, method, config, tuple(notes), pick_device(job.device)
+    )  # fmt: skip
 
 
 def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
@@ -153,6 +181,8 @@ def _obstacle(method: Method, name: str, sources: Sequence[GAN], listed: ImageSe
     if not method.labels:
         same = sources and all(s.generator.n_classes == n for s in sources)
         return None if job.labels and same else f"{name} does not learn classes"
+    if "autoencoder" in method.needs:  # classes of codes ask nothing of a source
+        return None
     try:
         for source in sources:
             _ = source.generator.n_classes or conditioned(source.generator, n, "auto")
@@ -178,8 +208,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _with_overrides(source: GAN, job: AdaptJob) -> GAN:
-    objective, recipe = source.objective, source.recipe
+def _with_overrides(source: GAN, job: AdaptJob, objective: Objective, recipe: Recipe) -> GAN:
     if isinstance(job.objective, str):
         objective = OBJECTIVES[job.objective]
     elif job.objective:
@@ -288,7 +317,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     observer = None
     steps = sum(phase.steps for phase in adaptation.phases)
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
-    if prepared.held is not None and every and steps:
+    if prepared.held is not None and isinstance(prepared.train, Images) and every and steps:
         first = prepared.lead
         with_critic = first is not None and first.critic is not None
         watching = [extractor(name, first) for name in (("critic", "random_conv") if with_critic else ("random_conv",))]
@@ -319,14 +348,17 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     critic = loop.adaptation.critic or (first.critic if first else None)
     licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
     lineage = tuple(adapter.source_record(s) for s in prepared.sources)
-    known = [prepared.train.classes, *([first.provenance.classes] if first else [])]
+    classes = prepared.train.classes if isinstance(prepared.train, Images) else ()
+    known = [classes, *([first.provenance.classes] if first else [])]
     names = next((c for c in known if len(c) == generator.n_classes), ())
     licence = "; ".join(licences) or None
     provenance = Provenance(folder.name, "adapter", licence=licence, lineage=lineage, classes=names)
+    # Rules that a method has for its own small networks are no way to train the adapted GAN further.
+    shared = type(prepared.method).training is Method.training
     return GAN(
         generator, critic.requires_grad_(False).eval() if critic is not None else None,
-        objective=first.objective if first else None, recipe=first.recipe if first else None, provenance=provenance,
-        aspect=prepared.image["aspect"],
+        autoencoder=first.autoencoder if first else None, objective=first.objective if first and shared else None,
+        recipe=first.recipe if first and shared else None, provenance=provenance, aspect=prepared.image["aspect"],
     )  # fmt: skip
 
 
@@ -348,7 +380,7 @@ def training_images(folder: pathlib.Path) -> torch.Tensor:
 
 def measure(prepared: Prepared, gan: GAN) -> list[Score]:
     """Measure the adapted generator on held-out images, its own and the replayed training images as a row to beat."""
-    if prepared.held is None or prepared.held.n < 2:
+    if prepared.held is None or prepared.held.n < 2 or isinstance(prepared.train, Codes):
         return []
     features = extractor(prepared.job.extractor, prepared.lead)
     fake = gan.sample(SAMPLES_MEASURED, prepared.job.seed)

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-LOSSES = ("critic_loss", "generator_loss", "miner_loss")
+LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity")
 
 
 class Reporter:

@@ -109,6 +109,7 @@ def source_record(source: GAN) -> dict[str, Any]:
         "format": origin.format,
         "generator_digest": tensor_digest(source.generator),
         "critic_digest": tensor_digest(source.critic) if source.critic is not None else None,
+        "autoencoder_digest": tensor_digest(source.autoencoder) if source.autoencoder is not None else None,
         "files": origin.files,
         "licence": origin.licence,
         "noncommercial": origin.noncommercial,
@@ -168,7 +169,8 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         files={}, classes=_class_names(record, sources, generator.n_classes),
     )  # fmt: skip
     return GAN(
-        generator.requires_grad_(False).eval(), critic, objective=lead.objective if lead else None,
+        generator.requires_grad_(False).eval(), critic, autoencoder=lead.autoencoder if lead else None,
+        objective=lead.objective if lead else None,
         recipe=lead.recipe if lead else None, provenance=provenance, aspect=record["image"].get("aspect"),
     )  # fmt: skip
 
@@ -190,6 +192,13 @@ def check_sources(folder: pathlib.Path, record: dict[str, Any], sources: Sequenc
                 f"{folder}: source {number + 1} must be {need['name']}, generator digest {need['generator_digest'][:16]}, and "
                 f"{source.provenance.name} has {have[:16]}...; an adapter works on the very source it was made from"
             )
+        if "autoencoder" in discover.plugin("methods", record["method"]).needs:
+            theirs = tensor_digest(source.require("autoencoder", for_=str(folder)))
+            if theirs != need["autoencoder_digest"]:
+                raise AdapterError(
+                    f"{folder}: source {number + 1} must have the autoencoder of digest {need['autoencoder_digest'][:16]}, and "
+                    f"{source.provenance.name} has {theirs[:16]}...; codes of one mean nothing to another"
+                )
 
 
 def _generator(folder: pathlib.Path, record: dict[str, Any], sources: Sequence[GAN]) -> Generator:

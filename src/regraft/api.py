@@ -13,13 +13,13 @@ from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
 from regraft.formats import native
-from regraft.gan import GAN, Description, tensor_digest
+from regraft.gan import GAN, tensor_digest
 from regraft.images import ImageSet, open_images
 from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
 from regraft.loading import load, load_adapter
 from regraft.metrics.base import Score
 from regraft.mixture import between, one_source, walkable
-from regraft.store import write_json, write_tensors
+from regraft.saving import save_source
 
 Source = GAN | str | pathlib.Path
 
@@ -125,7 +125,10 @@ def adapt_job(
     data = merge(merge(data, extra), own | {"settings": merge(own.get("settings", {}), others)})
     if not data.get("images"):
         raise ConfigError("which images? Name a folder, a .zip or an .npz of target images")
-    return parse(AdaptJob, data, str(config) if config is not None else "settings")
+    job = parse(AdaptJob, data, str(config) if config is not None else "settings")
+    if job.method != "auto" and discover.plugin("methods", job.method).sources[1] == 0:
+        raise ConfigError(f"{job.method} makes sources from images alone and adapts none: use regraft pretrain")
+    return job
 
 
 def default_folder(images: str) -> pathlib.Path:
@@ -274,19 +277,7 @@ def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source
     if folder.exists():
         raise ConfigError(f"{folder}: exists, and nothing is overwritten; choose another name")
     gan = opened(source, sources, "cpu")
-    description, tensors = adapter.stand_alone(gan)
-    networks: dict[str, Description] = {"generator": description}
-    whole = {f"generator.{k}": v for k, v in tensors.items()}
-    if gan.critic is not None:
-        networks["critic"] = gan.critic.describe()
-        whole |= {f"critic.{k}": v for k, v in gan.critic.state_dict().items()}
-    if gan.autoencoder is not None:
-        networks["autoencoder"] = gan.autoencoder.describe()
-        whole |= {f"autoencoder.{k}": v for k, v in gan.autoencoder.state_dict().items()}
-    whole, same = native.without_repeats(whole)
-    record = native.record_of(networks, gan.objective, gan.recipe, gan.provenance, gan.aspect) | {"same": same}
-    write_tensors(folder / native.TENSORS, whole, {"format": "pt"})
-    write_json(folder / native.RECORD, record)
+    save_source(folder, gan)
     return folder
 
 
@@ -301,6 +292,7 @@ def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[
         "generator_values": sum(p.numel() for p in generator.parameters()),
         "critic_values": sum(p.numel() for p in critic.parameters()) if critic is not None else None,
         "critic_stages": len(critic.stages) if critic is not None else None,
+        "codes": None if gan.autoencoder is None else f"{gan.autoencoder.code_shape}, range {gan.autoencoder.code_range}",
         "objective": gan.objective.model_dump(mode="json"), "recipe": gan.recipe.model_dump(mode="json"),
         "licence": origin.licence, "noncommercial": origin.noncommercial,
         "dataset": origin.dataset, "url": origin.url, "files": origin.files,

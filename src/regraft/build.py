@@ -13,7 +13,12 @@ from regraft.gan import Description
 from regraft.randomness import global_seed
 
 # Generators made of other generators live outside the backbones; each maps its settings to a module.
-COMPOSITES = {"mined": "regraft.mining", "mixed": "regraft.mixture", "scaled": "regraft.scaling"}
+COMPOSITES = {
+    "mined": "regraft.mining",
+    "mixed": "regraft.mixture",
+    "scaled": "regraft.scaling",
+    "decoded": "regraft.mind",
+}
 
 
 def build(description: Description) -> nn.Module:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from regraft import __version__
+from regraft._commands import register
 from regraft._options import options_from
 from regraft._progress import Reporter
 from regraft.config import overrides
@@ -202,6 +203,9 @@ def demo(
         run = api.demo(out, report)
     _table([s.to_dict() for s in run.scores])
     print(f"look at {out / 'samples' / 'final.png'}; then: regraft sample {out} --n 16 --out {out}/grid.png")
+
+
+register(app, lambda facts, as_json: _show(facts, as_json))
 
 
 def run(arguments: list[str]) -> int:

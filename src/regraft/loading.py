@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from regraft import adapter, catalogue, discover
+from regraft import adapter, catalogue, discover, published
 from regraft.build import COMPOSITES, build_with
 from regraft.config import unknown
 from regraft.errors import AdapterError, ConfigError, SourceError
@@ -32,6 +32,8 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
     path = find(reference, on_event)
     if path.is_dir() and adapter.is_adapter(path):
         return load_adapter(path)
+    if published.is_mindgan(path):
+        raise SourceError(f"{path}: a MindGAN makes codes; name the ALAE that decodes them with --sources (sources=[...])")
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
@@ -152,6 +154,8 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
         AdapterError: if a source cannot be found or is another one than the adapter was made from.
     """
     folder = pathlib.Path(path)
+    if sources and published.is_mindgan(folder):
+        return published.open_mindgan(folder, sources[0] if isinstance(sources[0], GAN) else load(sources[0]))
     if not adapter.is_adapter(folder):
         raise AdapterError(f"{folder}: holds no {adapter.CONFIG}, so it is no adapter or run folder")
     record = adapter.read_config(folder)
@@ -187,8 +191,9 @@ def _innermost(network: Network) -> str:
     """The backbone inside composites."""
     kind, config = network.description.kind, network.description.config
     while kind in COMPOSITES:
-        inner = config["parts"][config["lead"]] if kind == "mixed" else config
-        kind, config = inner["source"]["kind"], inner["source"]["config"]
+        outer = config["parts"][config["lead"]] if kind == "mixed" else config
+        inner = outer["autoencoder" if kind == "decoded" else "source"]
+        kind, config = inner["kind"], inner["config"]
     return kind
 
 

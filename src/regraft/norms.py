@@ -5,7 +5,7 @@ drift, changes behind one's back.  Here a norm uses either its stored statistics
 is computed, and stored statistics are measured afterwards in one deterministic pass.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -19,10 +19,17 @@ Statistics = Literal["running", "batch"]
 
 
 def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
-    """All batch norms that keep statistics."""
+    """All batch norms that keep statistics, but for those that :func:`fix` fixed."""
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and not getattr(module, "fixed", False):
             yield module
+
+
+def fix(part: nn.Module) -> None:
+    """Leave a part in evaluation mode on its stored statistics, whatever is set or measured for the network around it."""
+    part.eval()
+    for norm in batch_norms(part):
+        norm.__dict__["fixed"] = True
 
 
 def set_training(network: nn.Module, statistics: Statistics) -> None:
@@ -86,7 +93,17 @@ def calibrate(generator: Generator, n: int = 1024, batch: int = 64, like: Genera
             if uses_batch_statistics(live):
                 calibrate(part, n, batch)
         return
-    for norm, (mean, variance) in _statistics(generator, "batch", n, batch):
+    _store(_statistics(generator, "batch", n, batch))
+
+
+@torch.no_grad()
+def calibrate_on(network: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> None:
+    """Measure a network's stored statistics on given inputs; ``run`` sends a batch through it."""
+    _store(_measured(network, "batch", run, batches))
+
+
+def _store(found: list[tuple[_BatchNorm, list[Tensor]]]) -> None:
+    for norm, (mean, variance) in found:
         assert norm.running_mean is not None  # batch_norms yields no others
         assert norm.running_var is not None
         norm.running_mean.copy_(mean)
@@ -102,7 +119,23 @@ def _statistics(
     generator: Generator, statistics: Statistics, n: int = 1024, batch: int = 64
 ) -> list[tuple[_BatchNorm, list[Tensor]]]:
     """Mean and variance of what each batch norm sees while all of them use stored or batch statistics."""
-    norms = list(batch_norms(generator))
+    like = next(generator.parameters())
+
+    def run(step: Tensor) -> None:
+        first = int(step)
+        z = generator.latent.at(0, range(first * batch, (first + 1) * batch)).to(like)
+        y = None
+        if generator.n_classes:
+            y = torch.randint(generator.n_classes, (batch,), generator=generator_at(0, "calibrate", first)).to(like.device)
+        generator(z, y)
+
+    return _measured(generator, statistics, run, torch.arange(max(1, n // batch)))
+
+
+def _measured(
+    network: nn.Module, statistics: Statistics, run: Callable[[Tensor], object], batches: Iterable[Tensor]
+) -> list[tuple[_BatchNorm, list[Tensor]]]:
+    norms = list(batch_norms(network))
     sums: dict[int, list[Tensor]] = {}
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -112,17 +145,13 @@ def _statistics(
 
     hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
     flags = [(norm, norm.training, norm.track_running_stats) for norm in norms]
-    like = next(generator.parameters())
-    steps = max(1, n // batch)
-    with evaluating(generator):
+    steps = 0
+    with evaluating(network):
         for norm in norms:
             norm.training, norm.track_running_stats = statistics == "batch", False
-        for step in range(steps):
-            z = generator.latent.at(0, range(step * batch, (step + 1) * batch)).to(like)
-            y = None
-            if generator.n_classes:
-                y = torch.randint(generator.n_classes, (batch,), generator=generator_at(0, "calibrate", step)).to(like.device)
-            generator(z, y)
+        for batch in batches:
+            run(batch)
+            steps += 1
     for hook in hooks:
         hook.remove()
     for norm, training, track in flags:

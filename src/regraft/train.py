@@ -183,10 +183,13 @@ class Loop:
         for p in moved:
             p.requires_grad_(True)
             p.grad = None
+        if update.reuse and repeat:
+            position.items -= self.adaptation.batch
+        data = phase.data or self.data
         for micro, size in enumerate(_split(self.adaptation.batch, plan.accumulate)):
             seed = derive(plan.seed, phase.name, position.phase, position.step, number, repeat, micro)
             rng = torch.Generator(device=plan.device).manual_seed(seed)
-            batch = self.data.batch(self.order.take(position.items, size), rng, plan.device)
+            batch = data.batch(self.order.take(position.items, size), rng, plan.device)
             position.items += size
             with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
                 loss, values = update.loss(batch, rng)

@@ -37,7 +37,7 @@ class LayerConfig(Config):
     upsample: Annotated[int, Field(ge=1, le=8)] = 1
     bias: bool = True
     view: tuple[Width, Width, Width] | None = None
-    norm: Literal["none", "batch"] = "none"
+    norm: Literal["none", "batch", "instance"] = "none"
     norm_eps: float = 1e-5
     activation: Activation = "none"
     slope: float = 0.2
@@ -186,6 +186,8 @@ class Stage(nn.Module):
         if c.norm == "batch":
             plain = BatchNorm(c.norm_channels, eps=c.norm_eps)
             self.norm = ClassNorm(n_classes, c.norm_channels, c.norm_eps) if n_classes else plain
+        elif c.norm == "instance":
+            self.norm = nn.InstanceNorm2d(c.norm_channels, eps=c.norm_eps, affine=True)
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
         """Apply the stage; ``code`` is this norm's class code where it is a :class:`ClassNorm`."""

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from regraft.backbones import _alae_growing
 from regraft.backbones._alae import Decoder, Encoder, Mapping, Style
 from regraft.backbones.base import Backbone, checked
 from regraft.config import Config, Objective, Recipe
@@ -200,6 +201,7 @@ class ALAE(Backbone):
     recipe = Recipe(generator_lr=1e-4, critic_lr=1e-4, betas=(0.0, 0.99), noise="random")
     smallest: ClassVar[dict[str, Any]] = {"size": 8, "width": 4, "latent_dim": 6, "mapping_layers": 2}
     conditional = False
+    pretrained_by = "alae"
 
     GeneratorConfig = ALAEGeneratorConfig
     CriticConfig = ALAECriticConfig
@@ -242,6 +244,36 @@ class ALAE(Backbone):
             raise ConfigError("StyleALAE has no class-conditional form; leave the labels out")
         generator, critic, _ = checked(plain, settings)(size, channels, **settings)
         return generator, critic
+
+    def growing(
+        self, size: int, channels: int, **settings: Any
+    ) -> tuple[_alae_growing.GrowingGenerator, _alae_growing.GrowingCritic, _alae_growing.Growth]:
+        """A generator and a critic that grow together, weights drawn from torch's global generator; see :func:`plain`."""
+        generator, critic, _ = checked(plain, settings)(size, channels, **settings)
+        growth = _alae_growing.Growth()
+        pair = _alae_growing.GrowingGenerator(generator, growth), _alae_growing.GrowingCritic(critic, Head(critic.head), growth)
+        for network in pair:
+            _alae_growing.initialise(network)
+        return (*pair, growth)
+
+    def step_sizes(self, network: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters of a growing network by the factor of their step size."""
+        return _alae_growing.step_sizes(network)
+
+    def grown(
+        self, generator: _alae_growing.GrowingGenerator, critic: _alae_growing.GrowingCritic
+    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:
+        """Descriptions and tensors of generator, critic and autoencoder at the end of growing, by role."""
+        g, d = generator.config, critic.config
+        common = {k: getattr(g, k) for k in ("style_dim", "channels", "blend")}
+        both = ALAEAutoencoderConfig(encoder=d.widths, decoder=g.widths, **common)
+        made, judged = generator.finished(), critic.finished()
+        parts = {f"encoder.{k[8:]}": v for k, v in judged.items() if k.startswith("encoder.")}
+        parts |= {f"decoder.{k[10:]}": v for k, v in made.items() if k.startswith("synthesis.")}
+        parts["mean_code"] = made["mapping.w_avg"][0].clone()
+        tensors = {"generator": made, "critic": judged, "autoencoder": parts}
+        configs: dict[Any, Config] = {"generator": g, "critic": d, "autoencoder": both}
+        return {r: (Description("alae", r, c.model_dump(mode="json")), tensors[r]) for r, c in configs.items()}
 
 
 def plain(

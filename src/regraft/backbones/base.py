@@ -20,6 +20,7 @@ class Backbone:
         objective, recipe: how the family trains unless a source says otherwise.
         smallest: arguments of :meth:`sized`, ``size`` among them, for a pair that computes in milliseconds; tests use it.
         conditional: whether the family has a form with classes.
+        pretrained_by: the method that makes a source of this family from images alone.
     """
 
     GeneratorConfig: ClassVar[type[Config]]
@@ -28,6 +29,7 @@ class Backbone:
     recipe: ClassVar[Recipe] = Recipe()
     smallest: ClassVar[dict[str, Any]] = {"size": 8}
     conditional: ClassVar[bool] = True
+    pretrained_by: ClassVar[str] = "scratch"
 
     def generator(self, config: Any) -> Generator:
         """Build a generator; weights are whatever the layers' constructors give."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from regraft.config import Config
+from regraft.config import Config, Objective, Recipe
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Batch, Critic, Generator
 
@@ -64,6 +64,7 @@ class Update:
         after_step: called once after each optimiser step; the place where running state may change.
         repeat: times per step.
         every: done on every k-th step only.
+        reuse: its repeats see the same data, and do not draw anew.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Update:
     after_step: Callable[[], None] | None = None
     repeat: int = 1
     every: int = 1
+    reuse: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Phase:
         on_enter: called before its first step (not after a resume inside it); it may change tensors, so averages begin again.
         modes: called whenever the phase begins or goes on after a resume; sets modules' modes and changes no tensor.
         keep_optimisers: carry over optimisers of the same name and parameters from the phase before.
+        data: drawn from in place of the target images; as many items.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Phase:
     on_enter: Callable[[], None] | None = None
     modes: Callable[[], None] | None = None
     keep_optimisers: bool = False
+    data: Data | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +185,23 @@ class Method:
             MissingCapability: if a source lacks something.
         """
         raise NotImplementedError
+
+    def training(self, source: GAN, config: Any) -> tuple[Objective, Recipe]:
+        """Objective and recipe to begin with, before what the user sets: those of the source."""
+        return source.objective, source.recipe
+
+    def fitted(self, config: Any, sources: Sequence[GAN], images: Data) -> Any:
+        """The settings with everything filled in that follows from sources and images."""
+        return config
+
+    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+        """The source that a pretraining has made.
+
+        Args:
+            modules: as trained; averages where there are any.  They may be changed.
+            images: what it was trained on.
+        """
+        raise ConfigError(f"{type(self).__name__} adapts sources and makes none")
 
     def rebuild(self, sources: Sequence[GAN], config: Any) -> Generator:
         """The adapted generator's structure with the sources' weights, into which an adapter's tensors are loaded."""

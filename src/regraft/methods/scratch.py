@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from regraft import discover, norms
 from regraft.errors import ConfigError
@@ -59,6 +60,12 @@ class Scratch(Method):
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
+
+    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+        """Generator and critic, to be trained further as their family trains."""
+        generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
+        objective, recipe = discover.plugin("backbones", generator.describe().kind).training(max(generator.size))
+        return GAN(generator, critic, objective=objective, recipe=recipe)
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
         """The architecture; every weight comes from the adapter."""

@@ -1,0 +1,166 @@
+"""Pretraining of a StyleALAE on images: three updates per step, growing from 4x4 to the full size.
+
+1. critic D(E(x)): real against generated, with R1;  2. generator G(F(z)) against it;  3. reciprocity: the encoder finds the
+style that an image was made from, E(G(s)) = s, which trains all of them but the critic's head.
+
+Source: Pidhorskyi et al. 2020, "Adversarial latent autoencoders", algorithm 1; step sizes, growing and weights of the authors'
+code.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from regraft import discover
+from regraft.build import build_with
+from regraft.errors import ConfigError
+from regraft.gan import GAN, Autoencoder, Batch, Critic, Generator
+from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
+from regraft.objectives import critic_loss, generator_loss, penalty
+from regraft.randomness import global_seed
+
+
+class ALAEConfig(MethodConfig):
+    """Settings of pretraining a StyleALAE."""
+
+    steps: Annotated[int, Field(ge=0, description="Training steps; half at full size, the rest shared by the levels.")] = 20_000
+    backbone_settings: Annotated[
+        dict[str, Any], Field(description="latent_dim, width, max_width, mapping_layers of the networks.")
+    ] = {}
+    size: Annotated[int | None, Field(ge=8, description="Side of the images.")] = None
+    channels: Annotated[int, Field(ge=1, le=3, description="1 or 3.")] = 3
+    batch: Annotated[int, Field(ge=1, description="Images per step.")] = 32
+    lr: Annotated[
+        float | None,
+        Field(
+            gt=0, description="Adam step size before each layer's factor; if left out as published: 0.0015 up to a side of "
+            "128, 0.002 at 256, 0.003 above.",
+        ),
+    ] = None  # fmt: skip
+    reciprocity: Annotated[float, Field(ge=0, description="Weight of the third update.")] = 1.0
+    mixing: Annotated[float, Field(ge=0, le=1, description="Probability that styles of two latents are mixed.")] = 0.9
+    ema_half_life: Annotated[float, Field(gt=0, description="Images after which the average has forgotten half.")] = 10_000
+
+
+class PretrainALAE(Method):
+    """Grow a StyleALAE."""
+
+    Config = ALAEConfig
+    summary = "pretraining: a StyleALAE from images alone (regraft pretrain)"
+    paper = "Pidhorskyi et al. 2020, Adversarial latent autoencoders, arXiv:2004.04467"
+    sources: ClassVar[tuple[int, int]] = (0, 0)
+    stands_alone: ClassVar[bool] = True
+    backbone: ClassVar[str] = "alae"
+
+    def attach(self, sources: Sequence[GAN], images: Data, config: ALAEConfig, rng: torch.Generator) -> Adaptation:
+        """New networks with all levels, and one phase per level."""
+        if config.size is None:
+            raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
+        family = discover.plugin("backbones", "alae")
+        with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
+            generator, critic, growth = family.growing(config.size, config.channels, **config.backbone_settings)
+        game = ALAEGame(generator, critic, growth, family.objective, config)
+        lr = config.lr or (0.0015 if config.size <= 128 else 0.002 if config.size == 256 else 0.003)
+        optimisers = [
+            Optimiser(name, [(parameters, lr * factor) for parameters, factor in family.step_sizes(network)], (0.0, 0.99))
+            for name, network in (("critic", critic), ("generator", generator))
+        ]
+        for network in (generator, critic):
+            network.requires_grad_(True).train()
+        phases = []
+        for level, steps in enumerate(split(config.steps, generator.levels)):
+            use = functools.partial(growth.use, level, steps // 2 if level else 0)
+            side = 4 << level
+            updates = game.updates(*optimisers)
+            phases.append(Phase(f"{side}x{side}", updates, steps, functools.partial(_begin, use, growth.enter), use))
+        modules: dict[str, nn.Module] = {"generator": generator, "critic": critic, "growth": growth}
+        decay = 0.5 ** (config.batch / config.ema_half_life)
+        return Adaptation(
+            generator, critic, phases, modules, averaged=("generator", "critic"), ema_decay=decay, batch=config.batch
+        )  # fmt: skip
+
+    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+        """Generator, critic and autoencoder at full size."""
+        family = discover.plugin("backbones", "alae")
+        moved: dict[Any, Tensor] = {}
+        built = {
+            role: build_with(description, {k: v.detach().cpu() for k, v in tensors.items()}, "pretraining", moved)
+            for role, (description, tensors) in family.grown(modules["generator"], modules["critic"]).items()
+        }
+        return GAN(
+            cast(Generator, built["generator"]), cast(Critic, built["critic"]),
+            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=family.objective, recipe=family.recipe,
+        )  # fmt: skip
+
+
+def _begin(use: Any, enter: Any) -> None:
+    use()
+    enter()
+
+
+def split(steps: int, levels: int) -> list[int]:
+    """Steps of each level: half for the last, the rest shared evenly."""
+    each = steps // 2 // (levels - 1)
+    return [each] * (levels - 1) + [steps - each * (levels - 1)]
+
+
+class ALAEGame:
+    """The three updates."""
+
+    def __init__(self, generator: Any, critic: Any, growth: Any, objective: Any, config: ALAEConfig) -> None:
+        self.generator, self.critic, self.growth, self.objective, self.config = generator, critic, growth, objective, config
+
+    def updates(self, critic: Optimiser, generator: Optimiser) -> list[Update]:
+        """One step; growing counts it when it is over."""
+        return [
+            Update("critic", [critic], self._critic()),
+            Update("generator", [generator], self._generator()),
+            Update("reciprocity", [critic, generator], self._reciprocity(), after_step=self.growth.after_step),
+        ]
+
+    def _made(self, n: int, rng: torch.Generator) -> Tensor:
+        """Images of the present size, styles mixed as often as is set."""
+        generator, used = self.generator, 2 * (self.growth.level + 1)
+        device = generator.synthesis.const.device
+        w = generator.mapping(generator.latent.sample(n, rng, device))
+        chance, cut = torch.rand(2, generator=rng, device=rng.device).tolist()
+        if chance < self.config.mixing:
+            other = generator.mapping(generator.latent.sample(n, rng, device))
+            start = 1 + int(cut * (used - 1))
+            w = torch.cat([w[:, :start], other[:, start:]], dim=1)
+        return cast(Tensor, generator.synthesis(w, "random", rng))
+
+    def _critic(self) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            real = self.growth.real(batch.data, self.generator.levels)
+            with torch.no_grad():
+                fake = self._made(len(batch), rng)
+            value = critic_loss(self.objective, self.critic(real), self.critic(fake))
+            slope = penalty(self.objective, self.critic, real, fake, rng)
+            return value + slope, {"critic_loss": value.detach(), "penalty": slope.detach()}
+
+        return loss
+
+    def _generator(self) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            value = generator_loss(self.objective, self.critic(self._made(len(batch), rng)))
+            return value, {"generator_loss": value.detach(), "blend": self.growth.blend}
+
+        return loss
+
+    def _reciprocity(self) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            generator = self.generator
+            w = generator.mapping(generator.latent.sample(len(batch), rng, batch.data.device))
+            found = self.critic.encoder(generator.synthesis(w, "random", rng))
+            value = self.config.reciprocity * (found - w[:, 0].detach()).square().mean()
+            return value, {"reciprocity": value.detach()}
+
+        return loss
+
+
+PLUGIN = PretrainALAE()

@@ -1,0 +1,278 @@
+"""Mind2Mind: train a small GAN on the codes of the target images; the autoencoder that made them never runs in training.
+
+The critic's half c1 next to the image (the encoder) and the generator's half g1 (the decoder) stay as they are; a MindGAN
+(g0, c0) learns the distribution of codes, and images are g1(g0(z)).  Each step is thus independent of the images' size.
+
+Source: Fregier & Gouray 2019, "Mind2Mind: transfer learning for GANs", arXiv:1906.11613; settings from the authors' code.
+Fresh reals per critic step, standardised codes, classes, truncation, the averaged generator and the last phase are ours.
+"""
+
+import copy
+import functools
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from regraft import codes, norms
+from regraft.config import Config, Objective, Recipe
+from regraft.errors import ConfigError
+from regraft.gan import GAN, Autoencoder, Batch, tensor_digest
+from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
+from regraft.mind import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
+from regraft.objectives import critic_loss, generator_loss, penalty
+
+PresetName = Literal["auto", "alae-1024", "alae-1024-batch256", "28x28"]
+
+
+class Preset(Config):
+    """Published settings of a MindGAN."""
+
+    generator: Widths
+    critic: Widths
+    norm: Literal["none", "batch"] = "none"
+    batch: int = 128
+    betas: tuple[float, float] = (0.0, 0.5)
+    drift: float = 0.01
+
+
+PRESETS = {
+    # The authors' code trains on batches of 128; their text says 256.
+    "alae-1024": Preset(generator=(128, 256, 512), critic=(512, 256, 128)),
+    "alae-1024-batch256": Preset(generator=(128, 256, 512), critic=(512, 256, 128), batch=256),
+    "28x28": Preset(generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.1, 0.5), drift=0.0),
+}
+
+
+class Mind2MindConfig(MethodConfig):
+    """Settings of Mind2Mind."""
+
+    steps: Annotated[int, Field(ge=0, description="Generator steps on codes.")] = 5000
+    preset: Annotated[
+        PresetName,
+        Field(
+            description="Published widths and settings: alae-1024 (batch 128, as the authors' code; alae-1024-batch256 as "
+            "their text) or 28x28; auto: 28x28 where codes are bounded, else alae-1024 scaled to the size of the codes."
+        ),
+    ] = "auto"
+    generator_widths: Annotated[Widths | None, Field(description="Hidden widths of g0 instead of the preset's.")] = None
+    critic_widths: Annotated[Widths | None, Field(description="Hidden widths of c0 instead of the preset's.")] = None
+    latent_dim: Annotated[int, Field(ge=1, le=1 << 16, description="Numbers of a latent.")] = 128
+    distribution: Annotated[Literal["uniform", "normal"], Field(description="Of the latent; uniform is on [-1, 1].")] = (
+        "uniform"
+    )
+    critic_data: Annotated[
+        Literal["fresh", "reuse"],
+        Field(description="Real codes of a step's critic updates: fresh ones each, as in WGAN-GP, or the same, as published."),
+    ] = "fresh"
+    standardise: Annotated[bool, Field(description="Train on codes of mean 0 and deviation 1; undone before decoding.")] = False
+    n_classes: Annotated[
+        int | None, Field(ge=0, description="Classes of the generator; those of the labels if left out, 0 to ignore labels.")
+    ] = None
+    decoder_steps: Annotated[
+        int, Field(ge=0, description="Steps of a last phase in image space that trains the decoder too; 0 as published.")
+    ] = 0
+    decoder_lr: Annotated[float, Field(gt=0, description="Step size of the decoder, and of the rest, in that phase.")] = 1e-5
+
+    def mind(self, autoencoder: Autoencoder) -> MindConfig:
+        """The generator's settings for an autoencoder's codes."""
+        preset = preset_of(self, autoencoder)
+        return MindConfig(
+            code_dim=code_dim(autoencoder), widths=preset.generator if self.generator_widths is None else self.generator_widths,
+            norm=preset.norm, output="none" if self.standardise else autoencoder.code_range, latent_dim=self.latent_dim,
+            distribution=self.distribution, n_classes=self.n_classes or 0,
+        )  # fmt: skip
+
+
+def code_dim(autoencoder: Autoencoder) -> int:
+    """Numbers of a code."""
+    return int(torch.Size(autoencoder.code_shape).numel())
+
+
+def preset_of(config: Mind2MindConfig, autoencoder: Autoencoder) -> Preset:
+    """The preset that a configuration means."""
+    if config.preset != "auto":
+        return PRESETS[config.preset]
+    if autoencoder.code_range != "none":
+        return PRESETS["28x28"]
+    d = code_dim(autoencoder)
+    widths = (max(1, d // 4), max(1, d // 2), d)
+    return PRESETS["alae-1024"].model_copy(update={"generator": widths, "critic": widths[::-1]})
+
+
+class Mind2Mind(Method):
+    """A GAN on codes."""
+
+    Config = Mind2MindConfig
+    summary = "train a small GAN on the codes of an autoencoder; fast at any image size"
+    paper = "Fregier & Gouray 2019, Mind2Mind, arXiv:1906.11613"
+    labels: ClassVar[bool] = True
+    needs = frozenset({"autoencoder"})
+
+    def training(self, source: GAN, config: Mind2MindConfig) -> tuple[Objective, Recipe]:
+        """WGAN-GP on codes, as published; the average is ours (``recipe.ema_decay=0`` for none)."""
+        preset = preset_of(config, source.require("autoencoder", for_="mind2mind"))
+        objective = Objective(loss="wgan", penalty="gradient", penalty_weight=10.0, critic_steps=5, drift_weight=preset.drift)
+        return objective, Recipe(batch=preset.batch, generator_lr=1e-3, critic_lr=1e-3, betas=preset.betas, ema_decay=0.998)
+
+    def fitted(self, config: Mind2MindConfig, sources: Sequence[GAN], images: Data) -> Mind2MindConfig:
+        """Classes are those of the images."""
+        return config if config.n_classes is not None else config.model_copy(update={"n_classes": images.n_classes})
+
+    def attach(self, sources: Sequence[GAN], images: Data, config: Mind2MindConfig, rng: torch.Generator) -> Adaptation:
+        """Encode the images once, unless they are codes already, and put new networks on the codes."""
+        (source,) = sources
+        config = self.fitted(config, sources, images)
+        if config.n_classes not in (0, images.n_classes):
+            raise ConfigError(f"n_classes={config.n_classes}, and the images have {images.n_classes} classes")
+        autoencoder = source.require("autoencoder", for_="mind2mind")
+        if config.decoder_steps and isinstance(images, codes.Codes):
+            raise ConfigError("decoder_steps trains on images: give the images in place of their codes")
+        data = codes.of_images(autoencoder, images)
+        check(data, autoencoder)
+        generator = self.rebuild(sources, config)
+        generator.mind.initialise(rng)
+        generator.mind.mean.copy_(data.mean)
+        if config.standardise:
+            generator.mind.shift.copy_(data.mean)
+            generator.mind.scale.copy_(data.std)
+        generator.requires_grad_(True)
+        norms.set_training(generator, "batch")
+        norms.fix(generator.autoencoder.requires_grad_(False))
+        widths = preset_of(config, autoencoder).critic if config.critic_widths is None else config.critic_widths
+        critic = MindCritic(code_dim(autoencoder), widths, config.n_classes or 0)
+        critic.initialise(rng)
+        game = CodeGame(generator, critic, source.objective, source.recipe)
+        phases = [game.on_codes(data, config)]
+        if config.decoder_steps:
+            phases.append(game.on_images(config))
+        notes = () if isinstance(images, codes.Codes) else (f"{data.n} images encoded once; training reads their codes only",)
+        return Adaptation(
+            generator, None, phases, {"generator": generator, "critic": critic}, ema_decay=source.recipe.ema_decay,
+            batch=source.recipe.batch, space="code", notes=notes,
+        )  # fmt: skip
+
+    def rebuild(self, sources: Sequence[GAN], config: Mind2MindConfig) -> DecodedGenerator:
+        """A MindGAN with unset weights before the source's decoder."""
+        autoencoder = copy.deepcopy(sources[0].require("autoencoder", for_="mind2mind"))
+        return DecodedGenerator(Mind(config.mind(autoencoder)), autoencoder.requires_grad_(False).eval())
+
+
+class CodeGame:
+    """Generator and critic of codes, and how they are trained."""
+
+    def __init__(self, generator: DecodedGenerator, critic: MindCritic, objective: Objective, recipe: Recipe) -> None:
+        self.generator, self.critic, self.objective, self.recipe = generator, critic, objective, recipe
+
+    def on_codes(self, data: codes.Codes, config: Mind2MindConfig) -> Phase:
+        """The phase of the paper: neither encoder nor decoder runs."""
+        recipe, mind = self.recipe, self.generator.mind
+
+        def real(batch: Batch) -> Tensor:
+            return (batch.data - mind.shift) / mind.scale
+
+        critic = Optimiser("critic", [(list(self.critic.parameters()), recipe.critic_lr)], recipe.betas)
+        generator = Optimiser("generator", [(list(mind.parameters()), recipe.generator_lr)], recipe.betas)
+        updates = [
+            Update(
+                "critic", [critic], self._critic_loss(real, self._codes, self.critic), repeat=self.objective.critic_steps,
+                reuse=config.critic_data == "reuse",
+            ),
+            Update("generator", [generator], self._generator_loss(self._codes, self.critic)),
+        ]  # fmt: skip
+        return Phase("codes", updates, config.steps, data=data)
+
+    def on_images(self, config: Mind2MindConfig) -> Phase:
+        """The same game seen through encoder and decoder; g0, c0 and the decoder learn, the encoder judges as it is."""
+        autoencoder, mind = self.generator.autoencoder, self.generator.mind
+
+        def score(x: Tensor, y: Tensor | None) -> Tensor:
+            return cast(Tensor, self.critic((autoencoder.encode(x).flatten(1) - mind.shift) / mind.scale, y))
+
+        def fake(n: int, labels: Tensor | None, rng: torch.Generator) -> Tensor:
+            z = self.generator.latent.sample(n, rng, mind.mean.device)
+            return cast(Tensor, self.generator(z, labels, noise="const"))
+
+        rate, betas = config.decoder_lr, self.recipe.betas
+        critic = Optimiser("critic", [(list(self.critic.parameters()), rate)], betas)
+        moved = [*mind.parameters(), *decoder_parameters(autoencoder)]
+        generator = Optimiser("generator", [(moved, rate)], betas)
+        updates = [
+            Update(
+                "critic", [critic], self._critic_loss(lambda batch: batch.data, fake, score),
+                repeat=self.objective.critic_steps,
+            ),
+            Update("generator", [generator], self._generator_loss(fake, score)),
+        ]  # fmt: skip
+        return Phase("decoder", updates, config.decoder_steps)
+
+    def _codes(self, n: int, labels: Tensor | None, rng: torch.Generator) -> Tensor:
+        z = self.generator.latent.sample(n, rng, self.generator.mind.mean.device)
+        vector = None if labels is None else self.generator.embed(labels).vector
+        return cast(Tensor, self.generator.mind(z, vector))
+
+    def _labels(self, batch: Batch) -> Tensor | None:
+        return batch.labels if self.generator.n_classes else None
+
+    def _critic_loss(self, real: Any, fake: Any, score: Any) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            y, objective = self._labels(batch), self.objective
+            given = real(batch)
+            with torch.no_grad():
+                made = fake(len(batch), y, rng)
+            scores, others = score(given, y), score(made, y)
+            value = critic_loss(objective, scores, others)
+            logs: dict[str, Tensor | float] = {
+                "critic_loss": value.detach(), "score_real": scores.detach().mean(), "score_fake": others.detach().mean(),
+            }  # fmt: skip
+            if objective.penalty != "none":
+                # No lazy form: at this size the penalty costs next to nothing.
+                every_step = objective.model_copy(update={"penalty_every": 1})
+                slope = penalty(every_step, functools.partial(_scored, score, y), given, made, rng)
+                logs["penalty"] = slope.detach()
+                value = value + slope
+            return value, logs
+
+        return loss
+
+    def _generator_loss(self, fake: Any, score: Any) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+            y = self._labels(batch)
+            value = generator_loss(self.objective, score(fake(len(batch), y, rng), y))
+            return value, {"generator_loss": value.detach()}
+
+        return loss
+
+
+def _scored(score: Any, y: Tensor | None, x: Tensor) -> Tensor:
+    return cast(Tensor, score(x, y))
+
+
+def check(data: codes.Codes, autoencoder: Autoencoder) -> None:
+    """Refuse codes that another autoencoder made.
+
+    Raises:
+        ConfigError: with both digests, or both sizes.
+    """
+    if data.values.shape[1] != code_dim(autoencoder):
+        raise ConfigError(f"the codes have {data.values.shape[1]} numbers, this autoencoder's have {code_dim(autoencoder)}")
+    made_by = data.record.get("autoencoder_digest")
+    if made_by is not None and made_by != tensor_digest(autoencoder):
+        raise ConfigError(
+            f"the codes were made by an autoencoder of digest {str(made_by)[:16]}, this one's is "
+            f"{tensor_digest(autoencoder)[:16]}; encode the images with this source"
+        )
+
+
+def decoder_parameters(autoencoder: Autoencoder) -> list[nn.Parameter]:
+    """Parameters that decoding depends on, found by one backward pass."""
+    trial = copy.deepcopy(autoencoder).requires_grad_(True)
+    zeros = torch.zeros(1, *autoencoder.code_shape, device=next(trial.parameters()).device)
+    trial.decode(zeros, noise="const").square().sum().backward()  # type: ignore[no-untyped-call]
+    pairs = zip(autoencoder.parameters(), trial.parameters(), strict=True)
+    return [ours for ours, theirs in pairs if theirs.grad is not None]
+
+
+PLUGIN = Mind2Mind()

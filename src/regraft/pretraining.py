@@ -1,0 +1,111 @@
+"""The verb ``pretrain``: a source of any backbone from images alone, through the same loop; its folder is the source."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from regraft import _adapting, discover, pictures
+from regraft.config import parse, read_yaml
+from regraft.errors import ConfigError
+from regraft.formats import native
+from regraft.gan import GAN, Provenance
+from regraft.images import Images
+from regraft.jobs import AdaptJob
+from regraft.saving import save_source
+from regraft.train import Loop
+
+SAMPLES = 64
+
+
+def pretrain(
+    images: str | pathlib.Path | None = None, *, backbone: str = "dcgan", size: int | None = None, channels: int = 3,
+    out: str | pathlib.Path | None = None, resume: bool = False, licence: str | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None, **settings: Any,
+) -> GAN:  # fmt: skip
+    """Train a source from scratch.
+
+    Args:
+        images: a folder, .zip or .npz.
+        backbone: family of networks; ``autoencoder`` and ``alae`` give sources that encode, for Mind2Mind.
+        size: side of the images.
+        channels: 1 or 3.
+        out: folder to make; it is a source once training is over, and can be resumed before.
+        resume: go on with the training in ``out``.
+        licence: terms of the images, kept with the source.
+        on_event: told of progress.
+        **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields
+            of the backbone as ``backbone_settings``.
+
+    Returns:
+        The source, as loading its folder gives it.
+
+    Raises:
+        RegraftError: a subclass that names what does not fit.
+    """
+    emit = on_event or (lambda event: None)
+    if out is None:
+        raise ConfigError("pretrain needs --out, the folder to make")
+    folder = pathlib.Path(out)
+    if resume:
+        job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    else:
+        job = _job(images, backbone, size, channels, folder, settings)
+    prepared = _adapting.prepare(job)
+    for note in prepared.notes:
+        emit({"event": "note", "text": note})
+    loop = _adapting.assemble(prepared, folder, emit)
+    _adapting.open_run(folder, prepared, resume)
+    loop.run(resume)
+    gan = _source(prepared, loop, folder, licence)
+    save_source(folder, gan)
+    pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(SAMPLES, job.seed)))
+    return gan
+
+
+def _job(
+    images: str | pathlib.Path | None, backbone: str, size: int | None, channels: int, folder: pathlib.Path,
+    settings: dict[str, Any],
+) -> AdaptJob:  # fmt: skip
+    if images is None or size is None:
+        raise ConfigError("pretrain needs images and --size, the side to train at")
+    if (folder / native.RECORD).exists():
+        raise ConfigError(f"{folder}: is a finished source, and nothing is overwritten; choose another --out")
+    method = discover.plugin("backbones", backbone).pretrained_by
+    own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
+    others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields} | {"size": size, "channels": channels}
+    if "backbone" in discover.plugin("methods", method).Config.model_fields:
+        others["backbone"] = backbone
+    if isinstance(own.get("batch"), int) and method != "scratch":
+        others["batch"] = own.pop("batch")
+    own["settings"] = own.get("settings", {}) | others
+    own = {
+        "held_out": 0,
+        "evaluate_every": 0,
+        "keep": "last",
+        "images": str(images),
+        "method": method,
+        "out": str(folder),
+    } | own
+    return parse(AdaptJob, own, "settings of pretrain")
+
+
+def _source(prepared: _adapting.Prepared, loop: Loop, folder: pathlib.Path, licence: str | None) -> GAN:
+    """What was trained, as a source."""
+    modules: dict[str, nn.Module] = dict(loop.adaptation.modules) | dict(loop.averages.modules)
+    modules["generator"] = loop.generator()
+    if not isinstance(prepared.train, Images):
+        raise ConfigError("pretrain trains on images, not on codes")
+    made = prepared.method.finished(modules, dataclasses.replace(prepared.train, flip=False))
+    for network in (made.generator, made.critic, made.autoencoder):
+        if network is not None:
+            network.cpu().requires_grad_(False).eval()
+    name = pathlib.Path(prepared.job.images.partition(".npz:")[0]).stem
+    dataset = f"{name}, {prepared.train.n} images"
+    provenance = Provenance(folder.name, native.FORMAT, licence=licence, dataset=dataset)
+    return GAN(
+        made.generator, made.critic, autoencoder=made.autoencoder, objective=made.objective, recipe=made.recipe,
+        provenance=provenance, aspect=prepared.image["aspect"],
+    )  # fmt: skip

@@ -1,0 +1,298 @@
+"""Encoding: once, in order, resumable; codes files; what the authors of Mind2Mind published."""
+
+import dataclasses
+import io
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import regraft
+from conftest import toy_autoencoder, toy_gan
+from regraft import codes, encoding
+from regraft.errors import ConfigError, DataError, MissingCapability, SourceError
+from regraft.gan import GAN, tensor_digest
+from regraft.images import open_images
+from regraft.loading import load, load_adapter
+
+
+@pytest.fixture
+def source():
+    return toy_gan(autoencoder=True)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    rng = np.random.default_rng(1)
+    for k in range(10):
+        place = tmp_path / "labelled" / ("cat" if k % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(place / f"{k}.png")
+    return tmp_path / "labelled"
+
+
+def watched(listed):
+    """The same images, and the names of those that are read."""
+    seen = []
+
+    def noted(item):
+        def read():
+            seen.append(item.name)
+            return item.read()
+
+        return dataclasses.replace(item, read=read)
+
+    return dataclasses.replace(listed, items=tuple(map(noted, listed.items))), seen
+
+
+def state_of(folder):
+    return {p.name: (p.stat().st_mtime_ns, p.stat().st_ino, p.read_bytes()) for p in folder.iterdir() if p.is_file()}
+
+
+class TestEncode:
+    def test_codes_with_names_labels_statistics_and_origin(self, source, labelled, tmp_path):
+        made = encoding.encode(source, labelled, tmp_path / "c.safetensors")
+        listed = open_images(labelled)
+        images = listed.decode((8, 8), 1)
+        found = codes.read(tmp_path / "c.safetensors")
+        assert found.names == tuple(sorted(i.name for i in listed.items))
+        assert found.classes == ("cat", "dog")
+        assert torch.equal(found.labels, images.labels)
+        assert torch.allclose(found.values, source.autoencoder.encode(images.tensor()), atol=1e-6)
+        stored = __import__("safetensors.torch").torch.load_file(tmp_path / "c.safetensors")
+        assert torch.allclose(stored["mean"], found.values.mean(0), atol=1e-6)
+        assert torch.allclose(stored["std"], found.values.std(0, correction=0), atol=1e-6)
+        assert found.record["autoencoder_digest"] == tensor_digest(source.autoencoder)
+        assert found.record["image"] == {"height": 8, "width": 8, "channels": 1, "range": [-1, 1]}
+        assert (made.computed, made.reused) == (10, 0)
+
+    def test_second_time_reads_and_writes_nothing(self, source, photos, tmp_path):
+        out = tmp_path / "out" / "c.safetensors"
+        encoding.encode(source, photos, out)
+        before = state_of(out.parent)
+        listed, seen = watched(open_images(photos))
+        again = encoding.encode(source, listed, out)
+        assert seen == []
+        assert (again.computed, again.reused) == (0, 12)
+        assert state_of(out.parent) == before
+
+    def test_touched_files_are_read_and_not_encoded_again(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos, out)
+        copied = shutil.copytree(photos, tmp_path / "copy", copy_function=shutil.copy)
+        listed, seen = watched(open_images(copied))
+        again = encoding.encode(source, listed, out)
+        assert len(seen) == 12
+        assert again.computed == 0
+
+    def test_only_what_is_new_is_encoded(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        first = encoding.encode(source, photos, out)
+        Image.fromarray(np.full((8, 8), 77, np.uint8)).save(photos / "0000.png")
+        (photos / "005.png").unlink()
+        listed, seen = watched(open_images(photos))
+        second = encoding.encode(source, listed, out)
+        assert seen == ["0000.png"]
+        assert (second.computed, second.codes.n) == (1, 12)
+        assert second.codes.names == tuple(sorted(p.name for p in photos.iterdir()))
+        old = dict(zip(first.codes.names, first.codes.values))
+        assert all(torch.equal(v, old[n]) for n, v in zip(second.codes.names, second.codes.values) if n in old)
+
+    def test_a_stop_half_way_loses_nothing(self, source, photos, tmp_path, monkeypatch):
+        whole = encoding.encode(source, photos, tmp_path / "whole.safetensors")
+        monkeypatch.setattr(encoding, "CHUNK", 4)
+        listed = open_images(photos)
+
+        def fails():
+            raise KeyboardInterrupt
+
+        items = tuple(dataclasses.replace(i, read=fails) if k == 9 else i for k, i in enumerate(listed.items))
+        out = tmp_path / "c.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            encoding.encode(source, dataclasses.replace(listed, items=items), out)
+        assert not out.exists()
+        # A part that the stop cut short is no obstacle.
+        (tmp_path / "c.parts" / "000009.safetensors").write_bytes(b"half")
+        again, seen = watched(listed)
+        made = encoding.encode(source, again, out)
+        assert len(seen) == 4
+        assert made.reused == 8
+        assert torch.equal(made.codes.values, whole.codes.values)
+        assert not (tmp_path / "c.parts").exists()
+
+    def test_another_autoencoder_encodes_anew(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        first = encoding.encode(source, photos, out)
+        other = GAN(source.generator, autoencoder=toy_autoencoder(seed=4))
+        second = encoding.encode(other, photos, out)
+        assert second.computed == 12
+        assert not torch.equal(first.codes.values, second.codes.values)
+
+    @pytest.mark.parametrize("kind", ["zip", "npz"])
+    def test_archives(self, source, photos, tmp_path, kind):
+        if kind == "zip":
+            where = shutil.make_archive(tmp_path / "photos", "zip", photos)
+        else:
+            where = tmp_path / "photos.npz"
+            np.savez_compressed(where, x_train=np.stack([np.array(Image.open(p)) for p in sorted(photos.iterdir())]))
+        made = encoding.encode(source, where, tmp_path / "c.safetensors")
+        folder = encoding.encode(source, photos, tmp_path / "f.safetensors")
+        assert torch.equal(made.codes.values, folder.codes.values)
+        listed, seen = watched(open_images(where))
+        assert encoding.encode(source, listed, tmp_path / "c.safetensors").computed == 0
+        assert seen == []
+
+    def test_batch_size_changes_nothing_but_speed(self, source, photos, tmp_path):
+        a = encoding.encode(source, photos, tmp_path / "a.safetensors", batch=1)
+        b = encoding.encode(source, photos, tmp_path / "b.safetensors", batch=64)
+        assert (a.codes.values - b.codes.values).abs().max() < 1e-6
+
+    def test_bad_images(self, source, photos, tmp_path):
+        (photos / "bad.png").write_bytes(b"nothing")
+        with pytest.raises(DataError, match=r"bad\.png"):
+            encoding.encode(source, photos, tmp_path / "c.safetensors")
+        made = encoding.encode(source, photos, tmp_path / "c.safetensors", on_bad="skip")
+        assert made.codes.n == 12
+
+    def test_refusals(self, source, photos, tmp_path):
+        with pytest.raises(MissingCapability, match="encode needs autoencoder"):
+            encoding.encode(toy_gan(), photos, tmp_path / "c.safetensors")
+        with pytest.raises(ConfigError, match=r"\.safetensors"):
+            encoding.encode(source, photos, tmp_path / "c.pt")
+        other = regraft.convert(source, tmp_path / "source") / "model.safetensors"
+        with pytest.raises(ConfigError, match="no codes file"):
+            encoding.encode(source, photos, other)
+
+
+class TestFile:
+    def test_damage_is_named(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos, out)
+        beside = tmp_path / "c.json"
+        good = beside.read_text()
+        record = json.loads(good)
+        for change, message in (
+            ({"names": ["a"]}, "with 1 names"), ({"digest": "0"}, "not those that"),
+            ({"format_version": 9}, "format version 9"), ({"classes": None}, "TypeError"),
+        ):  # fmt: skip
+            beside.write_text(json.dumps(record | change))
+            with pytest.raises(DataError, match=message):
+                codes.read(out)
+        beside.unlink()
+        with pytest.raises(DataError, match="JSON beside it"):
+            codes.read(out)
+        beside.write_text(good)
+        out.write_bytes(out.read_bytes()[:-8])
+        assert not codes.is_codes(out)
+
+    def test_training_from_codes_alone(self, source, labelled, tmp_path):
+        folder = regraft.convert(source, tmp_path / "source")
+        encoding.encode(load(folder), labelled, tmp_path / "c.safetensors")
+        shutil.rmtree(labelled)
+        small = {"steps": 3, "batch": 4, "generator_widths": [8], "critic_widths": [8]}
+        made = regraft.adapt(tmp_path / "c.safetensors", folder, out=tmp_path / "run", labels=True, **small)
+        assert made.gan.generator.n_classes == 2
+        assert made.scores == ()
+        assert torch.equal(load_adapter(made.folder).sample(3, 0), made.gan.sample(3, 0))
+        with pytest.raises(ConfigError, match="only mind2mind"):
+            regraft.adapt(tmp_path / "c.safetensors", folder, method="freezed", write=False)
+        with pytest.raises(ConfigError, match="encode the images with this source"):
+            other = GAN(source.generator, autoencoder=toy_autoencoder(seed=4))
+            regraft.adapt(tmp_path / "c.safetensors", other, write=False, **small)
+
+
+class Evil:
+    def __reduce__(self):
+        return (__import__("os").getenv, ("HOME",))
+
+
+class TestPublished:
+    def folder(self, tmp_path, values):
+        place = tmp_path / "Encoded_from_FFHQ"
+        place.mkdir()
+        for k, value in enumerate(values):
+            (place / f"{9 - k:05d}").write_bytes(pickle.dumps(value, protocol=3 + k % 3))
+        return place
+
+    def test_pickled_codes(self, source, tmp_path):
+        values = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+        made = encoding.encode(source, self.folder(tmp_path, values), tmp_path / "c.safetensors")
+        assert made.codes.names == tuple(f"{k:05d}" for k in range(5, 10))
+        assert torch.equal(made.codes.values, torch.from_numpy(values[::-1].copy()))
+        assert "imported from pickles" in made.notes[0]
+        assert torch.equal(codes.read(tmp_path / "c.safetensors").values, made.codes.values)
+
+    @pytest.mark.parametrize(
+        ("bad", "message"),
+        [
+            (Evil(), "Encoded_from"),
+            (np.zeros(5, np.float32), "5 numbers|first has 5"),
+            (np.full(6, np.nan), "finite"),
+            ("x", "tensor"),
+        ],
+    )
+    def test_other_pickles_are_refused(self, source, tmp_path, bad, message):
+        with pytest.raises(DataError, match=message):
+            encoding.encode(source, self.folder(tmp_path, [np.zeros(6, np.float32), bad]), tmp_path / "c.safetensors")
+
+    def checkpoint(self, tmp_path, widths=(4, 7), code=6, **settings):
+        """A checkpoint as the authors' trainer writes it."""
+        rng = torch.Generator().manual_seed(0)
+
+        def net(sizes):
+            return {
+                f"model.{2 * k}.{leaf}": torch.randn(shape, generator=rng)
+                for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:]))
+                for leaf, shape in (("weight", (b, a)), ("bias", (b,)))
+            }
+
+        state = {
+            "Time": np.array([1.5, 2.5]), "Critic": net([code, 5, 1]), "Generator": net([3, *widths, code]),
+            "Critic loss": [0.1], "Generator loss": [0.2], "optims": [{"state": {}}, {"state": {}}],
+        }  # fmt: skip
+        torch.save(state, tmp_path / "model299.pth")
+        text = {"z_dim": 3, "hidden_generator_c": list(widths), "hidden_critic_c": [5], "lr": 1e-3} | settings
+        (tmp_path / "parameters.json").write_text(json.dumps(text))
+        return tmp_path / "model299.pth", state["Generator"]
+
+    def test_mindgan(self, source, tmp_path):
+        path, g = self.checkpoint(tmp_path)
+        folder = regraft.convert(source, tmp_path / "source")
+        gan = load_adapter(path, [folder])
+        assert (gan.generator.latent.distribution, gan.generator.latent.dim) == ("uniform", 3)
+        x = z = gan.generator.latent.at(0, range(4))
+        for k in range(3):
+            x = x @ g[f"model.{2 * k}.weight"].T + g[f"model.{2 * k}.bias"]
+            x = torch.relu(x) if k < 2 else x
+        assert torch.allclose(gan.generator.mind(z), x, atol=1e-6)
+        # This toy's codes are bounded, an ALAE's are not.
+        assert torch.allclose(gan.generator(z), source.autoencoder.decode(x.clamp(-1, 1)), atol=1e-5)
+        converted = regraft.load(regraft.convert(path, tmp_path / "out", sources=[folder]))
+        assert torch.equal(converted.sample(3, 0), gan.sample(3, 0))
+        with pytest.raises(SourceError, match="name the ALAE"):
+            regraft.load(path)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"widths": (4, 7), "hidden_generator_c": [4]}, "its layers are"),
+            ({"code": 5}, "codes of 5 numbers, and toy decodes 6"),
+            ({"z_dim": "3"}, "not the settings"),
+        ],
+    )
+    def test_mindgans_that_do_not_fit(self, source, tmp_path, change, message):
+        path, _ = self.checkpoint(tmp_path, **change)
+        with pytest.raises(SourceError, match=message):
+            load_adapter(path, [source])
+
+    def test_code_in_a_checkpoint_is_not_run(self, source, tmp_path):
+        path, _ = self.checkpoint(tmp_path)
+        buffer = io.BytesIO()
+        torch.save({"Generator": {}, "Critic": {}, "Time": Evil()}, buffer)
+        path.write_bytes(buffer.getvalue())
+        with pytest.raises(Exception, match="refused|adapter"):
+            load_adapter(path, [source])

@@ -1,0 +1,73 @@
+"""Diagnosis: round trips and the bound's terms against closed forms."""
+
+import itertools
+
+import pytest
+import torch
+
+from conftest import toy_gan
+from regraft import diagnosis
+from regraft.errors import DataError
+from regraft.gan import GAN, Autoencoder
+from regraft.images import open_images
+from regraft.mind import gaussian_prior
+
+
+class Linear(Autoencoder):
+    """Codes are the first numbers of the image, scaled; decoding writes them back."""
+
+    def __init__(self, up=2.0, kept=64):
+        super().__init__()
+        self.up, self.kept = torch.nn.Parameter(torch.tensor(up)), kept
+        self.size, self.channels, self.code_shape, self.mean_code = (8, 8), 1, (kept,), None
+
+    def encode(self, x):
+        return x.flatten(1)[:, : self.kept] / self.up
+
+    def decode(self, codes, *, noise="const", rng=None):
+        return torch.nn.functional.pad(codes * self.up, (0, 64 - self.kept)).view(-1, 1, 8, 8)
+
+
+def test_exact_autoencoder(photos):
+    autoencoder = Linear()
+    facts = diagnosis.diagnose(GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), photos, source_images=photos)
+    assert facts["reconstruction_distance"] == pytest.approx(0, abs=1e-5)
+    assert facts["latent_correlation_generated"] == pytest.approx(1, abs=1e-6)
+    assert facts["decoder_lipschitz"] == pytest.approx(2, rel=1e-4)
+    assert facts["encoder_lipschitz"] == pytest.approx(0.5, rel=1e-4)
+    assert facts["source_target_distance"] == pytest.approx(0, abs=1e-2)
+    assert facts["bound_by_target"] == pytest.approx(2 * facts["code_distance"], rel=1e-3)
+
+
+def test_lost_part_of_an_image_is_seen(photos):
+    autoencoder = Linear(kept=32)
+    facts = diagnosis.diagnose(GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), photos)
+    images = open_images(photos).decode((8, 8), 1).tensor()
+    assert facts["reconstruction_distance"] == pytest.approx(float(images.flatten(1)[:, 32:].norm(dim=1).mean()), rel=1e-4)
+    assert facts["latent_correlation_target"] == pytest.approx(1, abs=1e-6)
+
+
+def test_transport_of_small_samples_is_that_of_the_best_matching():
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.randn(6, 3, generator=rng), torch.randn(6, 3, generator=rng) + 1
+    cost = torch.cdist(a, b)
+    best = min(sum(float(cost[i, j]) for i, j in enumerate(order)) / 6 for order in itertools.permutations(range(6)))
+    assert best - 1e-6 <= diagnosis.transport(a, b) <= 1.05 * best
+    shifted = torch.randn(100, 4, generator=rng)
+    assert diagnosis.transport(shifted, shifted + 3) == pytest.approx(6, rel=0.02)
+
+
+def test_largest_stretch_is_the_norm_of_the_jacobian():
+    matrix = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    found = diagnosis.lipschitz(lambda x: x @ matrix.T, torch.zeros(20, 4), 0)
+    assert found == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=0.02)
+
+
+def test_a_random_autoencoder_is_warned_about(photos):
+    facts = diagnosis.diagnose(toy_gan(autoencoder=True), photos)
+    assert any("not the game on images" in said for said in facts["warnings"])
+
+
+def test_too_few_images(photos):
+    with pytest.raises(DataError, match="at least 8"):
+        diagnosis.diagnose(toy_gan(autoencoder=True), open_images(photos).take(0, 3))

@@ -1,0 +1,227 @@
+"""Pretraining: sources of one's own through the same loop; growing StyleALAEs; what comes out loads and goes on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import regraft
+from conftest import toy_images
+from regraft import discover
+from regraft.config import parse
+from regraft.errors import ConfigError, Interrupted, TrainingError
+from regraft.gan import Batch, tensor_digest
+from regraft.pretraining import pretrain
+from regraft.randomness import generator_at
+from regraft.store import RunStore
+from regraft.train import Loop, Plan
+
+SMALL = {"dcgan": {"width": 4, "latent_dim": 6}, "autoencoder": {"code_dim": 6, "width": 4, "decoder_width": 4}}
+SMALL["alae"] = {"width": 4, "latent_dim": 6, "mapping_layers": 2}
+
+
+def settings(backbone, **more):
+    return {"backbone": backbone, "size": 8, "channels": 1, "steps": 6, "batch": 4, "backbone_settings": SMALL[backbone]} | more
+
+
+@pytest.fixture(params=["dcgan", "autoencoder", "alae"])
+def backbone(request):
+    return request.param
+
+
+def test_the_folder_is_a_source(backbone, photos, tmp_path):
+    made = pretrain(photos, out=tmp_path / "mine", licence="CC0", **settings(backbone))
+    loaded = regraft.load(tmp_path / "mine")
+    assert tensor_digest(loaded.generator) == tensor_digest(made.generator)
+    assert torch.equal(loaded.sample(4, 1), made.sample(4, 1))
+    assert (loaded.critic is None) == (backbone == "autoencoder")
+    assert (loaded.autoencoder is None) == (backbone == "dcgan")
+    assert loaded.provenance.licence == "CC0"
+    assert (tmp_path / "mine" / "samples" / "final.png").is_file()
+    method = "mind2mind" if loaded.autoencoder is not None else "freezed"
+    run = regraft.adapt(photos, tmp_path / "mine", method=method, steps=2, batch=4, write=False)
+    assert torch.isfinite(run.gan.sample(2)).all()
+    with pytest.raises(ConfigError, match="nothing is overwritten"):
+        pretrain(photos, out=tmp_path / "mine", **settings(backbone))
+
+
+def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
+    whole = pretrain(photos, out=tmp_path / "whole", **settings(backbone))
+    step = Loop._step
+
+    def stops(self, phase):
+        self._stop_requested = self.position.total == 3
+        step(self, phase)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "_step", stops)
+        with pytest.raises(Interrupted):
+            pretrain(photos, out=tmp_path / "broken", **settings(backbone))
+    assert not (tmp_path / "broken" / "source.json").exists()
+    again = pretrain(out=tmp_path / "broken", resume=True)
+    for role in ("generator", "critic", "autoencoder"):
+        a, b = getattr(whole, role), getattr(again, role)
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert tensor_digest(a) == tensor_digest(b), role
+
+
+def test_refusals(photos, tmp_path):
+    with pytest.raises(ConfigError, match="--size"):
+        pretrain(photos, out=tmp_path / "x")
+    with pytest.raises(ConfigError, match="no backbone called dcgam; did you mean dcgan"):
+        pretrain(photos, out=tmp_path / "x", backbone="dcgam", size=8)
+    with pytest.raises(ConfigError, match="regraft pretrain"):
+        regraft.adapt(photos, method="alae", size=8, write=False)
+    with pytest.raises(TrainingError, match="no run that can be resumed"):
+        (tmp_path / "y").mkdir()
+        (tmp_path / "y" / "config.yaml").write_text(f"images: {photos}\nmethod: scratch\nsettings: {{size: 8, channels: 1}}\n")
+        pretrain(out=tmp_path / "y", resume=True)
+
+
+def test_autoencoder_learns_to_reconstruct_and_its_prior_fits(tmp_path):
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    for k in range(40):
+        image = np.zeros((8, 8), np.uint8)
+        image[:, k % 8] = 255
+        image[k // 8] = 200
+        Image.fromarray(image).save(folder / f"{k:02d}.png")
+    common = settings(
+        "autoencoder", batch=16, ema_decay=0.9, backbone_settings=SMALL["autoencoder"] | {"code_dim": 16, "width": 16}
+    )
+    before = pretrain(folder, out=tmp_path / "before", **common | {"steps": 1})
+    after = pretrain(folder, out=tmp_path / "after", **common | {"steps": 300})
+    images = regraft.open_images(folder).decode((8, 8), 1).tensor()
+
+    def error(gan):
+        with torch.no_grad():
+            return float((gan.autoencoder.decode(gan.autoencoder.encode(images)) - images).square().mean())
+
+    assert error(after) < 0.35 * error(before)
+    found = after.autoencoder.encode(images)
+    assert torch.allclose(after.autoencoder.mean_code, found.mean(0), atol=1e-5)
+    made = after.generator.codes(after.generator.latent.at(0, range(2000)))
+    assert (made.mean(0) - found.mean(0)).abs().max() < 0.25
+
+
+def grown(level, transition=0, done=0, **more):
+    family = discover.plugin("backbones", "alae")
+    torch.manual_seed(0)
+    generator, critic, growth = family.growing(16, 1, **SMALL["alae"] | more)
+    growth.use(level, transition)
+    growth.done.fill_(done)
+    return family, generator, critic, growth
+
+
+class TestGrowing:
+    def test_blend_is_half_a_cosine(self):
+        _, _, _, growth = grown(1, transition=100)
+        for done, wanted in ((0, 0.0), (25, 0.5 - 0.5 * 2**-0.5), (50, 0.5), (75, 0.5 + 0.5 * 2**-0.5), (100, 1.0), (900, 1.0)):
+            growth.done.fill_(done)
+            assert growth.blend == pytest.approx(wanted, abs=1e-12)
+
+    def test_beginning_of_a_transition_is_the_level_before(self):
+        """At blend 0 the generator makes the smaller image enlarged, and the critic sees the smaller image."""
+        _, generator, critic, growth = grown(2, transition=10, done=0)
+        w = generator.mapping(generator.latent.at(0, range(2)))
+        large, x = generator.synthesis(w), torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+        score = critic.encoder(x)
+        growth.use(1, 0)
+        small = generator.synthesis(w)
+        assert torch.allclose(large, small.repeat_interleave(2, 2).repeat_interleave(2, 3), atol=1e-6)
+        assert torch.allclose(score, critic.encoder(torch.nn.functional.avg_pool2d(x, 2)), atol=1e-5)
+
+    def test_grown_networks_are_plain_ones(self):
+        family, generator, critic, _ = grown(2)
+        parts = family.grown(generator, critic)
+        z = generator.latent.at(0, range(3))
+        built = {}
+        for role, (description, tensors) in parts.items():
+            from regraft.build import build_with
+
+            built[role] = build_with(description, tensors, "test")
+        images = built["generator"](z)
+        assert torch.allclose(images, generator(z), atol=1e-6)
+        assert torch.allclose(built["critic"](images), critic(images), atol=1e-5)
+        w = built["generator"].mapping(z)[:, 0]
+        assert torch.allclose(built["autoencoder"].decode(w), images, atol=1e-6)
+        assert torch.allclose(built["autoencoder"].encode(images), critic.encoder(images), atol=1e-5)
+
+    def test_images_are_of_full_size_at_every_level(self):
+        for level in range(3):
+            _, generator, critic, growth = grown(level)
+            images = generator(generator.latent.at(0, range(2)))
+            assert images.shape == (2, 1, 16, 16)
+            assert critic(images).shape == (2,)
+            assert growth.real(images, 3).shape[2] == 4 << level
+
+    def test_step_sizes_are_those_of_the_initial_deviations(self):
+        family, generator, critic, _ = grown(2)
+        for network in (generator, critic):
+            groups = family.step_sizes(network)
+            listed = [id(p) for parameters, _ in groups for p in parameters]
+            assert sorted(listed) == sorted(id(p) for p in network.parameters())
+        of = {id(p): factor for parameters, factor in family.step_sizes(generator) for p in parameters}
+        layer = generator.mapping.layers[0]
+        assert of[id(layer.weight)] == pytest.approx(0.1 * (2 / 6) ** 0.5)
+        assert of[id(layer.bias)] == 0.1
+        block = generator.synthesis.decode_block[1]
+        assert of[id(block.conv_2.weight)] == pytest.approx((2 / (9 * block.conv_2.in_channels)) ** 0.5)
+        assert of[id(block.style_1.weight)] == pytest.approx(6**-0.5)
+        assert of[id(block.noise_weight_1)] == of[id(block.bias_1)] == of[id(generator.synthesis.const)] == 1.0
+        rgb = generator.synthesis.to_rgbs[0]
+        assert of[id(rgb.weight)] == pytest.approx(0.03 * rgb.in_channels**-0.5)
+
+    def test_phases_grow_and_half_the_steps_are_at_full_size(self):
+        method = discover.plugin("methods", "alae")
+        config = parse(method.Config, {"size": 16, "channels": 1, "steps": 20, "backbone_settings": SMALL["alae"]}, "test")
+        adaptation = method.attach([], toy_images(size=16), config, generator_at(0, "init"))
+        assert [(p.name, p.steps) for p in adaptation.phases] == [("4x4", 5), ("8x8", 5), ("16x16", 10)]
+        assert not any(p.keep_optimisers for p in adaptation.phases)
+        assert adaptation.ema_decay == pytest.approx(0.5 ** (32 / 10_000))
+
+    def test_the_three_updates(self):
+        """Each moves what it should: critic; generator; both but for the head, towards E(G(s)) = s."""
+        method = discover.plugin("methods", "alae")
+        config = parse(method.Config, {"size": 8, "channels": 1, "steps": 4, "backbone_settings": SMALL["alae"]}, "test")
+        adaptation = method.attach([], toy_images(), config, generator_at(0, "init"))
+        adaptation.phases[-1].modes()
+        batch = Batch(toy_images().tensor(), torch.arange(12))
+        generator, critic = adaptation.modules["generator"], adaptation.modules["critic"]
+        reached = []
+        for update in adaptation.phases[-1].updates:
+            for p in [*generator.parameters(), *critic.parameters()]:
+                p.grad = None
+                p.requires_grad_(any(p is q for o in update.optimisers for group, _ in o.groups for q in group))
+            value, logs = update.loss(batch, torch.Generator().manual_seed(1))
+            value.backward()
+            reached.append({n for net in (generator, critic) for n, p in net.named_parameters() if p.grad is not None})
+        assert not any(n.startswith(("mapping", "synthesis")) for n in reached[0])
+        assert any(n.startswith("head") for n in reached[0])
+        assert not any(n.startswith(("encoder", "head")) for n in reached[1])
+        assert any(n.startswith("mapping") for n in reached[2])
+        assert any(n.startswith("encoder") for n in reached[2])
+        assert not any(n.startswith("head") for n in reached[2])
+        rng = torch.Generator().manual_seed(1)
+        w = generator.mapping(generator.latent.sample(12, rng))
+        again = critic.encoder(generator.synthesis(w, "random", rng))
+        assert float(logs["reciprocity"]) == pytest.approx((again - w[:, 0]).square().mean().item(), rel=1e-5)
+
+    def test_encoder_learns_to_find_styles(self):
+        """The third update alone: E(G(s)) comes near s."""
+        method = discover.plugin("methods", "alae")
+        given = {"size": 8, "channels": 1, "steps": 300, "batch": 8, "backbone_settings": SMALL["alae"]}
+        adaptation = method.attach([], toy_images(), parse(method.Config, given, "test"), generator_at(0, "init"))
+        update, values = adaptation.phases[-1].updates[2], []
+
+        def noted(batch, rng):
+            found = update.loss(batch, rng)
+            values.append(found[0].item())
+            return found
+
+        last = dataclasses.replace(adaptation.phases[-1], updates=[dataclasses.replace(update, loss=noted)])
+        Loop(dataclasses.replace(adaptation, phases=[last]), toy_images(), Plan(), RunStore(None)).run()
+        assert sum(values[-10:]) < 0.5 * sum(values[:10])
