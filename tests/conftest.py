@@ -1,6 +1,7 @@
 """Small sources and images that every test can afford."""
 
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, **sett
                 module.running_var.copy_(torch.rand(module.running_var.shape, generator=rng) + 0.5)
         networks.append(network.requires_grad_(False).eval())
     return GAN(*networks, objective=Objective(), recipe=Recipe(batch=4), provenance=Provenance(name="toy"))
+
+
+def save_program(module, path):
+    """Write a module as TorchScript."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(path)
 
 
 def toy_images(n=12, size=8, channels=1, seed=0, labels=None):
@@ -81,3 +89,9 @@ def shared():
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -16,7 +16,7 @@ LEVELS = [
     {"discover", "build", "objectives", "augment", "images", "_pixels", "norms", "mining", "store", "pictures", "advice"},
     {"methods", "backbones", "formats", "metrics", "extractors"},
     {"engine", "train", "evaluation", "adapter"},
-    {"loading", "_adapting", "api"},
+    {"loading", "_adapting", "api", "classifying"},
     {"_options", "_progress", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}
