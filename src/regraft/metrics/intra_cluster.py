@@ -14,6 +14,10 @@ from regraft.metrics._distances import squared_distances
 from regraft.metrics._intervals import around, jackknife
 from regraft.metrics.base import Comparison, Metric, Score, at_least
 
+PAIRS = 0.7
+"""A pair without one image is no cluster any more.  Counted whole that makes the variance too large, not counted at all too
+small (benchmarks/quality/intervals.py)."""
+
 
 class IntraCluster(Metric):
     """Mean distance within clusters around training images."""
@@ -52,7 +56,7 @@ def intra_cluster(fake: Tensor, training: Tensor) -> tuple[float, Tensor, int]:
     """
     fake, training = fake.double(), training.double()
     nearest = squared_distances(fake, training).argmin(1)
-    means, shifts = [], torch.zeros(len(fake), dtype=torch.float64)
+    means, shifts, gone = [], *(torch.zeros(len(fake), dtype=torch.float64) for _ in range(2))
     for cluster in sorted(set(nearest.tolist())):
         members = (nearest == cluster).nonzero()[:, 0]
         n = len(members)
@@ -64,12 +68,14 @@ def intra_cluster(fake: Tensor, training: Tensor) -> tuple[float, Tensor, int]:
         means.append(mean)
         if n > 2:
             shifts[members] = (rows.sum() - 2 * rows) / ((n - 1) * (n - 2)) - mean
+        else:
+            gone[members] = PAIRS
+            shifts[members] = -PAIRS * mean
     used = len(means)
     if not used:
         return 0.0, torch.zeros(len(fake), dtype=torch.float64), 0
     total = torch.stack(means).sum()
-    # A pair without one image would be no cluster any more; counting that as change makes intervals twice too wide.
-    left_out = (total + shifts) / used
+    left_out = (total + shifts) / (used - gone).clamp_min(1)
     return float(total / used), left_out, used
 
 
