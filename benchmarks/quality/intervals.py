@@ -26,9 +26,14 @@ CACHE = HERE / ".cells"
 LOW, HIGH = 0.90, 0.99
 SETTINGS = [(100, 16, 0.0), (100, 16, 0.3), (500, 64, 0.0), (500, 64, 0.3)]
 QUICK = (
-    "frechet", "kid", "kmmd", "mean_variance", "precision_recall", "inception_score", "class_accuracy", "copies",
+    "frechet", "kid", "kmmd", "mean_variance", "inception_score", "class_accuracy", "copies",
 )  # fmt: skip
-GROUPS = {"quick": (QUICK, SETTINGS), "clusters": (("intra_cluster",), SETTINGS), "critic": (("wasserstein",), SETTINGS[:2])}
+GROUPS = {
+    "quick": (QUICK, SETTINGS),
+    "clusters": (("intra_cluster",), SETTINGS),
+    "neighbours": (("precision_recall",), SETTINGS),
+    "critic": (("wasserstein",), SETTINGS[:2]),
+}
 SIDE = 8  # of the images that the critic sees; they are features of 64 numbers
 
 

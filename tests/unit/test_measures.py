@@ -319,6 +319,6 @@ def test_intervals_cover_the_expectation(setting):
     spec = importlib.util.spec_from_file_location("intervals", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
-    for row in benchmark.study([*benchmark.QUICK, "intra_cluster"], *setting, trials=300):
+    for row in benchmark.study([*benchmark.QUICK, "intra_cluster", "precision_recall"], *setting, trials=300):
         assert benchmark.LOW <= row["expectation"] <= benchmark.HIGH, row
         assert row["population"] is None or benchmark.LOW <= row["population"] <= benchmark.HIGH, row

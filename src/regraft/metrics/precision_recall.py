@@ -20,7 +20,7 @@ NEIGHBOURS = 3
 NEIGHBOURS_OF_BALLS = 5
 MOST_IMAGES = 10_000
 HALVES_WORK = 1e8
-CORRECTION = (0.8, 0.8, 1.25, 0.8)
+CORRECTION = (0.8, 0.8, 1.5, 0.8)
 """Random halves overstate the variance of shares and understate that of the density (benchmarks/quality/intervals.py)."""
 NAMES = ("precision", "recall", "density", "coverage")
 
@@ -59,7 +59,7 @@ class PrecisionRecall(Metric):
         def again(i: Tensor, j: Tensor) -> Tensor:
             return _of_distances(distances[0][i][:, i], distances[1][j][:, j], distances[2][i][:, j])
 
-        replicates = int(min(60, max(12, HALVES_WORK / n**2)))
+        replicates = int(min(40, max(12, HALVES_WORK / n**2)))
         halves = half_variance(again, (n, n), replicates, torch.Generator().manual_seed(seed))
         return halves * torch.tensor(CORRECTION, dtype=torch.float64)
 
