@@ -1,6 +1,7 @@
 """Small sources and images that every test can afford."""
 
 import pathlib
+import warnings
 
 import numpy as np
 import pytest
@@ -45,6 +46,13 @@ def toy_autoencoder(size=8, channels=1, seed=0, **settings):
     config = discover.plugin("backbones", "autoencoder").sized_autoencoder(size, channels, **settings)
     made = build_fresh(Description("autoencoder", "autoencoder", config.model_dump(mode="json")), seed)
     return made.requires_grad_(False).eval()
+
+
+def save_program(module, path):
+    """Write a module as TorchScript."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(path)
 
 
 def toy_images(n=12, size=8, channels=1, seed=0, labels=None):
@@ -107,3 +115,9 @@ def shared():
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

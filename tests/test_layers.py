@@ -35,7 +35,7 @@ LEVELS = [
     },
     {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"},
     {"engine", "train", "evaluation", "adapter"},
-    {"_sampling", "loading", "_adapting", "api", "saving", "pretraining", "diagnosis", "encoding", "published"},
+    {"_sampling", "loading", "_adapting", "api", "saving", "pretraining", "diagnosis", "encoding", "published", "classifying"},
     {"_options", "_progress", "_commands", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}

@@ -14,7 +14,7 @@ from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
 from regraft.formats import native
 from regraft.gan import GAN, tensor_digest
-from regraft.images import ImageSet, open_images
+from regraft.images import Images, ImageSet, open_images
 from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
 from regraft.loading import load, load_adapter
 from regraft.metrics.base import Score
@@ -248,18 +248,23 @@ def evaluate(
     gan = None if isinstance(fake, ImageSet) or _is_images(fake) else opened(fake, sources, job.device)
     if gan is not None:
         size, channels = gan.generator.size, gan.generator.channels
-        images = gan.sample(job.n, job.seed)
+        labels = gan.classes_at(job.n, job.seed)
+        images = gan.sample(job.n, job.seed, y=labels)
     else:
         listed = fake if isinstance(fake, ImageSet) else open_images(str(fake))
         size, channels = (job.size, job.size) if job.size else _size_of(listed), 3
-        images = listed.decode(size, channels, job.fit).tensor()
+        decoded = listed.decode(size, channels, job.fit)
+        images, labels = decoded.tensor(), decoded.labels
 
-    def decode(which: str | pathlib.Path | ImageSet) -> Tensor:
+    def decode(which: str | pathlib.Path | ImageSet) -> Images:
         found = which if isinstance(which, ImageSet) else open_images(which)
-        return found.decode(size, channels, job.fit).tensor()
+        return found.decode(size, channels, job.fit)
 
-    seen = decode(training) if training is not None else _training_of(fake)
-    return compare(images, decode(real), seen, extractor(job.extractor, gan), job.metrics, job.seed)
+    seen = decode(training).tensor() if training is not None else _training_of(fake)
+    unseen, features = decode(real), extractor(job.extractor, gan, job.cache)
+    return compare(
+        images, unseen.tensor(), seen, features, job.metrics, job.seed, fake_labels=labels, real_labels=unseen.labels
+    )  # fmt: skip
 
 
 def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source] | None = None) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """The command line: verbs only.  Each parses, calls :mod:`regraft.api` and prints."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from regraft._options import options_from
 from regraft._progress import Reporter
 from regraft.config import overrides
 from regraft.errors import ConfigError, Interrupted, RegraftError
-from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
+from regraft.jobs import AdaptJob, ClassifierJob, EvaluateJob, SampleJob
 
 app = typer.Typer(
     name="regraft", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -121,7 +122,9 @@ def sample(
 def evaluate(
     fake: Annotated[str, typer.Argument(help="A run or source to sample, or a folder or archive of generated images.")],
     real: Annotated[str, typer.Argument(help="Real images that training did not see: folder, .zip or .npz.")],
-    metrics: Annotated[str | None, typer.Option(help="Comma-separated measures; all if left out.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated measures; the usual ones that apply if left out.")
+    ] = None,
     training: Annotated[str | None, typer.Option(help="Images that training saw, for copy rates; a run knows its own.")] = None,
     sources: Sources = None,
     as_json: Json = False,
@@ -139,6 +142,32 @@ def evaluate(
         print(json.dumps(scores, indent=2))
     else:
         _table(scores)
+
+
+@app.command("train-classifier")
+@options_from(ClassifierJob)
+def train_classifier(
+    images: Annotated[str, typer.Argument(help="Labelled images: a folder of class folders, a .zip of one, or an .npz.")],
+    out: Annotated[pathlib.Path, typer.Option(help="File to write, for --extractor classifier:FILE.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+    given: dict[str, Any] | None = None,
+) -> None:
+    """Train a small classifier as an extractor for your own domain."""
+    from regraft.classifying import train_classifier as train
+
+    def say(step: int, loss: float) -> None:
+        print(f"step {step}: loss {loss:.3f}", file=sys.stderr)
+
+    done = train(images, out, on_step=None if quiet or as_json else say, **(given or {}))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(done) | {"file": str(done.file)}, indent=2))
+        return
+    low, high = done.interval
+    print(
+        f"{done.file}: {len(done.classes)} classes; on {done.n_held} held-out images {done.accuracy:.1%} right "
+        f"({low:.1%} to {high:.1%}; the commonest class alone: {done.chance:.1%})"
+    )
 
 
 @app.command()
@@ -274,10 +303,22 @@ def _table(scores: list[dict[str, Any]]) -> None:
         return
     width = max(len(s["name"]) for s in scores)
     arrow = {"lower": "lower is better", "higher": "higher is better", "none": ""}
+    print(f"{'':<{width}}  {'value':>10}   {'95 % interval':<22} {'real images':<12}")
     for s in scores:
         doubt = "; rough, its threshold rests on so few unseen images" if s["details"].get("threshold_uncertain") else ""
-        counts = f"n real {s['n_real']}, generated {s['n_fake']}"
-        print(f"{s['name']:<{width}}  {s['value']:10.4g}   {counts}; {arrow[s['better']]}{doubt}".rstrip("; "))
+        counts = f"n real {s['n_real']}, generated {s['n_fake']}" if s["n_real"] else f"n generated {s['n_fake']}"
+        interval = "" if s["interval"] is None else f"{s['interval'][0]:.4g} to {s['interval'][1]:.4g}"
+        line = f"{s['name']:<{width}}  {s['value']:10.4g}   {interval:<22} {_reference(s['details']):<12} {counts}; "
+        print((line + arrow[s["better"]] + doubt).rstrip("; "))
+
+
+def _reference(details: dict[str, Any]) -> str:
+    """What real images score: with their number where that is smaller."""
+    value = details.get("floor")
+    value = details.get("real_value") if value is None else value
+    if value is None:
+        return "-"
+    return f"{value:.4g}" + (f" (n {details['floor_n']})" if "floor_n" in details and "floor_note" in details else "")
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:

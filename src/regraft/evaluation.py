@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from regraft import discover, pictures
-from regraft.errors import DataError
+from regraft.errors import ConfigError, DataError
+from regraft.extractors import _cache
 from regraft.extractors.base import Features
 from regraft.gan import GAN, Generator
 from regraft.images import Images
@@ -20,54 +21,86 @@ from regraft.metrics.mean_variance import mean_variance
 from regraft.observation import Observation
 
 TOLERANCE = 2.0  # standard errors
-DEFAULT_METRICS = ("frechet", "kmmd", "mean_variance", "copies")
+DEFAULT_METRICS = (
+    "frechet", "kid", "kmmd", "mean_variance", "precision_recall", "copies", "intra_cluster", "inception_score",
+    "class_accuracy",
+)  # fmt: skip
+"""Measured where nobody says what: those of them that fit the images and the extractor."""
 
 
-def extractor(name: str, source: GAN | None = None) -> Features:
+def extractor(name: str, source: GAN | None = None, cache: bool = False) -> Features:
     """Prepare an extractor.
 
     Args:
         name: a plug-in's name, or ``name:file`` for one that is read from a file.
         source: the GAN whose critic may serve.
+        cache: whether costly features are kept on disk.
 
     Raises:
         ConfigError: if there is no such extractor.
     """
     kind, _, file = name.partition(":")
-    made: Features = discover.plugin("extractors", kind).make(pathlib.Path(file) if file else None, source)
+    plugin = discover.plugin("extractors", kind)
+    made: Features = plugin.make(pathlib.Path(file) if file else None, source)
+    if cache and plugin.costly:
+        return dataclasses.replace(made, cache=_cache.folder() / "features")
     return made
 
 
 def compare(
-    fake: Tensor, real: Tensor, training: Tensor | None, features: Features, metrics: Sequence[str] = DEFAULT_METRICS,
-    seed: int = 0,
+    fake: Tensor, real: Tensor, training: Tensor | None, features: Features, metrics: Sequence[str] = (), seed: int = 0,
+    *, fake_labels: Tensor | None = None, real_labels: Tensor | None = None,
 ) -> list[Score]:  # fmt: skip
     """Measure generated images against real ones.
 
     Args:
         fake: generated images, (N, C, H, W) in [-1, 1].
         real: unseen real images, same shape but for N.
-        training: images that training saw, or None; metrics that need them are then left out.
+        training: images that training saw, or None.
         features: the extractor.
-        metrics: names.
+        metrics: names; if empty, all usual ones that apply.
         seed: for whatever metrics draw.
+        fake_labels: classes that the generated images should show, (N,), for class accuracy.
+        real_labels: classes of the real images.
 
     Raises:
+        ConfigError: if a metric was named and lacks what it needs.
         DataError: if shapes differ or there are too few images.
     """
     shapes = {tuple(t.shape[1:]) for t in (fake, real, training) if t is not None}
     if len(shapes) != 1:
         raise DataError(f"images of different shapes cannot be compared: {sorted(shapes)}")
-    names = [name for name in metrics if training is not None or not discover.plugin("metrics", name).needs_training]
-    sets = [None if t is None else Samples(t, features(t)) for t in (fake, real, training)]
+    labels = (fake_labels, real_labels, None)
+    sets = [None if t is None else _samples(t, features, y) for t, y in zip((fake, real, training), labels, strict=True)]
     if sets[0] is None or sets[1] is None:
         raise DataError("nothing to compare")
     comparison = Comparison(sets[0], sets[1], sets[2], features.name, features.sha256, seed)
+    names = metrics or [name for name in DEFAULT_METRICS if not lacking(name, comparison)]
+    for name in names:
+        if missing := lacking(name, comparison):
+            raise ConfigError(f"the metric {name} needs {missing}")
     scores = [score for name in names for score in discover.plugin("metrics", name).compute(comparison)]
     bad = [s.name for s in scores if not torch.isfinite(torch.tensor(s.value))]
     if bad:
         raise DataError(f"{', '.join(bad)} came out as no finite number; are the images all alike?")
     return scores
+
+
+def _samples(images: Tensor, features: Features, labels: Tensor | None) -> Samples:
+    found, probabilities = features.with_probabilities(images)
+    return Samples(images, found, probabilities, labels)
+
+
+def lacking(name: str, comparison: Comparison) -> str | None:
+    """What a metric needs and a comparison does not have, with the way to it."""
+    metric = discover.plugin("metrics", name)
+    if metric.needs_training and comparison.training is None:
+        return "the images that training saw (--training)"
+    if metric.needs_probabilities and comparison.fake.probabilities is None:
+        return f"a classifier, and {comparison.extractor} is none (--extractor classifier:FILE)"
+    if metric.needs_labels and comparison.fake.labels is None:
+        return "labels of the generated images: a conditional source, or one folder for each class"
+    return None
 
 
 class HeldOut:

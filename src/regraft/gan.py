@@ -336,6 +336,13 @@ class GAN:
         return part
 
     @torch.no_grad()
+    def classes_at(self, n: int, seed: int = 0, first: int = 0) -> Tensor | None:
+        """The classes, (n,), that :meth:`sample` draws; None if the generator has none."""
+        if not self.generator.n_classes:
+            return None
+        draws = uniform((n,), row_generators(seed, "class", range(first, first + n)), torch.empty(0))
+        return (draws * self.generator.n_classes).long()
+
     def sample(
         self, n: int, seed: int = 0, *, first: int = 0, y: Tensor | None = None, psi: float = 1.0, noise: Noise = "const",
         batch: int = 64,
@@ -354,9 +361,7 @@ class GAN:
         Returns:
             (n, C, H, W) in [-1, 1], on the CPU.
         """
-        if y is None and self.generator.n_classes:
-            draws = uniform((n,), row_generators(seed, "class", range(first, first + n)), torch.empty(0))
-            y = (draws * self.generator.n_classes).long()
+        y = self.classes_at(n, seed, first) if y is None else y
         indices = range(first, first + n)
         rng = row_generators(seed, "noise", indices) if noise == "random" else None
         return self.at(self.generator.latent.at(seed, indices), y, psi=psi, noise=noise, rng=rng, batch=batch)

@@ -95,12 +95,17 @@ class SampleJob(Config):
 class EvaluateJob(Config):
     """Settings of an evaluation."""
 
-    metrics: Annotated[tuple[str, ...], Field(description="Measures; all if left out.")] = (
-        "frechet", "kmmd", "mean_variance", "copies",
-    )  # fmt: skip
-    extractor: Annotated[str, Field(description="Features to measure with: random_conv, critic or classifier:FILE.")] = (
-        "random_conv"
-    )
+    metrics: Annotated[
+        tuple[str, ...], Field(description="Measures; if left out all that apply and take no training of their own.")
+    ] = ()
+    extractor: Annotated[
+        str,
+        Field(
+            description="Features to measure with: random_conv, critic, inception, mobilenet_v1:FILE, classifier:FILE or "
+            "network:CARD."
+        ),
+    ] = "random_conv"
+    cache: Annotated[bool, Field(description="Keep features of costly extractors on disk.")] = True
     n: Annotated[int, Field(ge=2, le=1_000_000, description="Images to sample from a run or source.")] = 1000
     seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Of the samples and of what metrics draw.")] = 0
     size: Annotated[int | None, Field(ge=4, le=4096, description="Side to compare two sets of images at.")] = None
@@ -108,3 +113,18 @@ class EvaluateJob(Config):
         "crop"
     )
     device: Annotated[Device, Field(description="Where to compute.")] = "auto"
+
+
+class ClassifierJob(Config):
+    """Settings of training a classifier."""
+
+    size: Annotated[int, Field(ge=8, le=256, description="Side of the images that it sees.")] = 32
+    steps: Annotated[int, Field(ge=1, description="Optimiser steps.")] = 800
+    batch: Annotated[int, Field(ge=1, description="Images per step.")] = 64
+    rate: Annotated[float, Field(gt=0, description="Highest step size.")] = 3e-3
+    held_out: Annotated[float, Field(gt=0, lt=1, description="Share of each class to measure the accuracy on.")] = 0.2
+    flip: Annotated[bool, Field(description="Mirror images at random; not for digits or letters.")] = False
+    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="What happens to images of another aspect ratio.")] = (
+        "crop"
+    )
+    seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Decides start, split and order.")] = 0

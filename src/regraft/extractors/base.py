@@ -1,4 +1,7 @@
-"""What an extractor file provides: images to feature vectors, with a digest of its weights."""
+"""What an extractor file provides: images to feature vectors, with a digest of its weights.
+
+Features of one set of images under one extractor are kept on disk by the digest of both, where a folder is given.
+"""
 
 import dataclasses
 import pathlib
@@ -8,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from regraft.extractors import _cache
 from regraft.gan import GAN
 
 
@@ -19,16 +23,43 @@ class Features:
         name: as scores print it.
         sha256: digest of its weights.
         function: images (N, C, H, W) in [-1, 1] to features (N, D).
+        classify: the same images to features and class logits (N, K), for classifiers.
+        classes: names of the classes, where the file has them.
+        cache: a folder that keeps features of images seen before, or None.
+        batch: images at a time.
     """
 
     name: str
     sha256: str
     function: Callable[[Tensor], Tensor]
+    classify: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    classes: tuple[str, ...] = ()
+    cache: pathlib.Path | None = None
+    batch: int = 256
+
+    def __call__(self, images: Tensor, batch: int | None = None) -> Tensor:
+        """Extract features, (N, D), float32, on the CPU."""
+        return self.kept("features", images, lambda: self._parts(self.function, images, batch))[0]
+
+    def with_probabilities(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features and class probabilities (N, K), None where the extractor is no classifier."""
+        classify = self.classify
+        if classify is None:
+            return self(images), None
+        features, logits = self.kept("both", images, lambda: self._parts(classify, images, None))
+        return features, logits.double().softmax(1)
+
+    def kept(self, what: str, images: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What was made of these images before, from the cache, or made now."""
+        return make() if self.cache is None else _cache.kept(self.cache, what, self.sha256, images, make)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, batch: int = 256) -> Tensor:
-        """Extract features, (N, D), float32, on the CPU."""
-        return torch.cat([self.function(part).float().cpu() for part in torch.split(images, batch)])
+    def _parts(
+        self, function: Callable[[Tensor], Tensor | tuple[Tensor, ...]], images: Tensor, batch: int | None
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        found = [function(part) for part in torch.split(images, batch or self.batch)]
+        rows = [(f,) if isinstance(f, Tensor) else f for f in found]
+        return tuple(torch.cat([r.float().cpu() for r in column]) for column in zip(*rows, strict=True))
 
 
 class Extractor:
@@ -36,9 +67,11 @@ class Extractor:
 
     Attributes:
         summary: one line for lists.
+        costly: whether its features are worth keeping on disk.
     """
 
     summary: ClassVar[str]
+    costly: ClassVar[bool] = False
 
     def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
         """Prepare it.

@@ -1,28 +1,28 @@
 """Penultimate features of a classifier read from a file.
 
-Known by their tensors: LeNet-5 for 32x32 digits (84 features) and the CIFAR-10 ResNets of He et al. 2016, section 4.2, with
-padded shortcuts (64 features).  The file is read as plain tensors; no code of it is run.
+Known by their tensors: what ``regraft train-classifier`` writes (128 features), LeNet-5 for 32x32 digits (84 features) and the
+CIFAR-10 ResNets of He et al. 2016, section 4.2, with padded shortcuts (64 features).  The file is read as plain tensors; no
+code of it is run.
 """
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.errors import ConfigError, SourceError
+from regraft.extractors import _convnet, _tensors
+from regraft.extractors._tensors import Tensors
 from regraft.extractors.base import Extractor, Features
 from regraft.gan import GAN, tensor_digest
-
-Tensors = dict[str, Tensor]
 
 
 class Classifier(Extractor):
     """A classifier's features."""
 
-    summary = "penultimate features of a classifier from a file (LeNet-5, CIFAR ResNet)"
+    summary = "penultimate features of a classifier from a file (train-classifier's own, LeNet-5, CIFAR ResNet)"
 
     def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
         """Read the file and recognise the network."""
@@ -30,7 +30,9 @@ class Classifier(Extractor):
             raise ConfigError("the extractor classifier needs a file: --extractor classifier:FILE")
         tensors = read_classifier(weights)
         function = _network(tensors, weights)
-        return Features(f"classifier:{weights.name}", tensor_digest(tensors), lambda x: function(x)[0])
+        classes = _convnet.check(tensors)[1] if f"{_convnet.MARK}.size" in tensors else ()
+        digest = tensor_digest(tensors)
+        return Features(f"classifier:{weights.name}", digest, lambda x: function(x)[0], classify=function, classes=classes)
 
 
 def class_logits(weights: pathlib.Path, images: Tensor, batch: int = 256) -> Tensor:
@@ -45,42 +47,31 @@ def class_logits(weights: pathlib.Path, images: Tensor, batch: int = 256) -> Ten
 
 
 def read_classifier(path: pathlib.Path) -> Tensors:
-    """Tensors of a safetensors or torch file.
+    """Tensors of a classifier file.
 
     Raises:
         SourceError: if it cannot be read, or holds anything but named tensors.
     """
-    import safetensors
-    import safetensors.torch
-
-    if not path.is_file():
-        raise SourceError(f"{path}: there is no such classifier file")
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        if is_safetensors:
-            return safetensors.torch.load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise SourceError(f"{path}: cannot be read as a classifier ({' '.join(str(error).split())[:160]})") from None
-    except Exception as error:  # noqa: BLE001 - unpickling errors have no common base
-        raise SourceError(f"{path}: refused or damaged ({type(error).__name__})") from None
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise SourceError(f"{path}: must hold a state dict, names to tensors")
-    return loaded
+    return _tensors.read(path, "classifier")
 
 
 def _network(tensors: Tensors, path: pathlib.Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Images to (features, logits)."""
     try:
+        if f"{_convnet.MARK}.size" in tensors:
+            size, _ = _convnet.check(tensors)
+            return lambda images: _convnet.run(tensors, size, images)
         if "convnet.c1.weight" in tensors:
             return _lenet(tensors)
         if "layer1.0.conv1.weight" in tensors and "linear.weight" in tensors:
             return _cifar_resnet(tensors)
     except KeyError as error:
         raise SourceError(f"{path}: a classifier without the tensor {error}") from None
+    except SourceError as error:
+        raise SourceError(f"{path}: {error}") from None
     raise SourceError(
-        f"{path}: no classifier that regraft knows (LeNet-5 or CIFAR ResNet); it holds {next(iter(tensors), 'nothing')} ..."
+        f"{path}: no classifier that regraft knows (its own, LeNet-5 or CIFAR ResNet); it holds "
+        f"{next(iter(tensors), 'nothing')} ..."
     )
 
 

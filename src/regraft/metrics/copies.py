@@ -7,16 +7,19 @@ Replaying training images beats most generators under every distance between dis
 the copy bound does not count.
 """
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regraft.metrics._distances import squared_distances
+from regraft.metrics._intervals import half_variance, share
 from regraft.metrics.base import Comparison, Metric, Score, at_least
 
 SHIFT = 2
 PERCENTILE = 0.01
+HALVES = 200
 
 
 class Copies(Metric):
@@ -24,8 +27,9 @@ class Copies(Metric):
 
     summary = "share of samples that copy a training image, in features and in pixels"
     needs_training = True
+    has_floor = False  # it is the percentile, by construction
 
-    def compute(self, comparison: Comparison) -> list[Score]:
+    def measure(self, comparison: Comparison) -> list[Score]:
         """Two shares."""
         training = comparison.training
         if training is None:
@@ -33,23 +37,46 @@ class Copies(Metric):
         at_least(1, training, "training", "copies")
         at_least(1, comparison.real, "unseen", "copies")
         few = comparison.real.n < 100
-        details: dict[str, Any] = {"n_training": training.n, "percentile": PERCENTILE, "threshold_uncertain": few}
+        details: dict[str, Any] = {
+            "n_training": training.n,
+            "percentile": PERCENTILE,
+            "floor": PERCENTILE,
+            "threshold_uncertain": few,
+        }
         fake, real = (
             squared_distances(s.features.double(), training.features.double()).min(1).values.sqrt()
             for s in (comparison.fake, comparison.real)
         )
         rate, threshold = copy_rate(fake, real)
-        scores = [comparison.score(f"copies[{comparison.extractor}]", rate, "lower", threshold=threshold, **details)]
+        interval = _interval(fake, real, rate, comparison.seed)
+        name = f"copies[{comparison.extractor}]"
+        scores = [comparison.score(name, rate, "lower", interval=interval, threshold=threshold, **details)]
         fake, real = (nearest_in_pixels(s.images, training.images)[0] for s in (comparison.fake, comparison.real))
         rate, threshold = copy_rate(fake, real)
         details["invariance"] = f"mirroring, shifts of {SHIFT} pixels"
-        return [*scores, comparison.score("copies[pixels]", rate, "lower", pixels=True, threshold=threshold, **details)]
+        interval = _interval(fake, real, rate, comparison.seed)
+        return [
+            *scores,
+            comparison.score("copies[pixels]", rate, "lower", pixels=True, interval=interval, threshold=threshold, **details),
+        ]
 
 
 def copy_rate(fake: Tensor, unseen: Tensor) -> tuple[float, float]:
     """Share of ``fake`` distances below the 1st percentile of ``unseen`` distances, and that threshold."""
     threshold = float(torch.quantile(unseen.double(), PERCENTILE))
     return float((fake < threshold).double().mean()), threshold
+
+
+def _interval(fake: Tensor, unseen: Tensor, rate: float, seed: int) -> tuple[float, float]:
+    """Of the rate: generated images and the threshold's unseen images both vary."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def again(i: Tensor, j: Tensor) -> Tensor:
+        return torch.tensor(copy_rate(fake[i], unseen[j])[0])
+
+    small = min(len(fake), len(unseen)) < 4
+    variance = 0.0 if small else float(half_variance(again, (len(fake), len(unseen)), HALVES, rng))
+    return share(rate, variance, len(fake))
 
 
 def nearest_in_pixels(images: Tensor, training: Tensor, block: int = 256) -> tuple[Tensor, Tensor]:
@@ -67,23 +94,33 @@ def nearest_in_pixels(images: Tensor, training: Tensor, block: int = 256) -> tup
     """
     height, width = images.shape[2:]
     m = SHIFT if min(height, width) > 4 * SHIFT else 0
-    inner = images[:, :, m : height - m, m : width - m].flatten(1).double()
-    variants = []
-    for mirrored in (training, training.flip(3)):
-        for dy in range(2 * m + 1):
-            for dx in range(2 * m + 1):
-                view = mirrored[:, :, dy : dy + height - 2 * m, dx : dx + width - 2 * m]
-                variants.append(view.flatten(1).double())
-    best = torch.full((len(images),), float("inf"), dtype=torch.float64)
-    which = torch.zeros(len(images), dtype=torch.long)
-    for start in range(0, len(images), block):
-        rows = slice(start, start + block)
-        for variant in variants:
+
+    def view(stack: Tensor, change: tuple[bool, int, int]) -> Tensor:
+        mirrored, dy, dx = change
+        stack = stack.flip(3) if mirrored else stack
+        return stack[:, :, dy : dy + height - 2 * m, dx : dx + width - 2 * m].flatten(1)
+
+    inner = images[:, :, m : height - m, m : width - m].flatten(1).float()
+    changes = list(itertools.product((False, True), range(2 * m + 1), range(2 * m + 1)))
+    best = torch.full((len(images),), float("inf"))
+    which, how = torch.zeros(len(images), dtype=torch.long), torch.zeros(len(images), dtype=torch.long)
+    for number, change in enumerate(changes):
+        variant = view(training, change).float()
+        for start in range(0, len(images), block):
+            rows = slice(start, start + block)
             distance, index = squared_distances(inner[rows], variant).min(1)
             nearer = distance < best[rows]
             best[rows] = torch.where(nearer, distance, best[rows])
             which[rows] = torch.where(nearer, index, which[rows])
-    return (best / inner.shape[1]).sqrt(), which
+            how[rows] = torch.where(nearer, number, how[rows])
+    # Found in single precision; the distance itself is taken anew, as products of large numbers lose small differences.
+    found = torch.zeros(len(images), dtype=torch.float64)
+    for number, change in enumerate(changes):
+        chosen = (how == number).nonzero()[:, 0]
+        if len(chosen):
+            other = view(training[which[chosen]], change).double()
+            found[chosen] = (inner[chosen].double() - other).square().mean(1)
+    return found.sqrt(), which
 
 
 PLUGIN = Copies()

@@ -8,7 +8,13 @@ Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule conver
 import torch
 from torch import Tensor
 
+from regraft.metrics._intervals import around, combined, half_variance
+from regraft.metrics._moments import Moments
 from regraft.metrics.base import Comparison, Metric, Score, at_least
+
+MOST_HALVES = 60
+HALVES_WORK = 4e9
+"""Cubes of the matrices' side that intervals may cost."""
 
 
 class Frechet(Metric):
@@ -16,15 +22,16 @@ class Frechet(Metric):
 
     summary = "Fréchet distance of features (FID under the inception extractor)"
 
-    def compute(self, comparison: Comparison) -> list[Score]:
+    def measure(self, comparison: Comparison) -> list[Score]:
         """Distance of all fake from all real images."""
         name = "FID" if comparison.extractor == "inception" else f"frechet[{comparison.extractor}]"
         at_least(2, comparison.fake, "generated", name)
         at_least(2, comparison.real, "real", name)
-        value = frechet_distance(comparison.real.features, comparison.fake.features)
-        few = min(comparison.real.n, comparison.fake.n)
-        dim = comparison.real.features.shape[1]
-        return [comparison.score(name, value, "lower", biased=few < 10 * dim, feature_dim=dim)]
+        real, fake = comparison.real.features.double(), comparison.fake.features.double()
+        value, influence_real, influence_fake = _with_influence(real, fake)
+        few, dim = min(len(real), len(fake)), real.shape[1]
+        interval = around(value, _variance(real, fake, influence_real, influence_fake, comparison.seed), few, low=0.0)
+        return [comparison.score(name, value, "lower", interval=interval, biased=few < 10 * dim, feature_dim=dim)]
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -38,7 +45,57 @@ def frechet_distance(a: Tensor, b: Tensor) -> Tensor:
         Scalar, float64, at least 0 up to rounding.
     """
     a, b = a.double(), b.double()
-    return gaussian_distance(a.mean(0), covariance(a), b.mean(0), covariance(b))
+    (_, core_a), (_, core_b) = _factor(a), _factor(b)
+    cross = torch.linalg.svdvals(core_a @ core_b.T).sum()
+    distance: Tensor = (a.mean(0) - b.mean(0)).square().sum() + core_a.square().sum() + core_b.square().sum() - 2 * cross
+    return distance
+
+
+def _factor(x: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Orthonormal q (None for the identity) and r with q r = the centred rows over the root of N - 1."""
+    centred = (x - x.mean(0)) / (len(x) - 1) ** 0.5
+    if len(x) <= x.shape[1]:
+        return None, centred
+    q, r = torch.linalg.qr(centred)
+    return q, r
+
+
+def _with_influence(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The distance, and N times its derivative by the weight of each row of either set, (N,) and (M,).
+
+    With x y^T = u s v^T for the centred sets, the trace term is the sum of s, and its derivative by the weight of row i is half
+    of (u s u^T)_ii.
+    """
+    (q_a, core_a), (q_b, core_b) = _factor(a), _factor(b)
+    u, s, vh = torch.linalg.svd(core_a @ core_b.T, full_matrices=False)
+    shift = a.mean(0) - b.mean(0)
+    value: Tensor = shift.square().sum() + core_a.square().sum() + core_b.square().sum() - 2 * s.sum()
+    found = []
+    for x, q, vectors, core, sign in ((a, q_a, u, core_a, 1), (b, q_b, vh.T, core_b, -1)):
+        rows = vectors if q is None else q @ vectors
+        own = core.square().sum(1) if q is None else (q @ core).square().sum(1)
+        linear = 2 * sign * (x - x.mean(0)) @ shift + len(x) * (own - rows.square() @ s)
+        found.append(linear - linear.mean())
+    return value, found[0], found[1]
+
+
+def _variance(real: Tensor, fake: Tensor, influence_real: Tensor, influence_fake: Tensor, seed: int) -> float:
+    """Variance of the distance; random halves are left out where they would take long."""
+    linear = sum(float(x.square().sum()) / (len(x) * (len(x) - 1)) for x in (influence_real, influence_fake))
+    side = min(len(real), len(fake), real.shape[1])
+    replicates = int(min(MOST_HALVES, HALVES_WORK / side**3))
+    if min(len(real), len(fake)) < 4 or replicates < 8:
+        return linear
+    rng = torch.Generator().manual_seed(seed)
+    halves = half_variance(
+        lambda i, j: frechet_distance(real[i], fake[j]), (len(real), len(fake)), replicates, rng
+    )  # fmt: skip
+    return combined(linear, float(halves))
+
+
+def moments_distance(a: Moments, b: Moments) -> Tensor:
+    """The same from running statistics: for more images than fit into memory."""
+    return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
 
 
 def gaussian_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.metrics._distances import squared_distances
+from regraft.metrics._intervals import around
+from regraft.metrics._kernels import Discrepancy, discrepancy, gaussian, is_large
 from regraft.metrics.base import Comparison, Metric, Score, at_least, equal_subsets
 
 BANDWIDTH_RULE = "sigma^2 = mean squared distance within the real set, diagonal included"
@@ -24,18 +25,26 @@ class KMMD(Metric):
 
     summary = "kernel maximum mean discrepancy of features, biased (as published) and unbiased"
 
-    def compute(self, comparison: Comparison) -> list[Score]:
+    def measure(self, comparison: Comparison) -> list[Score]:
         """Both estimates on equal subsets."""
         at_least(2, comparison.fake, "generated", "kmmd")
         at_least(2, comparison.real, "real", "kmmd")
         real, fake, n = equal_subsets(comparison)
-        biased, unbiased = kmmd(real, fake)
+        found = _sums(real, fake)
+        variance = found.variance()
         details: dict[str, Any] = {"n_real": n, "n_fake": n, "bandwidth": BANDWIDTH_RULE}
         name = f"[{comparison.extractor}]"
+        ends = around(max(found.biased(), 0.0), variance, n, low=0.0)
         return [
-            comparison.score(f"kmmd{name}", biased, "lower", estimator="biased, square root", **details),
-            comparison.score(f"kmmd_unbiased{name}", unbiased, "lower", estimator="unbiased, squared", **details),
-        ]
+            comparison.score(
+                f"kmmd{name}", max(found.biased(), 0.0) ** 0.5, "lower", interval=ends and (ends[0] ** 0.5, ends[1] ** 0.5),
+                estimator="biased, square root", **details,
+            ),
+            comparison.score(
+                f"kmmd_unbiased{name}", found.unbiased(), "lower", interval=around(found.unbiased(), variance, n),
+                estimator="unbiased, squared", **details,
+            ),
+        ]  # fmt: skip
 
 
 def kmmd(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,11 +57,9 @@ def kmmd(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two scalars, float64; the second may be negative.
     """
-    real, fake = real.double(), fake.double()
-    bandwidth = _bandwidth(real)
-    within_real, within_fake, across = (_kernel(a, b, bandwidth) for a, b in ((real, real), (fake, fake), (real, fake)))
-    biased = (within_real.mean() + within_fake.mean() - 2 * across.mean()).clamp_min(0).sqrt()
-    return biased, _off_diagonal_mean(within_real) + _off_diagonal_mean(within_fake) - 2 * across.mean()
+    found = _sums(real, fake)
+    biased, unbiased = torch.tensor([max(found.biased(), 0.0) ** 0.5, found.unbiased()], dtype=torch.float64)
+    return biased, unbiased
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,25 +86,18 @@ def mean_match(matches: Sequence[KernelMatch]) -> KernelMatch:
 
 def kernel_match(real: Tensor, fake: Tensor) -> KernelMatch:
     """The unbiased estimate of :func:`kmmd`, kept for comparison; arguments as there."""
-    real, fake = real.double(), fake.double()
-    bandwidth = _bandwidth(real)
-    across = _kernel(real, fake, bandwidth)
-    value = _off_diagonal_mean(_kernel(real, real, bandwidth)) + _off_diagonal_mean(_kernel(fake, fake, bandwidth))
-    return KernelMatch(float(value - 2 * across.mean()), across.mean(1))
+    found = _sums(real, fake)
+    return KernelMatch(found.unbiased(), found.across.rows / len(fake))
 
 
-def _bandwidth(real: Tensor) -> Tensor:
-    bandwidth = squared_distances(real, real).mean()
-    return torch.ones_like(bandwidth) if bandwidth == 0 else bandwidth
-
-
-def _kernel(a: Tensor, b: Tensor, bandwidth: Tensor) -> Tensor:
-    return torch.exp(squared_distances(a, b) / (-2 * bandwidth))
-
-
-def _off_diagonal_mean(kernel: Tensor) -> Tensor:
-    n = len(kernel)
-    return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
+def _sums(real: Tensor, fake: Tensor) -> Discrepancy:
+    if real.dtype != torch.float32 or not is_large(real, fake):
+        real, fake = real.double(), fake.double()
+    centre = real.mean(0, dtype=torch.float64).to(real.dtype)
+    real, fake = real - centre, fake - centre
+    # The mean squared distance within a set is twice its mean squared distance to its mean.
+    bandwidth = 2 * float(real.square().sum(1).double().sum()) / len(real)
+    return discrepancy(real, fake, gaussian(bandwidth or 1.0), lambda rows: rows.new_ones(len(rows)))
 
 
 PLUGIN = KMMD()

@@ -6,8 +6,10 @@ the real set's own value.  Absolute values are not comparable with published one
 Source: Wang et al. 2020, "MineGAN", table 1 (the name); the definitions here are regraft's.
 """
 
+import torch
 from torch import Tensor
 
+from regraft.metrics._intervals import around, jackknife
 from regraft.metrics.base import Comparison, Metric, Score, at_least
 
 
@@ -16,7 +18,7 @@ class MeanVariance(Metric):
 
     summary = "variety: variance of pixels and of features, and their ratio to the real set's"
 
-    def compute(self, comparison: Comparison) -> list[Score]:
+    def measure(self, comparison: Comparison) -> list[Score]:
         """Four numbers: pixel and feature variance, absolute and as ratio."""
         at_least(2, comparison.fake, "generated", "mean_variance")
         at_least(2, comparison.real, "real", "mean_variance")
@@ -24,15 +26,30 @@ class MeanVariance(Metric):
         for name, pixels in (("pixel", True), (f"feature[{comparison.extractor}]", False)):
             fake, real = (s.images.flatten(1) if pixels else s.features for s in (comparison.fake, comparison.real))
             value, reference = mean_variance(fake), mean_variance(real)
-            scores.append(comparison.score(f"mv_{name}", value, "higher", pixels=pixels, real_value=float(reference)))
+            fakes, reals = left_out(fake), left_out(real)
+            interval = around(value, jackknife(fakes), len(fake), low=0.0)
+            scores.append(
+                comparison.score(f"mv_{name}", value, "higher", pixels=pixels, interval=interval, real_value=float(reference))
+            )
             if reference > 0:
-                scores.append(comparison.score(f"mv_ratio_{name}", value / reference, "higher", pixels=pixels))
+                variance = jackknife(fakes / reference, value / reals.clamp_min(1e-300))
+                interval = around(value / reference, variance, min(len(fake), len(real)), low=0.0)
+                scores.append(
+                    comparison.score(f"mv_ratio_{name}", value / reference, "higher", pixels=pixels, interval=interval)
+                )
         return scores
 
 
 def mean_variance(x: Tensor) -> Tensor:
     """Unbiased variance across rows, averaged over columns; 0 for a set of one repeated image."""
     return x.double().var(0).mean()
+
+
+def left_out(x: Tensor) -> Tensor:
+    """:func:`mean_variance` without each row in turn, (N,); not a number for fewer than three rows."""
+    n, dim = x.shape
+    own = (x.double() - x.double().mean(0)).square().sum(1)
+    return (own.sum() - own * (n / (n - 1))) / (n - 2) / dim if n > 2 else torch.full((n,), float("nan"), dtype=torch.float64)
 
 
 PLUGIN = MeanVariance()

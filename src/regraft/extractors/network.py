@@ -1,0 +1,175 @@
+"""Any network as an extractor: a card says where it is, what it wants to see and which layer is read.
+
+    file: vgg.safetensors        # beside the card; .safetensors, or TorchScript with its sha256
+    size: 224
+    mean: [0.485, 0.456, 0.406]  # of colours in [0, 1]; range instead for plain scaling
+    std: [0.229, 0.224, 0.225]
+    layers:                      # of a safetensors file
+      - conv: features.0
+        padding: 1
+      - relu
+      - pool: 2
+    layer: 3                     # read after so many layers; all if left out
+
+TorchScript files are programs.  One is run only if its card states its sha256, by which the card's author vouches for it.
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.config import Config, parse, read_yaml
+from regraft.errors import ConfigError, SourceError
+from regraft.extractors import _cache, _tensors
+from regraft.extractors.base import Extractor, Features
+from regraft.gan import GAN, tensor_digest
+
+
+class Layer(Config):
+    """One layer of a network that is written down in a card."""
+
+    conv: Annotated[str | None, Field(description="Name of a convolution's tensors, without .weight.")] = None
+    linear: Annotated[str | None, Field(description="Name of a linear layer's tensors; the image is flattened.")] = None
+    norm: Annotated[str | None, Field(description="Name of a batch normalisation's tensors.")] = None
+    pool: Annotated[int | None, Field(ge=2, le=64, description="Side of a maximum.")] = None
+    stride: Annotated[int | None, Field(ge=1, le=64, description="Of a convolution (1) or pool (its side).")] = None
+    padding: Annotated[int, Field(ge=0, le=64, description="Zeros around a convolution.")] = 0
+    groups: Annotated[int, Field(ge=1, description="Of a convolution.")] = 1
+    eps: Annotated[float, Field(gt=0, description="Of a normalisation.")] = 1e-5
+
+
+class Card(Config):
+    """What must be known of a network."""
+
+    file: Annotated[str, Field(description="The network, beside the card or by its whole path.")]
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest; required for TorchScript.")] = None
+    name: Annotated[str | None, Field(description="As scores print it; the file's name if left out.")] = None
+    size: Annotated[int, Field(ge=4, le=4096, description="Side of the images that the network sees.")]
+    range: Annotated[tuple[float, float], Field(description="What black and white become.")] = (0.0, 1.0)
+    mean: Annotated[tuple[float, float, float] | None, Field(description="Subtracted from colours in range.")] = None
+    std: Annotated[tuple[float, float, float] | None, Field(description="Divides colours afterwards.")] = None
+    layers: Annotated[tuple[Layer | Literal["relu", "relu6", "flatten", "mean"], ...], Field(description="In order.")] = ()
+    layer: Annotated[int | None, Field(ge=1, description="Read after so many of the layers.")] = None
+    logits: Annotated[bool, Field(description="Whether what is read are class logits.")] = False
+
+
+class Network(Extractor):
+    """A network by path."""
+
+    summary = "any TorchScript or safetensors network by a small card: --extractor network:CARD.yaml"
+    costly = True
+
+    def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
+        """Read the card and its network, and try it on one image."""
+        if weights is None:
+            raise ConfigError("the extractor network needs a card: --extractor network:CARD.yaml")
+        card = parse(Card, read_yaml(weights, "a card of an extractor"), str(weights))
+        path = weights.parent / card.file
+        digest = _cache.sha256_of(path)
+        if card.sha256 is not None and card.sha256 != digest:
+            raise SourceError(f"{path}: has sha256 {digest}, and its card {weights} says {card.sha256}")
+        if path.suffix.lower() == ".safetensors":
+            function = _sequence(card, _tensors.read(path), path)
+        else:
+            function = _program(card, path, weights, digest)
+
+        def features(images: Tensor) -> Tensor:
+            return flat(function(_seen(card, images)), path)
+
+        with torch.no_grad():
+            try:
+                features(torch.zeros(1, 3, card.size, card.size))
+            except (RuntimeError, ValueError, IndexError) as error:
+                reason = " ".join(str(error).split())[-200:]
+                raise SourceError(f"{weights}: the network does not run on one image of {card.size} pixels: {reason}") from None
+
+        def classify(images: Tensor) -> tuple[Tensor, Tensor]:
+            logits = features(images)
+            return logits, logits
+
+        # Two cards for one file are two extractors.
+        digest = tensor_digest({digest: torch.tensor(list(card.model_dump_json(exclude={"file", "name"}).encode()))})
+        name = f"network:{card.name or path.name}"
+        return Features(name, digest, features, classify if card.logits else None, batch=64)
+
+
+def _seen(card: Card, images: Tensor) -> Tensor:
+    low, high = card.range
+    x = (_tensors.resized(_tensors.coloured(images), card.size) + 1) / 2 * (high - low) + low
+    for constants, apply in ((card.mean, torch.sub), (card.std, torch.div)):
+        if constants is not None:
+            x = apply(x, torch.tensor(constants).view(1, 3, 1, 1))
+    return x
+
+
+def flat(found: object, path: pathlib.Path) -> Tensor:
+    """Rows of numbers; maps are averaged over the image.
+
+    Raises:
+        SourceError: if it is neither.
+    """
+    if isinstance(found, Tensor) and found.dim() == 4:
+        return found.mean((2, 3))
+    if isinstance(found, Tensor) and found.dim() == 2:
+        return found
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise SourceError(f"{path}: gives {got}; wanted is one tensor (N, D) or (N, C, H, W)")
+
+
+def _program(card: Card, path: pathlib.Path, where: pathlib.Path, digest: str) -> Callable[[Tensor], object]:
+    if card.sha256 is None:
+        raise SourceError(
+            f"{path}: a TorchScript file is a program, and running one from elsewhere is as risky as running any other; if you "
+            f"trust where it comes from, write 'sha256: {digest}' into {where}"
+        )
+    if card.layers or card.layer is not None:
+        raise ConfigError(f"{where}: layers are for safetensors files; a TorchScript file gives what it gives")
+    return _cache.scripted(path)
+
+
+def _sequence(card: Card, tensors: dict[str, Tensor], path: pathlib.Path) -> Callable[[Tensor], object]:
+    if not card.layers:
+        raise ConfigError(f"{path}: holds tensors only; write the network's layers into its card")
+    layers = card.layers[: card.layer]
+
+    def tensor(name: str, required: bool = True) -> Tensor | None:
+        if required and name not in tensors:
+            raise SourceError(f"{path}: holds no tensor {name}; it has {', '.join(sorted(tensors)[:6])} ...")
+        return tensors.get(name)
+
+    def run(images: Tensor) -> Tensor:
+        x = images
+        for layer in layers:
+            x = _WORDS[layer](x) if isinstance(layer, str) else _apply(layer, x, tensor)
+        return x
+
+    return run
+
+
+_WORDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu, "relu6": F.relu6, "flatten": lambda x: x.flatten(1), "mean": lambda x: x.mean((2, 3)),
+}  # fmt: skip
+
+
+def _apply(layer: Layer, x: Tensor, tensor: Callable[..., Tensor | None]) -> Tensor:
+    given = [n for n in ("conv", "linear", "norm", "pool") if getattr(layer, n) is not None]
+    if len(given) != 1:
+        raise ConfigError(f"a layer is one of conv, linear, norm and pool; this one is {' and '.join(given) or 'nothing'}")
+    if layer.pool is not None:
+        return F.max_pool2d(x, layer.pool, layer.stride or layer.pool)
+    name = str(getattr(layer, given[0]))
+    weight, bias = tensor(f"{name}.weight"), tensor(f"{name}.bias", required=False)
+    if layer.conv is not None:
+        return F.conv2d(x, weight, bias, layer.stride or 1, layer.padding, groups=layer.groups)  # type: ignore[arg-type]
+    if layer.linear is not None:
+        return F.linear(x.flatten(1), weight, bias)  # type: ignore[arg-type]
+    mean, variance = tensor(f"{name}.running_mean"), tensor(f"{name}.running_var")
+    return F.batch_norm(x, mean, variance, weight, bias, eps=layer.eps)
+
+
+PLUGIN = Network()
