@@ -13,11 +13,25 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module may import from its own level only where that is said; everything else must come from a lower level.
 LEVELS = [
     {"errors", "config", "randomness", "gan", "wrap", "jobs", "observation", "__init__"},
-    {"discover", "build", "objectives", "augment", "images", "_pixels", "norms", "mining", "store", "pictures", "advice"},
+    {
+        "discover",
+        "build",
+        "objectives",
+        "augment",
+        "images",
+        "_pixels",
+        "norms",
+        "mining",
+        "store",
+        "pictures",
+        "advice",
+        "nearest",
+        "_charts",
+    },
     {"methods", "backbones", "formats", "metrics", "extractors"},
-    {"engine", "train", "evaluation", "adapter"},
-    {"loading", "_adapting", "api"},
-    {"_options", "_progress", "cli", "__main__"},
+    {"engine", "train", "evaluation", "adapter", "verdict"},
+    {"loading", "_adapting", "_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking", "api"},
+    {"_options", "_commands", "_progress", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}
 FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors"}

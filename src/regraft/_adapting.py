@@ -245,7 +245,11 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         # The source's critic knows its domain better than a random network; scores that are reported keep the job's extractor.
         watched = "critic" if first is not None and first.critic is not None else job.extractor
         features = extractor(watched, first)
-        observer = HeldOut(prepared.train, prepared.held, features, job.seed, folder)
+        critic = adaptation.critic if adaptation.space == "image" else None
+        observer = HeldOut(
+            prepared.train, prepared.held, features, job.seed, folder, critic=critic, patience=job.patience,
+            not_before=steps - adaptation.phases[-1].steps,
+        )  # fmt: skip
     plan = Plan(
         seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,
         checkpoint_every=job.checkpoint_every,

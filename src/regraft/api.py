@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, adapter, discover, loading, pictures
+from regraft import _adapting, _ending, adapter, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
@@ -19,6 +19,7 @@ from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
 from regraft.loading import load, load_adapter
 from regraft.metrics.base import Score
 from regraft.store import write_json, write_tensors
+from regraft.verdict import Verdict
 
 Source = GAN | str | pathlib.Path
 
@@ -34,6 +35,7 @@ class Run:
         scores: measured on held-out images.
         notes: what was converted, assumed or chosen.
         stopped: why training ended early, or None.
+        verdict: in plain words, for a run that was written.
     """
 
     folder: pathlib.Path | None
@@ -42,6 +44,7 @@ class Run:
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     stopped: str | None = None
+    verdict: Verdict | None = None
 
 
 def adapt(
@@ -90,17 +93,13 @@ def adapt(
     loop.run(resume)
     gan = _adapting.adapted(prepared, _adapting.kept_generator(prepared, loop), loop, folder)
     scores = _adapting.measure(prepared, gan)
+    step, verdict = loop.kept_step(prepared.job.keep), None
     if write:
         values = _adapting.save(prepared, folder, gan, loop, scores)
         emit({"event": "saved", "folder": str(folder), "values": values})
-    return Run(
-        folder if write else None,
-        gan,
-        loop.kept_step(prepared.job.keep),
-        tuple(scores),
-        prepared.notes,
-        loop.position.stopped,
-    )
+        verdict = _ending.conclude(prepared, folder, gan, step, emit)
+        _ending.write_page(folder, emit)
+    return Run(folder if write else None, gan, step, tuple(scores), prepared.notes, loop.position.stopped, verdict)
 
 
 def adapt_job(

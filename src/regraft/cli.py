@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft import __version__
+from regraft import __version__, _commands
 from regraft._options import options_from
 from regraft._progress import Reporter
 from regraft.config import overrides
@@ -74,12 +74,13 @@ def adapt(
             run = api.adapt(images, source or (), out=out, config=config, on_event=report, **settings)
     result = {
         "folder": str(run.folder), "step": run.step, "stopped": run.stopped, "scores": [s.to_dict() for s in run.scores],
-        "notes": list(run.notes),
+        "notes": list(run.notes), "verdict": run.verdict.to_dict() if run.verdict else None,
     }  # fmt: skip
     if as_json:
         print(json.dumps(result, indent=2))
         return
     _table([s.to_dict() for s in run.scores])
+    _say_verdict(run)
     print(f"{run.folder}: adapter, samples and log.  Next: regraft sample {run.folder} --out {run.folder}-samples")
 
 
@@ -174,7 +175,12 @@ def demo(
     with _reporting(quiet) as report:
         run = api.demo(out, report)
     _table([s.to_dict() for s in run.scores])
-    print(f"look at {out / 'samples' / 'final.png'}; then: regraft sample {out} --n 16 --out {out}/grid.png")
+    _say_verdict(run)
+    print(f"next: regraft sample {out} --n 16 --out {out}/grid.png")
+    print(f"the page: {out / 'report.html'}")
+
+
+_commands.register(app)
 
 
 def run(arguments: list[str]) -> int:
@@ -237,6 +243,14 @@ def _table(scores: list[dict[str, Any]]) -> None:
         doubt = "; rough, its threshold rests on so few unseen images" if s["details"].get("threshold_uncertain") else ""
         counts = f"n real {s['n_real']}, generated {s['n_fake']}"
         print(f"{s['name']:<{width}}  {s['value']:10.4g}   {counts}; {arrow[s['better']]}{doubt}".rstrip("; "))
+
+
+def _say_verdict(run: Any) -> None:
+    if run.verdict is None:
+        return
+    print(f"verdict: {run.verdict.sentence}")
+    for caution in run.verdict.cautions:
+        print(f"  but: {caution}")
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:

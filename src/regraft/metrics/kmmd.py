@@ -66,9 +66,10 @@ class KernelMatch:
     value: float
     likeness: Tensor
 
-    def error(self, other: "KernelMatch") -> float:
-        """Standard error of the difference of two discrepancies from the same real images, paired over these."""
-        return float(2 * (self.likeness - other.likeness).std() / len(self.likeness) ** 0.5)
+    def error(self, other: "KernelMatch | None" = None) -> float:
+        """Standard error over the real images: of the value, or of its difference from another's, paired."""
+        likeness = self.likeness if other is None else self.likeness - other.likeness
+        return float(2 * likeness.std() / len(self.likeness) ** 0.5)
 
 
 def kernel_match(real: Tensor, fake: Tensor) -> KernelMatch:
@@ -78,6 +79,23 @@ def kernel_match(real: Tensor, fake: Tensor) -> KernelMatch:
     across = _kernel(real, fake, bandwidth)
     value = _off_diagonal_mean(_kernel(real, real, bandwidth)) + _off_diagonal_mean(_kernel(fake, fake, bandwidth))
     return KernelMatch(float(value - 2 * across.mean()), across.mean(1))
+
+
+def real_floor(real: Tensor, seed: int = 0, splits: int = 200) -> float:
+    """What two halves of the real images measure against each other, unbiased: its 95th percentile over random halves.
+
+    A discrepancy below it is no more than chance tells two sets of so many images apart.
+    """
+    real = real.double()
+    kernel, n = _kernel(real, real, _bandwidth(real)), len(real) // 2
+    rng = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(splits):
+        order = torch.randperm(len(real), generator=rng)
+        a, b = order[:n], order[n : 2 * n]
+        within = _off_diagonal_mean(kernel[a][:, a]) + _off_diagonal_mean(kernel[b][:, b])
+        found.append(within - 2 * kernel[a][:, b].mean())
+    return float(torch.stack(found).quantile(0.95))
 
 
 def _bandwidth(real: Tensor) -> Tensor:
