@@ -56,13 +56,15 @@ def rank(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    columns = ["mined", "distance", "frechet", "coverage", *(["probe"] if probe else [])]
+    columns = ["nearest", "coverage", "distance", "frechet", *(["probe"] if probe else [])]
     width = max(6, *(len(row["source"]) for row in rows))
     print(f"   {'source':<{width}}" + "".join(f"{name:>12}" for name in columns))
     for row in rows:
         print(f"{row['rank']}. {row['source']:<{width}}" + "".join(f"{_cell(row[name]):>12}" for name in columns))
     ordered = (
-        f"the distance after {probe} steps of mining" if probe else "mined: the distance of the samples nearest to the targets"
+        f"probe: the Fréchet distance after {probe} steps of mining"
+        if probe
+        else "nearest: 1 where samples come as near to targets as these to one another"
     )
     print(f"Ordered by {ordered}; lower is nearer. coverage: share of targets with a sample as near as another target.")
     if out is not None:

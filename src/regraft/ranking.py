@@ -11,7 +11,6 @@ from regraft import pictures
 from regraft.api import Source, adapt
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import extractor
-from regraft.extractors.base import Features
 from regraft.gan import GAN
 from regraft.images import ImageSet, open_images
 from regraft.loading import load
@@ -30,8 +29,9 @@ def rank(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Order sources by how near they are to target images.
 
-    Without a probe the order is that of ``mined``: the kernel discrepancy of the targets from the samples that are nearest to
-    them, which is what mining can reach at best.  With one, it is the discrepancy after that much mining.
+    Without a probe the order is that of ``nearest``: how far the sample nearest to a target is, against how far the nearest
+    other target is; mining can reach such samples.  With one, it is the Fréchet distance after that much mining (the
+    kernel discrepancy is nearly the same for all sources that are far).
 
     Args:
         images: target images.
@@ -44,8 +44,8 @@ def rank(
         on_event: told what is being done.
 
     Returns:
-        One row per source, nearest first: ``source``, ``distance`` (kernel discrepancy), ``frechet``, ``mined``, ``coverage``
-        (share of targets that have a sample as near as another target), and ``probe`` with its steps.
+        One row per source, nearest first: ``source``, ``distance`` (kernel discrepancy), ``frechet``, ``nearest``,
+        ``coverage`` (share of targets that have a sample as near as another target), and ``probe`` with its steps.
 
     Raises:
         ConfigError: if there are fewer than two sources, or ``out`` exists.
@@ -67,16 +67,21 @@ def rank(
         raise DataError(f"{listed.where}: {len(target)} images; at least 4 are needed to rank sources")
     features = extractor(extractor_name)
     wanted = features(target)
-    rows, nearest = [], []
+    samples = []
     for name, gan in zip(names, gans, strict=True):
         emit({"event": "note", "text": f"sampling {name}"})
-        samples = common(gan.sample(n, seed).cpu(), side)
-        row, which = measured(wanted, features(samples))
-        nearest.append(samples[which[:SHOWN]])
+        samples.append(common(gan.sample(n, seed).cpu(), side))
+    made = [features(s) for s in samples]
+    # Features differ in size by orders of magnitude; unscaled, overall brightness would decide.
+    scale = torch.cat([wanted, *made]).std(0).clamp_min(1e-6)
+    rows, nearest = [], []
+    for name, gan, images_of, found in zip(names, gans, samples, made, strict=True):
+        row, which = measured(wanted / scale, found / scale)
+        nearest.append(images_of[which[:SHOWN]])
         row |= {"source": name, "probe": None, "probe_steps": probe}
         if probe:
             emit({"event": "note", "text": f"mining {name} for {probe} steps"})
-            row["probe"] = probed(listed, gan, wanted, features, side, n, probe, seed)
+            row["probe"] = probed(listed, gan, wanted / scale, lambda x: features(x) / scale, side, n, probe, seed)
         rows.append(row)
     order = sorted(range(len(rows)), key=lambda k: _standing(rows[k], probe))
     if path is not None:
@@ -95,18 +100,18 @@ def measured(target: Tensor, samples: Tensor) -> tuple[dict[str, Any], Tensor]:
     apart = torch.cdist(target.double(), samples.double())
     among = torch.cdist(target.double(), target.double()).fill_diagonal_(float("inf"))
     near, which = apart.min(1)
-    # A sample can serve for several targets only where it must: each is taken by the target that it suits best.
-    mined = samples[_assigned(apart)]
+    usual = among.min(1).values
     return {
+        "nearest": float(near.mean() / usual.mean().clamp_min(1e-9)),
+        "coverage": float((near <= usual).double().mean()),
         "distance": kernel_match(target, samples).value, "frechet": float(frechet_distance(target, samples)),
-        "mined": kernel_match(target, mined).value, "coverage": float((near <= among.min(1).values).double().mean()),
     }, which  # fmt: skip
 
 
 def probed(
-    listed: ImageSet, gan: GAN, target: Tensor, features: Features, side: int, n: int, steps: int, seed: int
+    listed: ImageSet, gan: GAN, target: Tensor, features: Callable[[Tensor], Tensor], side: int, n: int, steps: int, seed: int
 ) -> float | None:
-    """Kernel discrepancy after a short mining run, or None where the source cannot be mined."""
+    """Fréchet distance after a short mining run, or None where the source cannot be mined."""
     try:
         run = adapt(
             listed, gan, method="minegan", mining_steps=steps, finetuning_steps=0, seed=seed, held_out=0, evaluate_every=0,
@@ -114,7 +119,7 @@ def probed(
         )  # fmt: skip
     except MissingCapability:
         return None
-    return kernel_match(target, features(common(run.gan.sample(n, seed).cpu(), side))).value
+    return float(frechet_distance(target, features(common(run.gan.sample(n, seed).cpu(), side))))
 
 
 def common(images: Tensor, side: int) -> Tensor:
@@ -125,23 +130,10 @@ def common(images: Tensor, side: int) -> Tensor:
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
 
 
-def _assigned(apart: Tensor) -> Tensor:
-    """A different sample for each target, nearest pairs first, as far as there are samples."""
-    n, m = apart.shape
-    taken = torch.zeros(n, dtype=torch.long)
-    if m < n:
-        return apart.min(1).indices
-    free = apart.clone()
-    for row in apart.min(1).values.argsort().tolist():
-        taken[row] = free[row].argmin()
-        free[:, taken[row]] = float("inf")
-    return taken
-
-
 def _standing(row: dict[str, Any], probe: int) -> float:
     if probe:
         return float("inf") if row["probe"] is None else float(row["probe"])
-    return float(row["mined"])
+    return float(row["nearest"])
 
 
 def _distinct(names: list[str]) -> list[str]:

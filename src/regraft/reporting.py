@@ -110,12 +110,14 @@ def _render(subjects: Sequence[Subject], side: int, training_images: bool) -> st
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     held = subjects[0].record["data"]["held_out"]
+    scores = _scores(subjects)
     notes = [note for s in subjects for note in s.notes]
     licence = "The pictures inherit the terms of the source's licence and of your images."
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=" against ".join(s.name for s in subjects), version=__version__, runs=shown, tones=TONES, marks=MARKS,
-        charts=charts(subjects), scores=_scores(subjects), few_held=held if 0 < held < 20 else 0, notes=[*notes, licence],
+        charts=charts(subjects), scores=scores, few_held=held if 0 < held < 20 else 0, notes=[*notes, licence],
         script=Markup(SCRIPT), script_hash=script_hash, strip_columns=8,
+        with_floor=any(row["floor"] for row in scores),
     )  # fmt: skip
 
 
@@ -134,10 +136,11 @@ def _scores(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
             score = table[name]
             between = "" if not score.get("interval") else " ({:.3g} to {:.3g})".format(*score["interval"])
             cells.append({"text": f"{score['value']:.4g}{between}", "best": len(tables) > 1 and score["value"] == best})
-        floor = (first.get("details") or {}).get("floor")
+        details = first.get("details") or {}
+        floor, rough = details.get("floor"), ", rough" if details.get("threshold_uncertain") else ""
         rows.append(
             {
-                "name": name, "cells": cells, "floor": f"{floor:.3g}" if isinstance(floor, int | float) else "",
+                "name": name + rough, "cells": cells, "floor": f"{floor:.3g}" if isinstance(floor, int | float) else "",
                 "better": {"lower": "lower", "higher": "higher"}.get(better, ""),
                 "counts": f"{first['n_real']}, {first['n_fake']}",
             }
