@@ -1,5 +1,6 @@
 """The report page: what it holds, what it refuses, and how it behaves in a real browser."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -13,10 +14,10 @@ from PIL import Image
 import regraft
 from browser import CHROMIUM, DRIVER, browser
 from regraft import cli
-from regraft._report_parts import embed
+from regraft._report_parts import embed, read
 from regraft.errors import ConfigError
 from regraft.loading import bundled_images
-from regraft.reporting import MAX_BYTES
+from regraft.reporting import MAX_BYTES, check_comparable
 
 EVIL = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</script>"
 needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium with its driver")
@@ -186,15 +187,14 @@ class TestComparison:
     def test_what_cannot_be_compared(self, run, other, copied):
         with pytest.raises(ConfigError, match="the same run twice"):
             regraft.report([run, run])
-        for change, match in (
-            (lambda r: r["data"].update(digest="0"), "different images"),
-            (lambda r: r["image"].update(size=[16, 16]), "32x32 and 16x16"),
+        subject = read(run)
+        for part, value, match in (
+            ("data", {"digest": "0"}, "different images"),
+            ("image", {"size": [16, 16]}, "32x32 and 16x16"),
         ):
-            record = json.loads((run / "adapter_config.json").read_text())
-            change(record)
-            (copied / "adapter_config.json").write_text(json.dumps(record))
+            record = subject.record | {part: subject.record[part] | value}
             with pytest.raises(ConfigError, match=match):
-                regraft.report([run, copied])
+                check_comparable([subject, dataclasses.replace(subject, folder=copied, record=record)])
 
     def test_other_extractor(self, run, copied):
         scores = json.loads((copied / "scores.json").read_text())
