@@ -32,11 +32,27 @@ LEVELS = [
         "store",
         "pictures",
         "advice",
+        "nearest",
+        "_charts",
     },
     {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"},
-    {"engine", "train", "evaluation", "adapter"},
-    {"_sampling", "loading", "_adapting", "api", "saving", "pretraining", "diagnosis", "encoding", "published", "classifying"},
-    {"_options", "_progress", "_commands", "cli", "__main__"},
+    {"engine", "train", "evaluation", "adapter", "verdict"},
+    {
+        *(
+            "_sampling",
+            "loading",
+            "_adapting",
+            "api",
+            "saving",
+            "pretraining",
+            "diagnosis",
+            "encoding",
+            "published",
+            "classifying",
+        ),
+        *("_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
+    },
+    {"_options", "_progress", "_commands", "_source_commands", "cli", "__main__"},
 ]
 JOBS = {"train", "evaluation", "adapter"}
 FOLDERS = {"methods", "backbones", "formats", "metrics", "extractors", "regularizers"}

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regraft.api import Run, adapt, convert, evaluate, inspect, interpolate, methods, metrics, sample, sources
+    from regraft.checking import check
     from regraft.config import Objective, Recipe
     from regraft.diagnosis import diagnose as diagnose
     from regraft.encoding import encode as encode
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from regraft.loading import load, load_adapter
     from regraft.metrics.base import Score
     from regraft.pretraining import pretrain as pretrain
+    from regraft.ranking import rank
+    from regraft.reporting import report
 
 # Two verbs share their names with plug-in folders.  The import system binds a folder's name when the folder is first imported;
 # doing that now, and dropping the names, leaves them to the verbs.
@@ -40,13 +43,16 @@ _HOMES = {
     "regraft.images": ("open_images",),
     "regraft.metrics.base": ("Score",),
     "regraft.loading": ("load", "load_adapter"),
+    "regraft.checking": ("check",),
+    "regraft.ranking": ("rank",),
+    "regraft.reporting": ("report",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - verbs first
-    "adapt", "convert", "evaluate", "inspect", "interpolate", "load", "load_adapter", "methods", "metrics", "open_images",
-    "sample", "sources", "Autoencoder", "Critic", "GAN", "Generator", "Latent", "Objective", "Recipe", "RegraftError", "Run",
-    "Score",
+    "adapt", "check", "convert", "evaluate", "inspect", "interpolate", "load", "load_adapter", "methods", "metrics",
+    "open_images", "rank", "report", "sample", "sources", "Autoencoder", "Critic", "GAN", "Generator", "Latent",
+    "Objective", "Recipe", "RegraftError", "Run", "Score",
 ]  # fmt: skip
 
 

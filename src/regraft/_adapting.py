@@ -321,7 +321,11 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         first = prepared.lead
         with_critic = first is not None and first.critic is not None
         watching = [extractor(name, first) for name in (("critic", "random_conv") if with_critic else ("random_conv",))]
-        observer = HeldOut(prepared.train, prepared.held, watching, job.seed, folder)
+        critic = adaptation.critic if adaptation.space == "image" else None
+        observer = HeldOut(
+            prepared.train, prepared.held, watching, job.seed, folder, critic=critic, patience=job.patience,
+            not_before=steps - adaptation.phases[-1].steps,
+        )  # fmt: skip
     plan = Plan(
         seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,
         checkpoint_every=job.checkpoint_every,

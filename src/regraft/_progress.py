@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity")
+UNSAID = {"kmmd_error", "kmmd_floor", "critic_train", "critic_held", "critic_fake"}  # logged, and drawn on the page
 
 
 class Reporter:
@@ -26,7 +27,8 @@ class Reporter:
         if kind == "step":
             self._step(event)
         elif kind == "observation":
-            values = ", ".join(f"{k} {v:.3g}" for k, v in event["held_out"].items() if isinstance(v, int | float))
+            shown = {k: v for k, v in event["held_out"].items() if isinstance(v, int | float) and k not in UNSAID}
+            values = ", ".join(f"{k} {v:.3g}" for k, v in shown.items())
             self.say(f"step {event['step']}: {values}{'  (kept so far)' if event['best'] else ''}")
             if event.get("stop"):
                 self.say(f"stopping early: {event['stop']}")
@@ -43,6 +45,10 @@ class Reporter:
             self.say(f"kept the generator of step {event['step']} of {event['of']}; later ones match the targets less well")
         elif kind == "stopping":
             self.say("stopping after this step; press Ctrl-C again to stop at once without saving")
+        elif kind == "verdict":
+            self.say(f"verdict: {event['sentence']}")
+        elif kind == "report":
+            self.say(f"report: {event['path']}")
         elif kind == "saved":
             self.say(f"adapter of {event['values']:,} values in {event['folder']}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, _sampling, adapter, catalogue, discover, loading, pictures
+from regraft import _adapting, _ending, _sampling, adapter, catalogue, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
@@ -20,6 +20,7 @@ from regraft.loading import load, load_adapter
 from regraft.metrics.base import Score
 from regraft.mixture import between, one_source, walkable
 from regraft.saving import save_source
+from regraft.verdict import Verdict
 
 Source = GAN | str | pathlib.Path
 
@@ -36,6 +37,7 @@ class Run:
         notes: what was converted, assumed or chosen.
         stopped: why training ended early, or None.
         findings: what the method learned beside the weights, such as probabilities of sources and mined classes.
+        verdict: in plain words, for a run that was written.
     """
 
     folder: pathlib.Path | None
@@ -45,6 +47,7 @@ class Run:
     notes: tuple[str, ...]
     stopped: str | None = None
     findings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    verdict: Verdict | None = None
 
 
 def adapt(
@@ -94,13 +97,14 @@ def adapt(
     gan = _adapting.adapted(prepared, _adapting.kept_generator(prepared, loop), loop, folder)
     scores = _adapting.measure(prepared, gan)
     findings = _adapting.findings(gan, loop)
+    step, verdict = loop.kept_step(prepared.job.keep), None
     if write:
         values = _adapting.save(prepared, folder, gan, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
-    return Run(
-        folder if write else None, gan, loop.kept_step(prepared.job.keep), tuple(scores),
-        (*prepared.notes, *loop.adaptation.notes), loop.position.stopped, findings,
-    )  # fmt: skip
+        verdict = _ending.conclude(prepared, folder, gan, step, emit)
+        _ending.write_page(folder, emit)
+    notes = (*prepared.notes, *loop.adaptation.notes)
+    return Run(folder if write else None, gan, step, tuple(scores), notes, loop.position.stopped, findings, verdict)
 
 
 def adapt_job(

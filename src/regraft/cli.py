@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regraft import __version__
-from regraft._commands import register
+from regraft import __version__, _commands, _source_commands
 from regraft._options import options_from
 from regraft._progress import Reporter
 from regraft.config import overrides
@@ -80,12 +79,13 @@ def adapt(
             run = api.adapt(images, source or (), out=out, config=config, on_event=report, **settings)
     result = {
         "folder": str(run.folder), "step": run.step, "stopped": run.stopped, "scores": [s.to_dict() for s in run.scores],
-        "notes": list(run.notes), "findings": run.findings,
+        "notes": list(run.notes), "findings": run.findings, "verdict": run.verdict.to_dict() if run.verdict else None,
     }  # fmt: skip
     if as_json:
         print(json.dumps(result, indent=2))
         return
     _table([s.to_dict() for s in run.scores])
+    _say_verdict(run)
     print(f"{run.folder}: adapter, samples and log.  Next: regraft sample {run.folder} --out {run.folder}-samples")
 
 
@@ -231,10 +231,15 @@ def demo(
     with _reporting(quiet) as report:
         run = api.demo(out, report)
     _table([s.to_dict() for s in run.scores])
-    print(f"look at {out / 'samples' / 'final.png'}; then: regraft sample {out} --n 16 --out {out}/grid.png")
+    _say_verdict(run)
+    print(f"next: regraft sample {out} --n 16 --out {out}/grid.png")
+    print(f"the page: {out / 'report.html'}")
 
 
-register(app, lambda facts, as_json: _show(facts, as_json))
+_commands.register(app)
+
+
+_source_commands.register(app, lambda facts, as_json: _show(facts, as_json))
 
 
 def run(arguments: list[str]) -> int:
@@ -319,6 +324,14 @@ def _reference(details: dict[str, Any]) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" + (f" (n {details['floor_n']})" if "floor_n" in details and "floor_note" in details else "")
+
+
+def _say_verdict(run: Any) -> None:
+    if run.verdict is None:
+        return
+    print(f"verdict: {run.verdict.sentence}")
+    for caution in run.verdict.cautions:
+        print(f"  but: {caution}")
 
 
 def _show(facts: dict[str, Any], as_json: bool) -> None:

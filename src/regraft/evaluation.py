@@ -8,19 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import discover, pictures
+from regraft import discover, norms, pictures
 from regraft.errors import ConfigError, DataError
 from regraft.extractors import _cache
 from regraft.extractors.base import Features
-from regraft.gan import GAN, Generator
+from regraft.gan import GAN, Critic, Generator, evaluating
 from regraft.images import Images
 from regraft.metrics.base import Comparison, Samples, Score
 from regraft.metrics.frechet import frechet_distance
-from regraft.metrics.kmmd import KernelMatch, kernel_match, mean_match
+from regraft.metrics.kmmd import KernelMatch, kernel_match, mean_match, real_floor
 from regraft.metrics.mean_variance import mean_variance
 from regraft.observation import Observation
 
 TOLERANCE = 2.0  # standard errors
+FLOOR_IMAGES = 400
+SCORED = 128  # images that the critic scores at a time
 DEFAULT_METRICS = (
     "frechet", "kid", "kmmd", "mean_variance", "precision_recall", "copies", "intra_cluster", "inception_score",
     "class_accuracy",
@@ -111,12 +113,14 @@ class HeldOut:
     extractors, their kernels are averaged: a critic that takes every digit for much the same, or a random network that does not
     know faces, then cannot decide alone.  With 25 images the least
     value is partly chance, so the latest step that is not worse than the best by more than two standard errors (of the
-    difference, paired over target images) is kept.
+    difference, paired over target images) is kept.  A run ends early after ``patience`` measurements in a row that were worse
+    than that and are not on their way back.
     """
 
     def __init__(
-        self, train: Images, held: Images, extractors: Sequence[Features], seed: int, folder: pathlib.Path | None, n: int = 500
-    ) -> None:
+        self, train: Images, held: Images, extractors: Sequence[Features], seed: int, folder: pathlib.Path | None, n: int = 500,
+        *, critic: Critic | None = None, patience: int = 0, not_before: int = 0,
+    ) -> None:  # fmt: skip
         """Prepare.
 
         Args:
@@ -125,15 +129,25 @@ class HeldOut:
             seed: of the samples; the same latents at every step.
             folder: where sample grids go, or None.
             n: samples per measurement.
+            critic: the critic in training, if it scores images: how it scores what it saw and what it did not is logged.
+            patience: clearly worse measurements in a row that end the run; 0 for never.
+            not_before: steps up to which nothing counts against a run.
         """
+        self.critic, self.patience, self.not_before = critic, patience, not_before
+        self.worse: list[float] = []
+        self.shown = {"train": train.tensor(slice(SCORED)), "held": held.tensor(slice(SCORED))}
         self.extractors, self.seed, self.folder, self.n = extractors, seed, folder, n
         images = torch.cat([train.tensor(), held.tensor()])
         self.targets = [extract(images) for extract in extractors]
+        # Of some hundreds at most: the floor of more images is lower than any run gets.
+        floors = [real_floor(target[:FLOOR_IMAGES]) for target in self.targets if len(target) >= 4]
+        self.floor = sum(floors) / len(floors) if floors else 0.0
         self.best: KernelMatch | None = None
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up where a run stopped."""
         self.best = KernelMatch(*state["best"]) if state.get("best") is not None else None
+        self.worse = list(state.get("worse", ()))
 
     def __call__(self, step: int, generator: Generator) -> Observation:
         """Measure."""
@@ -149,7 +163,52 @@ class HeldOut:
         if self.best is None or found.value < self.best.value:
             self.best = found
         values = {
-            "kmmd_target": found.value, "frechet_target": float(frechet_distance(target, fake)), "variety": variety,
+            "kmmd_target": found.value, "kmmd_error": found.error(), "kmmd_floor": self.floor,
+            "frechet_target": float(frechet_distance(target, fake)), "variety": variety,
             "extractor": "+".join(extract.name for extract in self.extractors),
         }  # fmt: skip
-        return Observation(values, best=keep, state={"best": list(dataclasses.astuple(self.best))})
+        if self.critic is not None:
+            shown = self.shown | {"fake": images[:SCORED]}
+            values |= {
+                f"critic_{name}": float(critic_scores(self.critic, x, self.shown["train"]).mean()) for name, x in shown.items()
+            }
+        stop = self._judge(step, keep, found.value)
+        state = {"best": list(dataclasses.astuple(self.best)), "worse": list(self.worse)}
+        return Observation(values, best=keep, stop=stop, state=state)
+
+    def _judge(self, step: int, keep: bool, value: float) -> str | None:
+        """Why to stop, or None; counts in ``worse``."""
+        if keep or step <= self.not_before:
+            self.worse.clear()
+            return None
+        self.worse.append(value)
+        recent = self.worse[-self.patience :]
+        if not self.patience or len(recent) < self.patience or value < sum(recent) / len(recent):
+            return None
+        return f"the last {len(self.worse)} measurements were clearly worse than the best, and not on their way back"
+
+
+@torch.no_grad()
+def critic_scores(critic: Critic, images: Tensor, reference: Tensor, batch: int = 256) -> Tensor:
+    """What a critic says of images, (N,), without class terms.
+
+    A critic that normalises by its batch is shown a few images at a time among many training images, so that every set is
+    judged under the same statistics, near those of training.
+
+    Args:
+        critic: in any mode, which stays.
+        images: (N, C, H, W) in [-1, 1].
+        reference: training images, (M, C, H, W).
+        batch: images at a time.
+    """
+    device = next(critic.parameters()).device
+    with_batch = [norm for norm in norms.batch_norms(critic) if norm.training and critic.training]
+    among = reference[:64].to(device) if with_batch or critic.batch_dependent else reference[:0].to(device)
+    size = max(1, len(among) // 8) if len(among) else batch
+    found = []
+    with evaluating(critic):
+        for norm in with_batch:
+            norm.training = True
+        for part in torch.split(images, size):
+            found.append(critic(torch.cat([part.to(device), among]))[: len(part)].float().cpu())
+    return torch.cat(found)

@@ -60,6 +60,9 @@ class AdaptJob(Config):
         "random_conv"
     )
     evaluate_every: Annotated[int | None, Field(ge=0, description="Steps between held-out measurements; 0 for none.")] = None
+    patience: Annotated[
+        int, Field(ge=0, description="Clearly worse held-out measurements in a row that end the run early; 0 for never.")
+    ] = 8
     keep: Annotated[
         Literal["best", "last"],
         Field(description="Which generator becomes the adapter: the best on held-out images, or the last."),

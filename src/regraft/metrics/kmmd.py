@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regraft.metrics._distances import squared_distances
 from regraft.metrics._intervals import around
 from regraft.metrics._kernels import Discrepancy, discrepancy, gaussian, is_large
 from regraft.metrics.base import Comparison, Metric, Score, at_least, equal_subsets
@@ -74,9 +75,10 @@ class KernelMatch:
     value: float
     likeness: Tensor
 
-    def error(self, other: "KernelMatch") -> float:
-        """Standard error of the difference of two discrepancies from the same real images, paired over these."""
-        return float(2 * (self.likeness - other.likeness).std() / len(self.likeness) ** 0.5)
+    def error(self, other: "KernelMatch | None" = None) -> float:
+        """Standard error over the real images: of the value, or of its difference from another's, paired."""
+        likeness = self.likeness if other is None else self.likeness - other.likeness
+        return float(2 * likeness.std() / len(self.likeness) ** 0.5)
 
 
 def mean_match(matches: Sequence[KernelMatch]) -> KernelMatch:
@@ -88,6 +90,29 @@ def kernel_match(real: Tensor, fake: Tensor) -> KernelMatch:
     """The unbiased estimate of :func:`kmmd`, kept for comparison; arguments as there."""
     found = _sums(real, fake)
     return KernelMatch(found.unbiased(), found.across.rows / len(fake))
+
+
+def real_floor(real: Tensor, seed: int = 0, splits: int = 200) -> float:
+    """What two halves of the real images measure against each other, unbiased: its 95th percentile over random halves.
+
+    A discrepancy below it is no more than chance tells two sets of so many images apart.
+    """
+    real = real.double()
+    apart = squared_distances(real, real)
+    kernel, n = torch.exp(apart / (-2 * apart.mean().clamp_min(1e-300))), len(real) // 2
+    rng = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(splits):
+        order = torch.randperm(len(real), generator=rng)
+        a, b = order[:n], order[n : 2 * n]
+        within = _off_diagonal_mean(kernel[a][:, a]) + _off_diagonal_mean(kernel[b][:, b])
+        found.append(within - 2 * kernel[a][:, b].mean())
+    return float(torch.stack(found).quantile(0.95))
+
+
+def _off_diagonal_mean(kernel: Tensor) -> Tensor:
+    n = len(kernel)
+    return (kernel.sum() - kernel.diagonal().sum()) / (n * (n - 1))
 
 
 def _sums(real: Tensor, fake: Tensor) -> Discrepancy:

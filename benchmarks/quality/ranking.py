@@ -1,0 +1,113 @@
+"""Does `regraft rank` name the source that full runs do best with?  Twelve source-target pairs: three sources, four targets.
+
+    python benchmarks/quality/ranking.py --data DATA
+
+Sources are ranked for 25 images of each target, without training and with a probe of 200 mining steps; then the default method
+is run on every source in full.  Runs are judged by the kernel discrepancy of their samples from 200 other images, in features
+that the ranking does not use (CIFAR ResNet-20).  The order must correlate with the runs' (Spearman, mean over targets,
+at least 0.6), and the first choice must be within 20 % of the best source's result.
+"""
+
+import functools
+import statistics
+from typing import Any
+
+import torch
+from cells import arguments, cell, write
+
+import regraft
+from regraft.evaluation import extractor
+from regraft.images import ImageSet
+from regraft.metrics.kmmd import kmmd
+from regraft.ranking import common
+
+SOURCES = {
+    "MNIST DCGAN": "mnist_dcgan_G.pth", "CelebA DCGAN a": "celeba32_dcgan_a_G.pth", "CelebA DCGAN b": "celeba32_dcgan_b_G.pth",
+}  # fmt: skip
+TARGETS = {
+    "anime faces": "anime_faces_64.zip", "clothes": "fashion_clothes_28.npz:x_train", "characters": "omniglot_small1_28.npz",
+    "sketches": "face_sketch_128.zip",
+}  # fmt: skip
+N, UNSEEN, PROBE, SEEDS = 25, 200, 200, (0, 1)
+
+
+def target(options: Any, name: str) -> tuple[ImageSet, ImageSet]:
+    """Images to adapt to, and others to judge with; drawn over the whole set, whose order may be by class."""
+    listed = regraft.open_images(options.data / TARGETS[name]).without_labels()
+    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(0)).tolist()
+    items = tuple(listed.items[k] for k in order)
+    mixed = ImageSet(listed.where, items)
+    return mixed.take(0, N), mixed.take(N, min(N + UNSEEN, len(items)))
+
+
+def ranked(options: Any, name: str, probe: int) -> dict[str, Any]:
+    """The ranking of all sources."""
+    images, _ = target(options, name)
+    rows = regraft.rank(images, [options.data / "weights" / file for file in SOURCES.values()], probe=probe)
+    label = {str(options.data / "weights" / file): source for source, file in SOURCES.items()}
+    return {label[row["source"]]: row["rank"] for row in rows}
+
+
+def full(options: Any, name: str, source: str, seed: int) -> dict[str, Any]:
+    """A full run's distance from unseen images."""
+    images, unseen = target(options, name)
+    run = regraft.adapt(images, options.data / "weights" / SOURCES[source], seed=seed, write=False)
+    features = extractor(f"classifier:{options.data / 'weights' / 'cifar10_resnet20.safetensors'}")
+    real = features(unseen.decode((32, 32), 3).tensor())
+    fake = features(common(run.gan.sample(1000, seed).cpu(), 32))
+    return {"kmmd": float(kmmd(real, fake[: len(real)])[0]), "step": run.step}
+
+
+def spearman(a: list[float], b: list[float]) -> float:
+    """Rank correlation of lists without ties."""
+    ranks = [[sorted(v).index(x) for x in v] for v in (a, b)]
+    n = len(a)
+    return 1 - 6 * sum((x - y) ** 2 for x, y in zip(*ranks, strict=True)) / (n * (n * n - 1))
+
+
+def main() -> None:
+    """Run and write."""
+    options = arguments(__doc__)
+    torch.set_num_threads(options.threads)
+    lines = ["| target | full runs (distance, mean of seeds) | rank | rank with probe |", "|---|---|---|---|"]
+    correlations: dict[str, list[float]] = {"rank": [], "probe": []}
+    worse: dict[str, list[float]] = {"rank": [], "probe": []}
+    for name in TARGETS:
+        orders = {
+            kind: cell("ranking", f"{kind}-{name}".replace(" ", "_"), options, functools.partial(ranked, options, name, steps))
+            for kind, steps in (("rank", 0), ("probe", PROBE))
+        }
+        results: dict[str, float] = {}
+        for source in SOURCES:
+            runs = [
+                cell(
+                    "ranking", f"full-{name}-{source}-{seed}".replace(" ", "_"), options,
+                    functools.partial(full, options, name, source, seed),
+                )
+                for seed in SEEDS
+            ]  # fmt: skip
+            if all(runs):
+                results[source] = statistics.mean(r["kmmd"] for r in runs if r)
+        if len(results) < len(SOURCES) or not all(orders.values()):
+            continue
+        best = min(results.values())
+        shown = []
+        for kind, order in orders.items():
+            assert order is not None  # checked above
+            correlations[kind].append(spearman([order[s] for s in SOURCES], [results[s] for s in SOURCES]))
+            first = min(SOURCES, key=lambda s: order[s])
+            worse[kind].append(results[first] / best - 1)
+            shown.append(f"{first} (+{worse[kind][-1]:.0%})")
+        told = ", ".join(f"{s} {v:.3f}" for s, v in sorted(results.items(), key=lambda x: x[1]))
+        lines.append(f"| {name} | {told} | {shown[0]} | {shown[1]} |")
+    summary = [
+        f"{kind}: mean rank correlation {statistics.mean(v):.2f}, first choice at most {max(worse[kind]):.0%} behind the best."
+        for kind, v in correlations.items()
+        if v
+    ]
+    text = "# Ranking of sources against full runs\n\n" + "\n".join([*lines, "", *summary])
+    write("ranking", {"correlations": correlations, "behind": worse}, text)
+
+
+if __name__ == "__main__":
+    main()

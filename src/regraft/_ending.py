@@ -1,0 +1,63 @@
+"""What follows training: the verdict on a run, from its samples, its images and its log."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from regraft._adapting import Prepared
+from regraft.codes import Codes
+from regraft.errors import RegraftError
+from regraft.gan import GAN
+from regraft.store import write_json
+from regraft.verdict import Verdict, judge
+
+FILE = "verdict.json"
+SAMPLES = 256
+
+
+def log(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Lines of a run's log; damaged ones, and a missing log, are left out."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    found = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found.append(row)
+    return found
+
+
+def history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The held-out measurements of a log, with their steps and whether each was kept."""
+    return [row["held_out"] | {"step": row["step"], "best": bool(row.get("best"))} for row in rows if "held_out" in row]
+
+
+def conclude(
+    prepared: Prepared, folder: pathlib.Path, gan: GAN, step: int, emit: Callable[[dict[str, Any]], None]
+) -> Verdict | None:
+    """Judge a finished run and write ``verdict.json``; a run on codes alone shows no images to judge by."""
+    if isinstance(prepared.train, Codes):
+        return None
+    verdict = judge(
+        gan.sample(SAMPLES, prepared.job.seed).cpu(), prepared.train.tensor(),
+        None if prepared.held is None else prepared.held.tensor(), history=history(log(folder)), step=step,
+        augmented=prepared.job.settings.get("augment", None) != [], seed=prepared.job.seed,
+    )  # fmt: skip
+    write_json(folder / FILE, {"step": step} | dataclasses.asdict(verdict))
+    emit({"event": "verdict", **verdict.to_dict()})
+    return verdict
+
+
+def write_page(folder: pathlib.Path, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Write the run's report page; a run is not lost because its page cannot be made, which is then said."""
+    from regraft.reporting import report  # here, because a report reads runs and this module serves it too
+
+    try:
+        emit({"event": "report", "path": str(report(folder))})
+    except (RegraftError, OSError) as error:
+        emit({"event": "note", "text": f"no report page: {error}"})

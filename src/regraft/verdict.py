@@ -1,0 +1,259 @@
+"""One plain word on an adapted generator, with the evidence for it.
+
+Copying and collapse are seen from samples and training images alone; whether training went on too long, or ended too early, is
+seen from a run's measurements.  All thresholds are set against what real images do among themselves, so that real unseen images
+in place of samples raise no alarm; ``benchmarks/quality/planted.py`` plants each failure and counts.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from regraft.nearest import Near, nearest, small
+
+Word = Literal["good", "still improving", "overfitting", "collapsed", "copying", "unknown"]
+History = Sequence[dict[str, Any]]
+
+COPIED = 0.5  # of the distance between a training image and its nearest other one
+COPY_ALARM = 0.25
+COPY_EXCESS = 0.15
+DISTINCT_ALARM = 0.4
+VARIETY_ALARM = 0.15
+IMPROVING = 0.15
+JUDGED = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One piece of evidence.
+
+    Attributes:
+        name: short name of what was measured.
+        value: the number.
+        text: one sentence with the number and what real images do.
+        alarm: whether it speaks against the generator.
+    """
+
+    name: str
+    value: float
+    text: str
+    alarm: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is to be said of a generator.
+
+    Attributes:
+        word: the verdict.
+        sentence: the verdict in a sentence.
+        findings: evidence, alarms first.
+        cautions: what could not be known, one sentence each.
+    """
+
+    word: Word
+    sentence: str
+    findings: tuple[Finding, ...]
+    cautions: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return dataclasses.asdict(self)
+
+
+def judge(
+    samples: Tensor, training: Tensor, held: Tensor | None = None, *, history: History = (), step: int | None = None,
+    augmented: bool = True, discrepancy: tuple[float, float] | None = None, seed: int = 0,
+) -> Verdict:  # fmt: skip
+    """Judge a generator.
+
+    Args:
+        samples: its images, (N, C, H, W) in [-1, 1].
+        training: images that it was trained on.
+        held: target images that it was not trained on, if there are any.
+        history: a run's measurements: the log's ``held_out`` values with ``step`` and ``best``, in order.
+        step: of the generator; the last measurement's if left out.
+        augmented: whether the critic saw augmented images; without, its gap between seen and unseen images counts.
+        discrepancy: unbiased kernel discrepancy of the samples from real images and the floor between real ones, for samples
+            without a history.
+        seed: of the subsets that variety is counted in.
+    """
+    samples = samples[:JUDGED].cpu()
+    training = training.cpu()
+    real = training if held is None else torch.cat([training, held.cpu()])
+    cautions = []
+    if held is None or len(held) < 20:
+        n = "No image was" if held is None else f"Only {len(held)} images were"
+        cautions.append(f"{n} kept from training: mild overfitting cannot be told from chance.")
+    found = [_variety(samples, real), _distinct(samples, real, seed)]
+    found += [_copies(samples, training, held)] if len(training) >= 3 else []
+    named: dict[str, list[Finding]] = {
+        "collapsed": [f for f in found[:2] if f.alarm],
+        "copying": [f for f in found[2:] if f.alarm],
+    }
+    course, word, sentence = _course(history, step, augmented)
+    found += course
+    for alarm, reasons in named.items():
+        if reasons:
+            # Three images that happen to be training images are a collapse; copying names the whole set handed back.
+            return Verdict(alarm, f"{_LEADS[alarm]} {reasons[0].text}", _sorted(found), tuple(cautions))  # type: ignore[arg-type]
+    if word is not None:
+        return Verdict(word, sentence, _sorted(found), tuple(cautions))
+    if discrepancy is not None:
+        value, floor = discrepancy
+        near = value <= 2 * floor
+        found.append(Finding("discrepancy", value, _against_floor(value, floor)))
+        if near:
+            return Verdict("good", f"{_LEADS['good']} {AS_NEAR}", _sorted(found), tuple(cautions))
+    cautions.append(
+        "There are no measurements over time: whether training went on too long or not long enough cannot be known."
+    )
+    text = "No sign of copying or collapse; more cannot be said from the samples and training images alone."
+    return Verdict("unknown", text, _sorted(found), tuple(cautions))
+
+
+AS_NEAR = "the samples are as near to the target images as these are to one another, varied, and no copies."
+_LEADS = {
+    "good": "Good:",
+    "collapsed": "Collapsed:",
+    "copying": "Copying:",
+    "overfitting": "Overfitting:",
+    "still improving": "Still improving:",
+}
+
+
+def _sorted(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(found, key=lambda f: not f.alarm))
+
+
+def _variety(samples: Tensor, real: Tensor) -> Finding:
+    """Total variance of small pictures against that of real ones."""
+    fake, true = (small(x).flatten(1).var(0).sum() for x in (samples, real))
+    ratio = float(fake / true.clamp_min(1e-12))
+    text = f"the samples vary {ratio:.0%} as much as the target images, pixel by pixel."
+    return Finding("variety", ratio, text, ratio < VARIETY_ALARM)
+
+
+def _distinct(samples: Tensor, real: Tensor, seed: int) -> Finding:
+    """Share of samples that differ from one another as real images do, in sets as large as the real one."""
+    m = min(len(samples), len(real), 200)
+    fake, true = small(samples).flatten(1), small(real).flatten(1)
+    rng = torch.Generator().manual_seed(seed)
+    between = torch.cdist(true, true).fill_diagonal_(float("inf"))
+    radius = float(COPIED * between.min(1).values.median())
+    shares = {}
+    for name, images in (("fake", fake), ("real", true)):
+        counts = [_leaders(images[torch.randperm(len(images), generator=rng)[:m]], radius) for _ in range(8)]
+        shares[name] = sum(counts) / len(counts) / m
+    text = (
+        f"of {m} samples, {shares['fake'] * m:.0f} differ from one another as the target images do "
+        f"({shares['real'] * m:.0f} of {m} target images do)."
+    )
+    return Finding("distinct", shares["fake"], text, shares["fake"] < DISTINCT_ALARM * shares["real"])
+
+
+def _leaders(images: Tensor, radius: float) -> int:
+    """How many images are left if each takes along all that are nearer than ``radius``."""
+    close = torch.cdist(images, images) < radius
+    left = torch.ones(len(images), dtype=torch.bool)
+    count = 0
+    for k in range(len(images)):
+        if left[k]:
+            count += 1
+            left &= ~close[k]
+    return count
+
+
+def _copies(samples: Tensor, training: Tensor, held: Tensor | None) -> Finding:
+    """Share of samples that lie nearer to a training image than half its distance to its nearest other one."""
+    everyone = torch.arange(len(training))
+    picked = everyone[torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()]
+    among = nearest(training[picked], training, own=picked)
+    usual = float(among.distance[:, 0].median())
+
+    def rate(images: Tensor, own: Tensor | None = None) -> float:
+        near = nearest(images, training, own=own)
+        first = near.index[:, 0]
+        images_of, back = torch.unique(first, return_inverse=True)
+        twins = nearest(training[images_of], training, own=images_of)
+        found = Near(twins.distance[back], twins.index[back])
+        # Twins among the training images, and the image that is itself asked about, do not set the scale.
+        unfit = found.distance < 0.2 * usual
+        if own is not None:
+            unfit |= found.index == own[:, None]
+        scale = found.distance.masked_fill(unfit, float("inf")).min(1).values
+        known = scale.isfinite()
+        return float(((near.distance[:, 0] < COPIED * scale) & known).float().mean())
+
+    copied = rate(samples)
+    natural = rate(training[picked], own=picked)
+    if held is not None and len(held) >= 20:
+        natural = rate(held)
+    text = (
+        f"{copied:.0%} of the samples lie less than half as far from a training image as its nearest neighbour does; "
+        f"of real images, {natural:.0%}."
+    )
+    return Finding("copies", copied, text, copied >= COPY_ALARM and copied >= natural + COPY_EXCESS)
+
+
+def _against_floor(value: float, floor: float) -> str:
+    return f"the samples differ from the target images by {value:.3g}; two halves of the target images by up to {floor:.3g}."
+
+
+def _course(history: History, step: int | None, augmented: bool) -> tuple[list[Finding], Word | None, str]:
+    """What a run's measurements say of its generator at a step: findings, and the word and sentence where they decide."""
+    rows = [h for h in history if "kmmd_target" in h]
+    if len(rows) < 3:
+        return [], None, ""
+    step = rows[-1]["step"] if step is None else step
+    past = [h for h in rows if h["step"] <= step] or rows[:1]
+    now, first, last = past[-1], rows[0], rows[-1]
+    best = min(past, key=lambda h: h["kmmd_target"])
+    value, floor = now["kmmd_target"], now.get("kmmd_floor", 0.0)
+    found = []
+    gap = _critic_gap(past[-3:])
+    if gap is not None:
+        sign = "no better than" if gap >= 1 else "worse than seen ones, but better than"
+        text = f"the critic scores unseen target images {sign} generated ones (gap {gap:.0%}; 100 % is no better)."
+        found.append(Finding("critic gap", gap, text, gap >= 1 and not augmented))
+    worse = len(past) >= 3 and not any(h.get("best", True) for h in past[-2:]) and value > floor
+    if worse:
+        text = (
+            f"the distance to the target images was {best['kmmd_target']:.3g} at step {best['step']} and rose to {value:.3g} "
+            f"at step {now['step']}."
+        )
+    else:
+        text = f"the distance to the target images went from {first['kmmd_target']:.3g} to {value:.3g} at step {now['step']}"
+        text += f"; two halves of the target images are up to {floor:.3g} apart." if floor else "."
+    found.append(Finding("distance", value, text, worse))
+    alarms = [f for f in found if f.alarm]
+    if alarms:
+        return found, "overfitting", f"{_LEADS['overfitting']} {alarms[-1].text}"
+    if now["step"] == 0 or value > 0.9 * first["kmmd_target"]:
+        return (
+            found,
+            "unknown",
+            "The samples are no nearer to the target images than the source's own were; another source may help.",
+        )
+    if floor and value <= floor:
+        return found, "good", f"{_LEADS['good']} {AS_NEAR}"
+    before = [h["kmmd_target"] for h in past if h["step"] <= 0.75 * now["step"]]
+    if now["step"] == last["step"] and before and value < (1 - IMPROVING) * min(before):
+        fell = 1 - value / min(before)
+        more = f"the distance to the target images still fell by {fell:.0%} over the last quarter; train longer."
+        return found, "still improving", f"{_LEADS['still improving']} {more}"
+    text = "varied, no copies, and later steps match the target images no better."
+    return found, "good", f"{_LEADS['good']} {text}"
+
+
+def _critic_gap(rows: History) -> float | None:
+    """How far unseen images have fallen from seen ones towards generated ones, for the critic: 0 not at all, 1 all the way."""
+    shares = [
+        (h["critic_train"] - h["critic_held"]) / (h["critic_train"] - h["critic_fake"])
+        for h in rows
+        if "critic_train" in h and h["critic_train"] > h["critic_fake"]
+    ]
+    return sum(shares) / len(shares) if shares else None

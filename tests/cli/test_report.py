@@ -1,0 +1,278 @@
+"""The report page: what it holds, what it refuses, and how it behaves in a real browser."""
+
+import dataclasses
+import html.parser
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import regraft
+from browser import CHROMIUM, DRIVER, browser
+from regraft import cli
+from regraft._report_parts import embed, read
+from regraft.errors import ConfigError
+from regraft.loading import bundled_images
+from regraft.reporting import MAX_BYTES, check_comparable
+
+EVIL = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</script>"
+needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium with its driver")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short run on bundled digits with everything a page can show."""
+    folder = tmp_path_factory.mktemp("report") / "digits-run"
+    regraft.adapt(bundled_images("scanned-sixes"), "digits-high", out=folder, steps=60, evaluate_every=20, batch=8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def other(run):
+    """The same images and source, another method."""
+    folder = run.parent / "other"
+    images = bundled_images("scanned-sixes")
+    regraft.adapt(images, "digits-high", out=folder, steps=40, evaluate_every=20, batch=8, method="transfergan")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    """The run's page in Chromium."""
+    with browser() as page:
+        page.open(run / "report.html")
+        yield page
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the run that a test may change."""
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+class Outline(html.parser.HTMLParser):
+    """Tags with attributes, and what stands outside of them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+class TestPage:
+    def test_adapt_writes_it_with_the_verdict(self, run):
+        verdict = json.loads((run / "verdict.json").read_text())
+        page = Outline((run / "report.html").read_text())
+        assert verdict["word"].capitalize() in " ".join(page.text)
+        for said in [*(f["text"] for f in verdict["findings"]), *verdict["cautions"]]:
+            assert said[1:40] in " ".join(page.text)
+
+    def test_it_is_one_file_that_asks_for_nothing(self, run):
+        text = (run / "report.html").read_text()
+        page = Outline(text)
+        assert len(text) < MAX_BYTES
+        assert not re.search(r"""(src|href|url\()\s*=?\s*["']?(https?:)?//""", text)
+        for tag in ("img", "link", "script"):
+            for attributes in page.all(tag):
+                assert attributes.get("src", attributes.get("href", "data:")).startswith("data:")
+
+    def test_every_picture_is_described(self, run):
+        page = Outline((run / "report.html").read_text())
+        assert len(page.all("img")) > 40
+        assert all(attributes.get("alt") for attributes in page.all("img"))
+        assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in page.all("svg"))
+        assert page.all("html")[0]["lang"] == "en"
+        assert [a["aria-label"] for a in page.all("input")] == ["Training step"]
+
+    def test_how_it_was_made(self, run):
+        text = " ".join(Outline((run / "report.html").read_text()).text)
+        record = json.loads((run / "adapter_config.json").read_text())
+        for needed in (
+            "regraft adapt", "--source digits-high", "--set steps=60", "Apache-2.0", record["versions"]["torch"],
+            record["tensor_digest"], record["data"]["digest"], record["sources"][0]["generator_digest"],
+        ):  # fmt: skip
+            assert needed in text
+
+    def test_the_command_makes_the_same_settings(self, run):
+        import shlex
+
+        from regraft._report_parts import command
+        from regraft.config import parse
+        from regraft.jobs import AdaptJob
+
+        job = parse(AdaptJob, yaml.safe_load((run / "config.yaml").read_text()), "")
+        words = shlex.split(command(job))
+        again = run.parent / "again"
+        words[words.index("--out") + 1] = str(again)
+        assert cli.run([*words[1:], "--quiet"]) == 0
+        second = yaml.safe_load((again / "config.yaml").read_text())
+        assert second | {"out": None} == yaml.safe_load((run / "config.yaml").read_text()) | {"out": None}
+        # The same numbers, too: what the line does not say has its default.
+        assert (again / "scores.json").read_text() == (run / "scores.json").read_text()
+
+    def test_without_training_images(self, copied, capsys):
+        assert cli.run(["report", str(copied), "--no-training-images"]) == 0
+        text = (copied / "report.html").read_text()
+        assert "left out of this page" in text
+        assert "Nearest training image" not in text
+
+    def test_strings_of_files_are_escaped(self, copied):
+        """Names and licences come from files that people download."""
+        record = json.loads((copied / "adapter_config.json").read_text())
+        record["sources"][0] |= {"name": EVIL, "licence": EVIL, "dataset": EVIL, "files": {EVIL: EVIL}}
+        (copied / "adapter_config.json").write_text(json.dumps(record))
+        verdict = json.loads((copied / "verdict.json").read_text())
+        verdict["cautions"].append(EVIL)
+        (copied / "verdict.json").write_text(json.dumps(verdict))
+        scores = json.loads((copied / "scores.json").read_text())
+        scores[0]["name"] = EVIL
+        (copied / "scores.json").write_text(json.dumps(scores))
+        lines = (copied / "metrics.jsonl").read_text().splitlines()
+        more = [json.dumps({"step": k, "phase": "mining", "selector": [0.5, 0.5], "classes": {EVIL: 0.5}}) for k in (1, 2)]
+        (copied / "metrics.jsonl").write_text("\n".join([*more, *lines, "no json", "[1]"]) + "\n")
+        text = regraft.report(copied).read_text()
+        page = Outline(text)
+        assert "onerror" not in str(page.tags).replace(repr(EVIL)[1:-1], "")
+        assert len(page.all("script")) == 1
+        assert text.count("</script>") == 1
+        assert EVIL in "".join(page.text), "shown as text"
+        assert "Which source was mined" in text
+
+    def test_gone_images_and_an_unjudged_run_are_said(self, copied):
+        (copied / "verdict.json").unlink()
+        config = yaml.safe_load((copied / "config.yaml").read_text())
+        (copied / "config.yaml").write_text(yaml.safe_dump(config | {"images": "gone"}))
+        text = regraft.report(copied).read_text()
+        assert "This run was not judged" in text
+        assert "Training images are not shown" in text
+
+    def test_a_page_of_someone_else_is_kept(self, run, tmp_path):
+        (tmp_path / "mine.html").write_text("mine")
+        with pytest.raises(ConfigError, match="no page of regraft"):
+            regraft.report(run, tmp_path / "mine.html")
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(ConfigError, match="not a finished run"):
+            regraft.report(tmp_path)
+
+    def test_large_pictures_are_made_small(self):
+        picture = Image.frombytes("RGB", (2000, 1000), np.random.default_rng(0).bytes(6_000_000))
+        made = embed(picture, 512)
+        assert (made["width"], made["height"]) == (512, 256)
+        assert len(made["uri"]) < 200_000
+        assert picture.size == (2000, 1000)
+
+
+class TestComparison:
+    def test_side_by_side(self, run, other, tmp_path):
+        text = regraft.report([run, other], tmp_path / "both.html").read_text()
+        page = Outline(text)
+        assert "digits-run against other" in text
+        assert len([t for t in page.all("td") if "best" in (t.get("class") or "")]) > 2
+        assert text.count('class="line c1"') == 2, "both runs in both curves"
+
+    def test_what_cannot_be_compared(self, run, other, copied):
+        with pytest.raises(ConfigError, match="the same run twice"):
+            regraft.report([run, run])
+        subject = read(run)
+        for part, value, match in (
+            ("data", {"digest": "0"}, "different images"),
+            ("image", {"size": [16, 16]}, "32x32 and 16x16"),
+        ):
+            record = subject.record | {part: subject.record[part] | value}
+            with pytest.raises(ConfigError, match=match):
+                check_comparable([subject, dataclasses.replace(subject, folder=copied, record=record)])
+
+    def test_other_extractor(self, run, copied):
+        scores = json.loads((copied / "scores.json").read_text())
+        for score in scores:
+            score["extractor_sha256"] = "0" if score["extractor"] != "pixels" else None
+        (copied / "scores.json").write_text(json.dumps(scores))
+        with pytest.raises(ConfigError, match="weights of the extractor"):
+            regraft.report([run, copied])
+        for score in scores:
+            score["extractor"] = "else" if score["extractor"] != "pixels" else "pixels"
+        (copied / "scores.json").write_text(json.dumps(scores))
+        with pytest.raises(ConfigError, match="measured with"):
+            regraft.report([run, copied])
+
+
+@needs_browser
+class TestInChromium:
+    def test_it_opens_without_error_and_asks_for_nothing(self, page, run):
+        assert page.run("return document.readyState") == "complete"
+        assert page.run("return [...document.images].every(i => i.complete && i.naturalWidth > 0 || i.hidden)")
+        own = (run / "report.html").resolve().as_uri()
+        assert {u for u in page.requests() if not u.startswith(("data:", "chrome"))} == {own}
+        assert page.console() == []
+
+    def test_the_slider_shows_each_step(self, page):
+        count = page.run("return document.querySelectorAll('#frames img').length")
+        assert count == 4
+        shown = set()
+        for k in range(count):
+            page.run(
+                "const s = document.getElementById('slider'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))", k
+            )
+            visible = page.run(
+                "return [...document.querySelectorAll('#frames img')].filter(i => i.getClientRects().length).map(i => i.alt)"
+            )
+            assert visible == [f"Samples at step {20 * k}"]
+            assert page.run("return document.getElementById('label').value").startswith(f"step {20 * k}")
+            shown.update(visible)
+        assert len(shown) == count
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [320, 390, 1280])
+    def test_it_fits_every_screen_and_is_legible(self, page, width, scheme):
+        page.screen(width, 800, mobile=width < 500)
+        page.media(scheme)
+        assert page.run("return document.documentElement.scrollWidth") <= width
+        worst = page.run(CONTRAST)
+        assert worst["ratio"] >= 4.5, worst
+
+    def test_the_policy_stops_what_was_not_ours(self, page, run, tmp_path):
+        """Were a script or an address to slip through the escaping, the page would not run or fetch it."""
+        text = (run / "report.html").read_text()
+        evil = tmp_path / "evil.html"
+        evil.write_text(
+            text.replace("</main>", "<script>bad = 1</script><img src='http://127.0.0.1:9/x.png' onerror='bad=2'></main>")
+        )
+        page.open(evil)
+        assert page.run("return window.bad === undefined")
+        assert page.run("return document.getElementById('slider') !== null")
+        assert any("Content Security Policy" in message for message in page.console())
+
+
+# The lowest contrast of any visible text with what lies behind it, as WCAG 2 computes it.
+CONTRAST = """
+const light = c => { const v = c.slice(0, 3).map(x => x / 255)
+  .map(x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+const parse = s => (s.match(/[\\d.]+/g) || []).map(Number);
+const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+  if (c.length === 3 || c[3] > 0.99) return c; } return [255, 255, 255]; };
+let worst = { ratio: 99 };
+for (const e of document.querySelectorAll("body *")) {
+  if (!e.getClientRects().length || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+  const style = getComputedStyle(e), svg = e.closest("svg");
+  if (svg && ["title", "desc"].includes(e.tagName)) continue;
+  const a = light(parse(svg ? style.fill : style.color)), b = light(behind(e));
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < worst.ratio) worst = { ratio, text: e.textContent.slice(0, 40), tag: e.tagName };
+}
+return worst;
+"""

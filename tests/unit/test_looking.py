@@ -1,0 +1,207 @@
+"""Checking photos, ranking sources, stopping in time, charts."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_verdict import strokes
+
+import regraft
+from conftest import toy_gan, toy_images
+from regraft import pictures
+from regraft._charts import Line, chart
+from regraft.checking import near_duplicates, outliers
+from regraft.errors import ConfigError, DataError
+from regraft.evaluation import HeldOut, critic_scores, extractor
+from regraft.metrics.kmmd import kmmd, real_floor
+from regraft.norms import set_training
+
+
+def write(folder, images):
+    folder.mkdir(exist_ok=True)
+    for k, image in enumerate(images):
+        pictures.save_png(folder / f"{k:03d}.png", pictures.to_picture(image))
+
+
+class TestCheck:
+    def test_what_is_odd_is_named(self, tmp_path):
+        folder = tmp_path / "photos"
+        write(folder, strokes(30, 0, 32))
+        (folder / "bad.png").write_bytes(b"no picture")
+        Image.open(folder / "003.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "twin.jpg", quality=95)
+        Image.fromarray(np.full((32, 32), 90, np.uint8)).save(folder / "blank.png")
+        Image.new("RGB", (8, 8), "red").save(folder / "tiny.png")
+        Image.new("RGB", (128, 32), "blue").save(folder / "wide.png")
+        facts = regraft.check(folder, tmp_path / "sheet.png")
+        assert facts["images"] == 34
+        assert facts["unreadable"] == 1
+        assert ["003.png", "twin.jpg"] in facts["near_duplicates"]
+        assert "wide.png" in facts["outliers"]
+        told = "\n".join(facts["odd"])
+        for name in ("bad.png", "blank.png: blank", "tiny.png: much smaller", "wide.png: a very different shape"):
+            assert name in told
+        assert facts["modes"] == {"grey": 32, "colour": 2}
+        advice = "\n".join(facts["advice"])
+        assert all(word in advice for word in ("--fit", "--method", "--steps", "--flip", "near-duplicates", "held out"))
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            assert sheet.width > 500
+        json.dumps(facts)
+
+    def test_a_clean_set_raises_nothing(self, tmp_path):
+        write(tmp_path / "photos", strokes(40, 0, 32))
+        facts = regraft.check(tmp_path / "photos")
+        assert facts["near_duplicates"] == facts["outliers"] == facts["odd"] == []
+
+    def test_all_twins(self):
+        images = strokes(10, 0, 32)
+        assert near_duplicates(torch.cat([images, images])) == [(k, k + 10) for k in range(10)]
+        assert outliers(images[:4]) == []
+
+    def test_nothing_readable(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(b"x")
+        with pytest.raises(DataError, match="none of its 1 images"):
+            regraft.check(tmp_path)
+
+    def test_nothing_is_overwritten(self, tmp_path, photos):
+        (tmp_path / "sheet.png").write_bytes(b"")
+        with pytest.raises(ConfigError, match="exists"):
+            regraft.check(photos, tmp_path / "sheet.png")
+
+
+class TestRank:
+    def test_the_source_of_the_targets_comes_first(self, tmp_path):
+        write(tmp_path / "photos", regraft.load("digits-high").sample(12, 5))
+        rows = regraft.rank(tmp_path / "photos", [toy_gan(), "digits-low", "digits-high"], n=200, out=tmp_path / "rank.png")
+        assert [row["rank"] for row in rows] == [1, 2, 3]
+        assert [row["source"] for row in rows] == ["digits-high", "digits-low", "toy"]
+        assert rows[0]["nearest"] == min(row["nearest"] for row in rows)
+        assert (tmp_path / "rank.png").is_file()
+
+    def test_with_a_probe(self, photos):
+        sources = [toy_gan(seed=s) for s in range(2)]
+        rows = regraft.rank(photos, sources, n=32, probe=2)
+        assert rows[0]["probe"] <= rows[1]["probe"]
+
+    def test_one_source_is_no_ranking(self, photos, gan):
+        with pytest.raises(ConfigError, match="at least two"):
+            regraft.rank(photos, [gan])
+
+
+def observer(patience, **more):
+    images = toy_images(24)
+    train, held = images.select(range(20)), images.select(range(20, 24))
+    return HeldOut(train, held, [extractor("random_conv")], 0, None, n=32, patience=patience, **more)
+
+
+class TestPatience:
+    def test_counts_only_clearly_worse_ones_in_a_row(self):
+        watch = observer(3)
+        assert watch._judge(100, True, 0.1) is None
+        assert [watch._judge(s, False, v) for s, v in ((150, 0.3), (200, 0.4))] == [None, None]
+        assert watch._judge(250, True, 0.1) is None
+        assert watch.worse == []
+        assert [watch._judge(s, False, v) for s, v in ((300, 0.3), (350, 0.4))] == [None, None]
+        assert "3 measurements" in watch._judge(400, False, 0.5)
+
+    def test_one_that_recovers_goes_on(self):
+        watch = observer(3)
+        values = [0.9, 0.8, 0.7, 0.6, 0.5]
+        assert [watch._judge(50 * k, False, v) for k, v in enumerate(values, 1)] == [None] * 5
+
+    def test_not_before_the_last_phase(self):
+        watch = observer(2, not_before=1000)
+        assert [watch._judge(s, False, 0.5) for s in (500, 600, 1000, 1100)] == [None] * 4
+        assert watch._judge(1200, False, 0.5) is not None
+
+    def test_zero_never_stops(self):
+        assert [observer(0)._judge(k, False, 1.0) for k in range(1, 20)] == [None] * 19
+
+    def test_the_count_comes_back(self):
+        first, second = observer(3), observer(3)
+        seen = first(0, toy_gan().generator)
+        first.worse.append(0.4)
+        second.load(seen.state | {"worse": list(first.worse)})
+        assert second.worse == [0.4]
+        assert second.best.value == first.best.value
+
+    def test_a_stopped_run_resumes_as_it_was(self, tmp_path, photos, gan, monkeypatch):
+        """A run that is cut between measurements, and goes on, stops at the same step with the same tensors."""
+        settings = {"method": "transfergan", "steps": 20, "evaluate_every": 1, "patience": 2, "checkpoint_every": 2}
+        settings["recipe"] = {"generator_lr": 0.05, "critic_lr": 0.005}
+        whole = regraft.adapt(photos, gan, out=tmp_path / "whole", **settings)
+        assert whole.stopped is not None, "the step sizes were chosen to ruin the generator"
+        lines = (tmp_path / "whole" / "metrics.jsonl").read_text()
+        from regraft.store import RunStore
+
+        saved = RunStore.save_state
+        calls = []
+
+        def dying(self, state):
+            saved(self, state)
+            calls.append(state["position"]["total"])
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(RunStore, "save_state", dying)
+        with pytest.raises(KeyboardInterrupt):
+            regraft.adapt(photos, gan, out=tmp_path / "cut", **settings)
+        monkeypatch.undo()
+        resumed = regraft.adapt(sources=gan, out=tmp_path / "cut", resume=True)
+        assert (resumed.stopped, resumed.step) == (whole.stopped, whole.step)
+
+        def measured(text):
+            return [line for line in text.splitlines() if "held_out" in line]
+
+        assert measured((tmp_path / "cut" / "metrics.jsonl").read_text()) == measured(lines)
+        a, b = whole.gan.generator.state_dict(), resumed.gan.generator.state_dict()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+class TestCriticScores:
+    def test_without_batch_statistics_each_image_stands_alone(self):
+        critic = toy_gan().critic
+        images = toy_images(6).tensor()
+        assert torch.allclose(critic_scores(critic, images, images), critic.eval()(images), atol=1e-6)
+
+    def test_batch_statistics_are_those_of_training_images(self):
+        critic = toy_gan().critic
+        set_training(critic, "batch")
+        before = {k: v.clone() for k, v in critic.state_dict().items()}
+        training, few = toy_images(32).tensor(), toy_images(2, seed=9).tensor()
+        found = critic_scores(critic, few, training)
+        assert torch.allclose(found[:1], critic_scores(critic, few[:1], training), atol=0.2 * found.abs().max())
+        assert all(torch.equal(before[k], v) for k, v in critic.state_dict().items())
+        assert all(m.training for m in critic.modules())
+
+
+def test_the_floor_is_what_halves_of_one_set_measure():
+    rng = torch.Generator().manual_seed(0)
+    real = torch.randn(60, 8, generator=rng)
+    floor = real_floor(real)
+    halves = []
+    for _ in range(100):
+        order = torch.randperm(60, generator=rng)
+        halves.append(float(kmmd(real[order[:30]], real[order[30:]])[1]))
+    assert 0.85 <= sum(h <= floor for h in halves) / 100 <= 1
+    assert float(kmmd(real, torch.randn(60, 8, generator=rng) + 2)[1]) > 5 * floor
+
+
+class TestChart:
+    def test_texts_are_escaped_and_numbers_finite(self):
+        svg = chart(
+            [Line("<b>a</b>", [(0, 1.0), (10, float("nan")), (20, 3.0)], [0.1, 0.1, 0.1])], title="<script>", description="&",
+            floor=("floor", 0.5), mark=("kept", 20.0), root=True,
+        )  # fmt: skip
+        assert "<script>" not in svg
+        assert "<b>" not in svg
+        assert "nan" not in svg
+        assert re.search(r'class="band c0"', svg)
+
+    def test_too_few_points_are_no_chart(self):
+        assert chart([Line("a", [(0, 1.0)])], title="t", description="d") == ""
+
+    def test_a_constant_has_a_scale(self):
+        assert "class=" in chart([Line("a", [(0, 0.0), (1, 0.0)])], title="t", description="d")
