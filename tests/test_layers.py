@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # A module may import from its own level only where that is said; everything else must come from a lower level.
 LEVELS = [
-    {"errors", "config", "randomness", "gan", "wrap", "jobs", "observation", "__init__"},
+    {"errors", "config", "randomness", "latent", "gan", "wrap", "jobs", "observation", "__init__"},
     {
         "discover",
         "build",
@@ -50,7 +50,7 @@ LEVELS = [
             "published",
             "classifying",
         ),
-        *("_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
+        *("_finishing", "_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
     },
     {"_options", "_progress", "_commands", "_source_commands", "cli", "__main__"},
 ]

@@ -9,20 +9,18 @@ from typing import Any
 import torch
 import yaml
 
-from regraft import adapter, advice, discover, pictures
+from regraft import advice, discover
 from regraft import codes as codes_files
-from regraft._sampling import overview
 from regraft.codes import Codes
-from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
+from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse
 from regraft.errors import ConfigError, DataError, MissingCapability, OutOfMemory, TrainingError
-from regraft.evaluation import HeldOut, compare, extractor
-from regraft.gan import GAN, Generator, Provenance, tensor_digest
+from regraft.evaluation import HeldOut, extractor
+from regraft.gan import GAN, tensor_digest
 from regraft.images import Images, ImageSet, open_images
 from regraft.jobs import AdaptJob
 from regraft.loading import load
 from regraft.methods._classes import conditioned
 from regraft.methods.base import Adaptation, Method, MethodConfig
-from regraft.metrics.base import Score
 from regraft.randomness import generator_at
 from regraft.store import RunStore, write_json, write_text
 from regraft.train import Loop, Plan
@@ -334,85 +332,3 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     if observer is not None:
         loop.on_load = observer.load
     return loop
-
-
-def kept_generator(prepared: Prepared, loop: Loop) -> Generator:
-    """The generator of a finished loop that becomes the adapter."""
-    generator = loop.generator()
-    kept = loop.kept_step(prepared.job.keep)
-    if kept != loop.position.total:
-        generator.load_state_dict(loop.store.load_best(kept))
-        loop.emit({"event": "kept", "step": kept, "of": loop.position.total})
-    return generator.requires_grad_(False).eval()
-
-
-def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathlib.Path) -> GAN:
-    """The GAN around an adapted generator."""
-    first = prepared.lead
-    critic = loop.adaptation.critic or (first.critic if first else None)
-    licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
-    lineage = tuple(adapter.source_record(s) for s in prepared.sources)
-    classes = prepared.train.classes if isinstance(prepared.train, Images) else ()
-    known = [classes, *([first.provenance.classes] if first else [])]
-    names = next((c for c in known if len(c) == generator.n_classes), ())
-    licence = "; ".join(licences) or None
-    provenance = Provenance(folder.name, "adapter", licence=licence, lineage=lineage, classes=names)
-    # Rules that a method has for its own small networks are no way to train the adapted GAN further.
-    shared = type(prepared.method).training is Method.training
-    return GAN(
-        generator, critic.requires_grad_(False).eval() if critic is not None else None,
-        autoencoder=first.autoencoder if first else None, objective=first.objective if first and shared else None,
-        recipe=first.recipe if first and shared else None, provenance=provenance, aspect=prepared.image["aspect"],
-    )  # fmt: skip
-
-
-def training_images(folder: pathlib.Path) -> torch.Tensor:
-    """The images that a run was trained on, read again from where its settings say.
-
-    Raises:
-        DataError: if they are gone or are no longer the same.
-    """
-    job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
-    record = adapter.read_config(folder)
-    listed = _listed(job, None)
-    decoded = listed.decode(tuple(record["image"]["size"]), record["image"]["channels"], fit=job.fit, on_bad=job.on_bad)
-    train, _ = _split(decoded, job, listed.where)
-    if train.digest != record["data"]["digest"]:
-        raise DataError(f"{listed.where}: no longer the images that {folder} was trained on; name them with --training")
-    return train.tensor()
-
-
-def measure(prepared: Prepared, gan: GAN) -> list[Score]:
-    """Measure the adapted generator on held-out images, its own and the replayed training images as a row to beat."""
-    if prepared.held is None or prepared.held.n < 2 or isinstance(prepared.train, Codes):
-        return []
-    features = extractor(prepared.job.extractor, prepared.lead)
-    fake = gan.sample(SAMPLES_MEASURED, prepared.job.seed)
-    return compare(fake, prepared.held.tensor(), prepared.train.tensor(), features, seed=prepared.job.seed)
-
-
-def findings(gan: GAN, loop: Loop) -> dict[str, Any]:
-    """What the method learned, as plain data; logged and told."""
-    found = loop.adaptation.findings(gan.generator) if loop.adaptation.findings is not None else {}
-    if found:
-        loop.store.log({"step": loop.position.total, "findings": found})
-        loop.emit({"event": "findings", "findings": found})
-    return found
-
-
-def save(
-    prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score], findings: dict[str, Any]
-) -> int:
-    """Write adapter, scores, samples and the critic; returns the number of values in the adapter."""
-    info = adapter.AdapterInfo(
-        method=prepared.job.method, config=prepared.job.settings, image=prepared.image, data=prepared.data,
-        seed=prepared.job.seed, step=loop.kept_step(prepared.job.keep), scores=tuple(s.to_dict() for s in scores),
-        findings=findings,
-    )  # fmt: skip
-    values = adapter.save_adapter(folder, gan.generator, prepared.sources, info)
-    if loop.adaptation.critic is not None:
-        adapter.save_critic(folder, loop.adaptation.critic)
-    if scores:
-        write_json(folder / "scores.json", [s.to_dict() for s in scores])
-    pictures.save_png(folder / "samples" / "final.png", overview(gan, prepared.job.seed))
-    return values

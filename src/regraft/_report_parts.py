@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from regraft import _adapting, _ending, adapter, pictures
+from regraft import _ending, _finishing, adapter, pictures
 from regraft.config import parse, read_yaml
 from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
@@ -98,7 +98,7 @@ def read(folder: pathlib.Path) -> Subject:
     except RegraftError as error:
         notes.append(f"The source is not shown: {error}")
     try:
-        training = _adapting.training_images(folder)
+        training = _finishing.training_images(folder)
     except RegraftError as error:
         notes.append(f"Training images are not shown: {error}")
     verdict = _json(folder / _ending.FILE, UNJUDGED)

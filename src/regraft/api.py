@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, _ending, _sampling, adapter, catalogue, discover, loading, pictures
+from regraft import _adapting, _ending, _finishing, _sampling, adapter, catalogue, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
 from regraft.evaluation import compare, extractor
@@ -94,12 +94,12 @@ def adapt(
     if write:
         _adapting.open_run(folder, prepared, resume)
     loop.run(resume)
-    gan = _adapting.adapted(prepared, _adapting.kept_generator(prepared, loop), loop, folder)
-    scores = _adapting.measure(prepared, gan)
-    findings = _adapting.findings(gan, loop)
+    gan = _finishing.adapted(prepared, _finishing.kept_generator(prepared, loop), loop, folder)
+    scores = _finishing.measure(prepared, gan)
+    findings = _finishing.findings(gan, loop)
     step, verdict = loop.kept_step(prepared.job.keep), None
     if write:
-        values = _adapting.save(prepared, folder, gan, loop, scores, findings)
+        values = _finishing.save(prepared, folder, gan, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
         verdict = _ending.conclude(prepared, folder, gan, step, emit)
         _ending.write_page(folder, emit)
@@ -379,7 +379,7 @@ def _training_of(fake: Any) -> Tensor | None:
     """The images that a run was trained on, if its folder still finds them."""
     if isinstance(fake, GAN | ImageSet) or not (pathlib.Path(fake) / "config.yaml").is_file():
         return None
-    return _adapting.training_images(pathlib.Path(fake))
+    return _finishing.training_images(pathlib.Path(fake))
 
 
 def _kind(network: Any) -> str:

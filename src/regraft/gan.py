@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -12,56 +11,13 @@ from torch import Tensor, nn
 
 from regraft.config import Objective, Recipe
 from regraft.errors import MissingCapability
-from regraft.randomness import Rng, normal, row_generators, uniform
+from regraft.latent import Distribution as Distribution
+from regraft.latent import Latent as Latent
+from regraft.randomness import Rng, row_generators, uniform
 
-Distribution = Literal["normal", "truncated_normal", "uniform", "sphere"]
 Noise = Literal["const", "random", "none"]
 CENTRE_LATENTS = 4096
 """How many latents a mean style is measured on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Latent:
-    """The input distribution of a generator.
-
-    Attributes:
-        dim: numbers per latent.
-        distribution: ``normal`` N(0, I); ``truncated_normal`` N(0, I) redrawn inside [-bound, bound];
-            ``uniform`` on [-bound, bound]; ``sphere`` uniform on the unit sphere.
-        bound: half-width of the two bounded distributions.
-    """
-
-    dim: int
-    distribution: Distribution = "normal"
-    bound: float = 1.0
-
-    def sample(self, n: int, rng: Rng, device: torch.device | str = "cpu") -> Tensor:
-        """Draw ``n`` latents, (n, dim), float32."""
-        like = torch.empty(0, device=device)
-        if self.distribution == "uniform":
-            return (uniform((n, self.dim), rng, like) * 2 - 1) * self.bound
-        if self.distribution == "truncated_normal":
-            # Inverse distribution function; Phi(b) - Phi(-b) = erf(b / sqrt 2).
-            mass = torch.erf(torch.tensor(self.bound / 2**0.5))
-            quantile = (uniform((n, self.dim), rng, like) * 2 - 1) * mass.to(device)
-            return (torch.erfinv(quantile) * 2**0.5).clamp(-self.bound, self.bound)
-        z = normal((n, self.dim), rng, like)
-        return nn.functional.normalize(z, dim=1) if self.distribution == "sphere" else z
-
-    @property
-    def variance(self) -> float:
-        """Variance of each number."""
-        b = self.bound
-        if self.distribution == "uniform":
-            return b * b / 3
-        if self.distribution == "truncated_normal":
-            density = math.exp(-b * b / 2) / math.sqrt(2 * math.pi)
-            return 1 - 2 * b * density / math.erf(b / math.sqrt(2))
-        return 1 / self.dim if self.distribution == "sphere" else 1.0
-
-    def at(self, seed: int, indices: Sequence[int]) -> Tensor:
-        """Latents of images ``indices`` of ``seed``, (n, dim): the same for any batching."""
-        return self.sample(len(indices), row_generators(seed, "latent", indices))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft.backbones import _layers
-from regraft.backbones._layers import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig, Stage
+from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
+from regraft.backbones._layers import Stage
 from regraft.backbones.base import Backbone, checked
 from regraft.config import WGAN_GP, Config, Recipe
 from regraft.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from regraft.backbones import _layers
-from regraft.backbones._layers import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
+from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.backbones.base import Backbone, checked
 from regraft.config import Config, Objective, Recipe
 from regraft.errors import ConfigError

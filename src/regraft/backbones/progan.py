@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.backbones._layers import LatentConfig
+from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones.base import Backbone, checked
 from regraft.config import Config, Objective, Recipe
 from regraft.errors import ConfigError, MissingCapability

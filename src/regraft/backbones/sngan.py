@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regraft.backbones import _residual
 from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, mixed, remixed, split, tiled, with_head
-from regraft.backbones._layers import LatentConfig
+from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones._residual import BlockConfig, CriticBlock, First, GeneratorBlock, Head, Last, Norm, OneHotNorm, Width
 from regraft.backbones._spectral import Dialect
 from regraft.backbones.base import Backbone, checked
