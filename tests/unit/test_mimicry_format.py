@@ -116,8 +116,11 @@ class TestMimicry:
             (lambda g, d: g.update({"b5.weight": torch.zeros(9)}), "wrong shape"),
             (lambda g, d: g.update({"l1.weight": torch.zeros(127, 5)}), "no square map"),
             (lambda g, d: g.update({"block3.c2.weight": torch.zeros(9, 8, 3, 3)}), "block 1 gives 9 channels"),
-            (lambda g, d: g.update({"block3.c2.weight": torch.zeros(1).expand(8, 8, 3, 3)}), "stores fewer"),
-            (lambda g, d: g.update({"block3.c2.weight": torch.zeros(8, 8, 3, 3).to_sparse()}), "no plain array"),
+            (lambda g, d: g.update({"block3.c2.weight": torch.zeros(1).expand(8, 8, 3, 3)}), "goes beyond its storage"),
+            (
+                lambda g, d: g.update({"block3.c2.weight": torch.zeros(8, 8, 3, 3).to_sparse()}),
+                "more than tensors and plain data",
+            ),
             (lambda g, d: d.pop("block2.c1.weight_u"), "block2.c1.weight_u"),
             (lambda g, d: d.update({"block2.c1.weight_u": torch.zeros(3)}), "3 numbers"),
             (lambda g, d: d.update({"block2.c_sc.weight": d.pop("block2.c_sc.weight_orig")}), "differ in spectral"),

@@ -15,7 +15,7 @@ from torch import Tensor
 from regraft.config import Objective
 from regraft.errors import SourceError
 from regraft.formats._moving import Moving, state_of
-from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, sha256
 from regraft.gan import Provenance
 
 MARK = b"models.utils.config\nBaseConfig\n"
@@ -27,13 +27,6 @@ DATASETS = {
     "DCGAN_fashionGen-1d67302": "FashionGen",
 }
 WGAN = Objective(loss="wgan", penalty="gradient", penalty_weight=10.0, drift_weight=1e-3, critic_steps=1)
-
-
-class BaseConfig:
-    """Stands for the repository's attribute bag; knows nothing."""
-
-
-BaseConfig.__module__ = "models.utils.config"
 
 
 class GanZoo(Format):
@@ -60,8 +53,7 @@ class GanZoo(Format):
     def read(self, probe: Probe) -> Parsed:
         """Read averaged generator and critic."""
         path = probe.path
-        with torch.serialization.safe_globals([BaseConfig]):
-            content: Any = load_torch(path)
+        content: Any = load_torch(path)
         if not isinstance(content, dict) or not isinstance(content.get("config"), BaseConfig):
             raise SourceError(f"{path}: holds no pytorch_GAN_zoo settings")
         settings = Settings(vars(content["config"]), str(path))
