@@ -25,7 +25,7 @@ def test_folder_holds_what_it_should_and_no_image(mined):
     names = {p.name for p in folder.iterdir()}
     assert names == {
         "adapter_model.safetensors", "adapter_config.json", "README.md", "config.yaml", "metrics.jsonl", "samples", "state",
-        "scores.json",
+        "scores.json", "verdict.json", "report.html",
     }  # fmt: skip
     tensors = load_file(folder / "adapter_model.safetensors")
     assert all(name.startswith("miner.") for name in tensors), "mining alone changes nothing else"
