@@ -217,7 +217,7 @@ class StyleGAN2(Backbone):
 
     Training is that of Karras et al. 2020, "Training generative adversarial networks with limited data": random noise, mixed
     styles, lazy R1 and path length regularisation, and a strength of R1 that grows with the number of pixels (their automatic
-    setting, 0.0002 times the pixels over the batch: 0.8 at 256 px).  The mapping network
+    setting, 0.0002 times the pixels over the batch: 0.8 at 256 px, and as much below).  The mapping network
     needs no step size of its own: its equalised learning rate makes it 100 times slower, in fine-tuning too.
     """
 
@@ -246,7 +246,9 @@ class StyleGAN2(Backbone):
         """See :meth:`Backbone.training`; batches shrink as images grow, and so do step sizes at 1024 px."""
         batch = max(4, min(4096 // size, 32))
         lr = 2e-3 if size >= 1024 else 2.5e-3
-        objective = self.objective.model_copy(update={"penalty_weight": round(2e-4 * size**2 / batch, 4)})
+        # Below 256 px their setting hardly punishes the critic: at 32 px its scores swung together for the first fifty steps.
+        weight = max(self.objective.penalty_weight, round(2e-4 * size**2 / batch, 4))
+        objective = self.objective.model_copy(update={"penalty_weight": weight})
         return objective, self.recipe.model_copy(update={"batch": batch, "generator_lr": lr, "critic_lr": lr})
 
     def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
