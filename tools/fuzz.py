@@ -25,7 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import regraft  # noqa: E402
-from fuzz_files import Canary, damaged_source, hostile_files, seeded, templates  # noqa: E402
+from fuzz_files import Canary, damaged_source, hostile_files, seeded  # noqa: E402
+from fuzz_sources import templates  # noqa: E402
 from regraft.errors import RegraftError  # noqa: E402
 
 SECONDS = 10
