@@ -1,12 +1,8 @@
-"""Tiny valid files of every format, and ways to damage them: material for the fuzz tests.
+"""Ways to damage files, and files made to do harm: material for the fuzz tests."""
 
-``WRITERS`` maps a format's name (its file in ``regraft/formats``) to a function that writes one source of random weights into
-an empty folder and returns what to open.  A new format adds its writer here; ``test_fuzz_formats.py`` insists on it.
-"""
-
+import argparse
 import io
 import json
-import pathlib
 import pickle
 import random
 import re
@@ -14,92 +10,16 @@ import shutil
 import struct
 import zipfile
 
+import numpy as np
 import torch
-import yaml
 
-import regraft
-from conftest import toy_gan
-
-
-def dcgan_tensors(role):
-    """A small DCGAN under the names that an ``nn.Sequential`` gives."""
-    network = getattr(toy_gan(size=16, width=4, latent_dim=6), role)
-    made = {}
-    for name, value in network.state_dict().items():
-        _, index, part, leaf = name.split(".")
-        made[f"main.{3 * int(index) + (part == 'norm')}.{leaf}"] = value
-    return made
-
-
-def legacy_bytes(value):
-    """torch's container before 1.6, with storages numbered in order.
-
-    torch's own writer names and sorts them by their addresses, so that no two processes would write the same bytes.
-    """
-    storages = {}
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, item):
-            if not isinstance(item, torch.storage.TypedStorage):
-                return None
-            key, _ = storages.setdefault(item._untyped_storage._cdata, (str(len(storages)), item))
-            return "storage", getattr(torch, item._pickle_storage_type()), key, "cpu", item._size(), None
-
-    made = io.BytesIO()
-    sizes = {"short": 2, "int": 4, "long": 4}
-    for head in (
-        torch.serialization.MAGIC_NUMBER,
-        1001,
-        {"protocol_version": 1001, "little_endian": True, "type_sizes": sizes},
-    ):
-        pickle.dump(head, made, 2)
-    Pickler(made, 2).dump(value)
-    pickle.dump([key for key, _ in storages.values()], made, 2)
-    for _, storage in storages.values():
-        made.write(struct.pack("<q", storage._size()) + bytes(storage._untyped_storage.tolist()))
-    return made.getvalue()
-
-
-def write_native(folder):
-    return regraft.convert(toy_gan(n_classes=3), folder / "source")
-
-
-def write_card(folder):
-    torch.save(dcgan_tensors("generator"), folder / "g.bin")
-    (folder / "d.bin").write_bytes(legacy_bytes({"netD": dcgan_tensors("critic"), "epoch": 3}))
-    card = {
-        "regraft_card": 1, "name": "fuzz", "generator": "g.bin", "critic": {"file": "d.bin", "key": "netD", "slope": 0.2},
-        "latent": {"distribution": "normal"}, "size": [16, 16], "licence": "MIT",
-    }  # fmt: skip
-    (folder / "source.yaml").write_text(yaml.safe_dump(card))
-    return folder
-
-
-def write_state_dict(folder):
-    torch.save(dcgan_tensors("generator"), folder / "netG.pth")
-    torch.save(dcgan_tensors("critic"), folder / "netD.pth")
-    return folder / "netG.pth"
-
-
-def write_legacy(folder):
-    nested = {"netG": dcgan_tensors("generator"), "netD": dcgan_tensors("critic"), "step": 7}
-    (folder / "both.pth").write_bytes(legacy_bytes(nested))
-    return folder / "both.pth"
-
-
-def write_safetensors(folder):
-    from safetensors.torch import save_file
-
-    save_file(dcgan_tensors("generator"), folder / "generator.safetensors")
-    save_file(dcgan_tensors("critic"), folder / "discriminator.safetensors")
-    return folder / "generator.safetensors"
-
-
-WRITERS = {
-    "native": [write_native],
-    "card": [write_card],
-    "state_dict": [write_state_dict, write_legacy, write_safetensors],
-}
+from nvlabs_files import Network, dumped, nvlabs_modules
+from regraft.formats import _table
+from regraft.formats._containers import LEGACY, ZIP
+from regraft.formats.base import STUBS, BaseConfig
+from tensorflow_writer import table
+from torch_writer import legacy_bytes
+from zoo_files import zoo_modules
 
 
 class Canary:
@@ -186,39 +106,73 @@ def mutate_json(content, rng):
         node, key = rng.choice(spots)
         if isinstance(node, list) and key >= len(node):
             continue
-        strange = [None, -1, 0, 1 << 40, 1e308, "", "x" * 50, [], {}, [[]], True, [1] * 40, float("nan"), -(1 << 63)]
         if isinstance(node, dict) and rng.random() < 0.3:
             node[f"{key}{rng.choice(['', 's', '.', '__class__'])}"] = node.pop(key, None)
         else:
-            node[key] = rng.choice(strange)
+            node[key] = rng.choice(STRANGE)
     return json.dumps(tree).encode()
 
 
 def mutate_pickled(content, rng):
-    """Rewrite a torch file's tensors: other names, shapes, types and orders, in a sound container."""
-    loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    changed = _changed(loaded, rng)
-    if rng.random() < 0.3:
-        return legacy_bytes(changed)
-    made = io.BytesIO()
-    torch.save(changed, made)
-    return made.getvalue()
+    """Rewrite a torch or NVlabs file in a sound container: tensors of other names, shapes, types and orders, other settings."""
+    ours = content[:4] == ZIP or content[: len(LEGACY)] == LEGACY
+    if ours:
+        with torch.serialization.safe_globals(list(STUBS.values())):
+            loaded = torch.load(io.BytesIO(content), weights_only=True)
+    else:
+        with nvlabs_modules():
+            loaded = pickle.loads(content)  # noqa: S301 - what was written here
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        table = rng.choice(list(_tables(loaded)))
+        changed = _changed(dict(table), rng)
+        table.clear()
+        table.update(changed)
+    if not ours:
+        return dumped(loaded, rng.choice([3, 4, 5]))
+    with zoo_modules():
+        if rng.random() < 0.3:
+            return legacy_bytes(loaded)
+        made = io.BytesIO()
+        torch.save(loaded, made)
+        return made.getvalue()
+
+
+def _tables(node, depth=0):
+    """Every dict with something in it, also those that are an object's fields."""
+    if depth > 20 or isinstance(node, torch.Tensor):
+        return
+    if isinstance(node, dict) and node:
+        yield node
+    if isinstance(node, Network | argparse.Namespace | BaseConfig):
+        yield vars(node)
+    for value in node if isinstance(node, list | tuple) else (node if isinstance(node, dict) else vars_of(node)).values():
+        yield from _tables(value, depth + 1)
+
+
+def vars_of(node):
+    """An object's fields; none for plain data."""
+    return getattr(node, "__dict__", {})
+
+
+STRANGE = [None, -1, 0, 1 << 40, 1e308, "", "x" * 50, [], {}, [[]], True, [1] * 40, float("nan"), -(1 << 63)]
 
 
 def _changed(loaded, rng):
-    if not isinstance(loaded, dict) or not loaded:
-        return [loaded]
+    """A dict with one entry changed."""
     names = list(loaded)
     name = rng.choice(names)
     value = loaded[name]
-    if isinstance(value, dict) and rng.random() < 0.8:
-        return {**loaded, name: _changed(value, rng)}
     if not isinstance(value, torch.Tensor):
-        return {**loaded, name: rng.choice([{}, None, "x", 3, {"a": {"b": torch.zeros(2)}}])}
+        if isinstance(value, list) and value and rng.random() < 0.8:
+            k = rng.randrange(len(value))
+            return {**loaded, name: [*value[:k], *_changed_item(value[k], rng), *value[k + 1 :]]}
+        if rng.random() < 0.3:
+            return {(f"{k}x" if k == name else k): v for k, v in loaded.items()}
+        return {**loaded, name: rng.choice([*STRANGE, 3, {"a": {"b": torch.zeros(2)}}, torch.zeros(3)])}
     options = {
         "drop": lambda: {k: v for k, v in loaded.items() if k != name},
         "rename": lambda: {(k + "x" if k == name else k): v for k, v in loaded.items()},
-        "shape": lambda: {**loaded, name: torch.zeros([rng.choice([0, 1, 2, 3, 7, 512]) for _ in range(rng.randrange(5))])},
+        "shape": lambda: {**loaded, name: torch.zeros([rng.choice([0, 1, 2, 3, 7, 50]) for _ in range(rng.randrange(5))])},
         "type": lambda: {**loaded, name: value.to(rng.choice([torch.float16, torch.int32, torch.bool, torch.complex64]))},
         "nan": lambda: {**loaded, name: torch.full_like(value, float("nan")) if value.is_floating_point() else value},
         "none": lambda: {**loaded, name: rng.choice([None, "weights", 3, [value]])},
@@ -229,6 +183,37 @@ def _changed(loaded, rng):
         "key": lambda: {**loaded, 3: value},
     }
     return options[rng.choice(list(options))]()
+
+
+def _changed_item(item, rng):
+    """What takes a list's item's place."""
+    if not isinstance(item, tuple) or len(item) != 2:
+        return rng.choice([[], [item] * 2, [rng.choice(STRANGE)]])
+    name, value = item
+    shape = [rng.choice([0, 1, 2, 3, 7]) for _ in range(rng.randrange(5))]
+    arrays = [
+        np.zeros(shape, "f4"),
+        np.zeros(shape, "i8"),
+        np.ones(3, object),
+        np.zeros(3, "U5"),
+        np.float32(2),
+        rng.choice(STRANGE),
+    ]
+    return rng.choice([[], [item] * 2, [(f"{name}x", value)], [(rng.choice(STRANGE), value)], [(name, rng.choice(arrays))]])
+
+
+def mutate_table(path, rng):
+    """Damage entries of a TensorFlow table that is itself sound, checksums included."""
+    entries = [(bytes(key), bytes(value)) for key, value in _table.entries(path)]
+    for _ in range(rng.choice([1, 1, 3])):
+        k = rng.randrange(len(entries))
+        key, value = entries[k]
+        if rng.random() < 0.2:
+            key = mutate(key, rng, rng.choice(entries)[0])[0]
+        else:
+            value = mutate(value, rng, rng.choice(entries)[1])[0]
+        entries[k] = key, value
+    return table(dict(entries).items(), snappy=rng.random() < 0.3)
 
 
 def hostile_files(folder):
@@ -339,17 +324,6 @@ def _overlapping(path):
             archive.filelist.append(twin)
 
 
-def templates(folder):
-    """Every writer's source once, as (format, folder, what to open in it)."""
-    made = []
-    for form, writers in sorted(WRITERS.items()):
-        for writer in writers:
-            own = folder / writer.__name__
-            own.mkdir(parents=True)
-            made.append((form, own, pathlib.Path(writer(own)).relative_to(own)))
-    return made
-
-
 def damaged_source(template, rng, folder):
     """A copy of a template with one of its files damaged; returns what to open and how it was damaged."""
     _, source, opened = template
@@ -361,8 +335,10 @@ def damaged_source(template, rng, folder):
     kind = rng.random()
     if victim.suffix == ".json" and kind < 0.7:
         made, how = mutate_json(content, rng), "json"
-    elif victim.suffix in (".pth", ".bin") and kind < 0.4:
+    elif victim.suffix in (".pth", ".pt", ".bin", ".pkl") and kind < 0.4:
         made, how = mutate_pickled(content, rng), "tensors"
+    elif kind < 0.6 and _table.is_table(victim):
+        made, how = mutate_table(victim, rng), "table"
     else:
         made, how = content, ""
         for _ in range(rng.choice([1, 1, 1, 3])):

@@ -1,6 +1,7 @@
 """Writes pickles as NVlabs' code does, from known tensors and without that code."""
 
 import contextlib
+import io
 import pickle
 import re
 import sys
@@ -8,6 +9,8 @@ import types
 
 import numpy as np
 import torch
+
+from torch_writer import legacy_bytes
 
 FIR = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 
@@ -35,10 +38,12 @@ class Module:
 
 @contextlib.contextmanager
 def nvlabs_modules():
-    """The modules whose names the pickles carry, for as long as a file is written."""
+    """The modules whose names the pickles carry, for as long as a file is written or changed."""
 
     def _reconstruct_persistent_obj(meta):
-        raise AssertionError("only a name")
+        made = Module.__new__(Module)
+        made.meta = meta
+        return made
 
     members = {
         "torch_utils": {}, "torch_utils.persistence": {"_reconstruct_persistent_obj": _reconstruct_persistent_obj},
@@ -57,10 +62,21 @@ def nvlabs_modules():
             del sys.modules[name]
 
 
+class Pickler(pickle.Pickler):
+    """Writes storages as torch does, but for their keys, which torch makes of addresses."""
+
+    def reducer_override(self, value):
+        if isinstance(value, torch.storage.TypedStorage):
+            return torch.storage._load_from_bytes, (legacy_bytes(value),)
+        return NotImplemented
+
+
 def dumped(content, protocol=3):
-    """Bytes of a pickle."""
+    """Bytes of a pickle, the same in every process."""
+    made = io.BytesIO()
     with nvlabs_modules():
-        return pickle.dumps(content, protocol)
+        Pickler(made, protocol).dump(content)
+    return made.getvalue()
 
 
 def tree(tensors, class_name, options, attributes=None, as_buffers=(), filters=True):

@@ -25,7 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import regraft  # noqa: E402
-from fuzz_files import Canary, damaged_source, hostile_files, seeded, templates  # noqa: E402
+from fuzz_files import Canary, damaged_source, hostile_files, seeded  # noqa: E402
+from fuzz_sources import templates  # noqa: E402
 from regraft.errors import RegraftError  # noqa: E402
 
 SECONDS = 10
@@ -129,13 +130,16 @@ def summary(rows: list[dict[str, Any]], enemies: list[dict[str, Any]]) -> dict[s
         kind = row["came"] if row["came"] in ("loaded", "refused") else "wrong"
         by_format.setdefault(row["source"].removeprefix("write_"), collections.Counter())[kind] += 1
     wrong = [row for row in rows + enemies if row["came"] not in ("loaded", "refused")]
+    slowest = max(rows + enemies, key=lambda row: float(row["seconds"]))
     return {
         "cases": len(rows),
         "formats": {name: dict(counts) for name, counts in sorted(by_format.items())},
         "hostile": {row["file"]: row["came"] for row in enemies},
         "wrong": wrong,
         "code_run": max((row["ran"] for row in rows + enemies), default=0),
-        "slowest_seconds": round(max(row["seconds"] for row in rows + enemies), 2),
+        "slowest_seconds": round(slowest["seconds"], 2),
+        "slowest": slowest.get("file")
+        or f"seed {slowest['seed']}, {slowest['source'].removeprefix('write_')}: {slowest['how']}",
         "limits": {"seconds": SECONDS, "extra_mb": SPARE_BYTES >> 20},
         "versions": {"regraft": regraft.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
@@ -155,7 +159,7 @@ def table(report: dict[str, Any]) -> str:
     enemies = collections.Counter(report["hostile"].values())
     lines += [
         "", f"Hand-made hostile files: {', '.join(f'{n} {what}' for what, n in sorted(enemies.items()))}.  "
-        f"Calls of code from files: {report['code_run']}.  Slowest: {report['slowest_seconds']} s.  "
+        f"Calls of code from files: {report['code_run']}.  Slowest: {report['slowest_seconds']} s ({report['slowest']}).  "
         f"torch {report['versions']['torch']}, Python {report['versions']['python']}.", "",
     ]  # fmt: skip
     lines += [f"- seed {row.get('seed')}, {row.get('how', row.get('file'))}: {row['came']}" for row in report["wrong"]]

@@ -59,6 +59,9 @@ def build_with(
         network = build(description)
     check_tensors({k: tuple(v.shape) for k, v in network.state_dict().items()}, tensors, where)
     wanted = network.state_dict()
+    refuse = next((k for k, v in tensors.items() if v.is_complex()), None)
+    if refuse is not None:
+        raise SourceError(f"{where}: {refuse} holds complex numbers, which no network here has")
     moved = {} if moved is None else moved
     tensors = {k: _aligned(v.to(wanted[k].dtype), moved) for k, v in tensors.items()}
     network.load_state_dict(tensors, strict=True, assign=True)

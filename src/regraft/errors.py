@@ -1,5 +1,7 @@
 """Every error that regraft raises on purpose; each message names the thing and the way out."""
 
+LONGEST = 2400
+
 
 class RegraftError(Exception):
     """Base of all errors that a user can cause or mend; the command line prints it without a traceback."""
@@ -10,7 +12,15 @@ class ConfigError(RegraftError, ValueError):
 
 
 class SourceError(RegraftError, ValueError):
-    """A file or folder cannot be read as a pretrained GAN."""
+    """A file or folder cannot be read as a pretrained GAN.
+
+    Names in files may be of any length; messages that quote them are cut in the middle.
+    """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST - 400]} [...] {message[-300:]}"
+        super().__init__(message)
 
 
 class DataError(RegraftError, ValueError):

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import regraft
-from fuzz_files import WRITERS, Canary, damaged_source, hostile_files, seeded, templates
+from fuzz_files import Canary, damaged_source, hostile_files, seeded
+from fuzz_sources import WRITERS, templates
 from regraft import discover
 from regraft.errors import RegraftError
 
-CASES = 300
+CASES = 380  # 20 of each source
 # Odd, and large for their size; if they load, then in bounds.
 MAY_LOAD = {"tower_G.pth", "pair_G.pth", "pair_D.pth"}
 SECONDS = 10.0
@@ -65,7 +66,7 @@ def valid(tmp_path_factory):
 def test_a_seed_means_the_same_bytes_in_every_process(tmp_path):
     """Else a failure could not be looked at again; hash seeds and addresses differ between the two."""
     code = (
-        "import sys, hashlib, pathlib; from fuzz_files import *; base = pathlib.Path(sys.argv[1]); "
+        "import sys, hashlib, pathlib; from fuzz_files import *; from fuzz_sources import *; base = pathlib.Path(sys.argv[1]); "
         "junk = [bytearray(int(sys.argv[2])) for _ in range(50)]; "
         "valid = templates(base / 'valid'); digest = hashlib.sha256()\n"
         "for seed in range(60):\n"

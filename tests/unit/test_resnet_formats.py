@@ -1,6 +1,5 @@
 """StudioGAN and pytorch_GAN_zoo files other than the recorded ones, against the maths written out plainly."""
 
-import sys
 import types
 
 import pytest
@@ -13,6 +12,7 @@ import resnet_files as files
 from regraft.errors import ConfigError, SourceError
 from regraft.gan import ClassCode, tensor_digest
 from resnet_files import close, latents, pair, pictures
+from zoo_files import zoo_dcgan, zoo_run
 
 
 class TestStudioGAN:
@@ -131,29 +131,9 @@ class TestStudioGAN:
 
 
 @pytest.fixture
-def zoo_file(tmp_path, monkeypatch):
-    """Writes a file as the repository does, its settings an object of its own class."""
-
-    class BaseConfig:
-        pass
-
-    BaseConfig.__module__, BaseConfig.__qualname__ = "models.utils.config", "BaseConfig"
-    module = types.ModuleType("models.utils.config")
-    module.BaseConfig = BaseConfig
-
-    def write(settings, generator, critic, zipped=True, averaged=None, wrap=lambda t: t):
-        config = BaseConfig()
-        vars(config).update({"leakyReluLeak": 0.2, "lossCriterion": "WGANGP", "alpha": 0.0, "categoryVectorDim": 0} | settings)
-        content = {"config": config, "netG": wrap(dict(generator)), "netD": wrap(dict(critic))}
-        if averaged is not None:
-            content["avgG"] = wrap(dict(averaged))
-        path = tmp_path / "net_s2_i100.pth"
-        with monkeypatch.context() as patch:
-            for name in ("models", "models.utils"):
-                patch.setitem(sys.modules, name, types.ModuleType(name))
-            patch.setitem(sys.modules, "models.utils.config", module)
-            torch.save(content, path, _use_new_zipfile_serialization=zipped)
-        return path
+def zoo_file(tmp_path):
+    def write(*content, **options):
+        return zoo_run(tmp_path, *content, **options)
 
     return write
 
@@ -197,16 +177,7 @@ class TestGanZoo:
 
     @pytest.mark.parametrize("loss", ["DCGAN", "WGANGP"])
     def test_dcgan(self, zoo_file, loss):
-        g, d = files.Keys(1), files.Keys(2)
-        g.weight("formatLayer", 5, 8, 4, 4, bias=False)
-        d.weight("main.convTranspose1", 4, 3, 4, 4, bias=False)
-        d.weight("main.convTranspose0", 8, 4, 4, 4, bias=False)
-        d.norm("main.batchNorm0", 8)
-        d.weight("decisionLayer", 1, 8, 4, 4, bias=False)
-        g.norm("main.batchNorm0", 8)
-        g.weight("main.convTranspose1", 8, 4, 4, 4, bias=False)
-        g.norm("main.batchNorm1", 4)
-        g.weight("main.outlayer", 4, 3, 4, 4, bias=False)
+        g, d = zoo_dcgan()
         gan = regraft.load(zoo_file({"lossCriterion": loss}, g, d, averaged=g))
         z, x = latents(3, 5), pictures(3, 16)
         h = F.conv_transpose2d(z[:, :, None, None], g["formatLayer.weight"])

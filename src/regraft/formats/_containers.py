@@ -80,6 +80,23 @@ def is_torch_zip(path: pathlib.Path) -> bool:
         return False
 
 
+def pickle_head(path: pathlib.Path, most: int = 4 << 20) -> bytes:
+    """The first bytes of a torch file's pickle, or of any other file; empty if it cannot be read, never raises."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(most)
+        if not head.startswith(ZIP):
+            return head
+        with zipfile.ZipFile(path) as archive:
+            entry = next((e for e in archive.infolist() if e.filename.endswith("data.pkl")), None)
+            if entry is None:
+                return b""
+            with archive.open(entry) as stream:
+                return stream.read(most)
+    except Exception:  # noqa: BLE001 - zipfile raises many kinds for damaged archives
+        return b""
+
+
 def members(path: pathlib.Path, content: mmap.mmap) -> dict[str, Member]:
     """The members of a zip archive, checked against the file's size and against each other.
 

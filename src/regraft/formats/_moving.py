@@ -104,7 +104,7 @@ class Moving:
             if u.numel() != len(weight):
                 raise SourceError(f"{self.where}: the u of {name} has {u.numel()} numbers, its weight {len(weight)} rows")
             # Where v is not stored it follows from u (exactly so for the fresh dialect, which does not use it).
-            self.made[f"{target}.v"] = functional.normalize(u @ weight.flatten(1), dim=0) if v is None else v
+            self.made[f"{target}.v"] = functional.normalize(u.float() @ weight.float().flatten(1), dim=0) if v is None else v
             self.made[f"{target}.u"] = u
         if self.has(f"{name}.bias"):
             self.move(f"{name}.bias", f"{target}.bias")

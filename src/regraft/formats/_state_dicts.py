@@ -1,5 +1,6 @@
 """Finding the state dicts of a generator and a critic inside what ``torch.load`` or safetensors gave."""
 
+import math
 import pathlib
 import re
 from typing import Any
@@ -81,9 +82,9 @@ def clean(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     single: dict[int, Tensor] = {}  # a file may hold one tensor under many names
     for name, value in tensors.items():
         stem, _, leaf = name.rpartition(".")
-        if leaf in ("weight_u", "weight_v") and f"{stem}.weight_orig" in tensors:
+        if leaf in ("weight_u", "weight_v") and _normalised(tensors, stem):
             continue
-        if leaf == "weight_orig" and {f"{stem}.weight_u", f"{stem}.weight_v"} <= set(tensors):
+        if leaf == "weight_orig" and _normalised(tensors, stem):
             u, v = tensors[f"{stem}.weight_u"].float(), tensors[f"{stem}.weight_v"].float()
             sigma = u @ (value.float().flatten(1) @ v)
             name, value = f"{stem}.weight", value.float() / sigma
@@ -93,6 +94,25 @@ def clean(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             value = single[id(value)]
         baked[name] = value
     return baked
+
+
+def _normalised(tensors: dict[str, Tensor], stem: str) -> bool:
+    """Whether a layer has spectral normalisation whose vectors fit its weight."""
+    weight, u, v = (tensors.get(f"{stem}.weight_{leaf}") for leaf in ("orig", "u", "v"))
+    if weight is None or u is None or v is None or weight.dim() < 2 or weight.is_complex():
+        return False
+    return u.shape == weight.shape[:1] and v.shape == (math.prod(weight.shape[1:]),) and not (u.is_complex() or v.is_complex())
+
+
+def refuse_complex(tensors: dict[str, Tensor], where: str) -> None:
+    """Refuse numbers whose imaginary part would get lost.
+
+    Raises:
+        SourceError: naming the first such tensor.
+    """
+    for name, value in tensors.items():
+        if value.is_complex():
+            raise SourceError(f"{where}: {name} holds complex numbers, which no network here has")
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
@@ -108,7 +128,7 @@ def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which layer 10 comes after layer 9."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() and len(part) < 10 else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def pair_name(name: str) -> list[str]:

@@ -222,6 +222,9 @@ def _shape(message: int | Bytes) -> tuple[int, ...]:
     for number, dim in fields(message):
         if number == 2:
             sizes.append(dict(fields(dim)).get(1, 0))
+    # Empty tensors too must have a size that can be computed.
+    if math.prod(n for n in sizes if isinstance(n, int) and n) >= 1 << 48:
+        raise Damaged("a shape larger than any file")
     if len(sizes) > 8 or not all(isinstance(n, int) and n < 1 << 31 for n in sizes):
         raise Damaged(f"a shape of {len(sizes)} sides, or one that is not fully known")
     return tuple(int(n) for n in sizes if isinstance(n, int))

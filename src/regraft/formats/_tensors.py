@@ -1,9 +1,7 @@
 """Strict reading of a state dict: every tensor is taken once, and none is left over."""
 
-import contextlib
 import pathlib
 import re
-import zipfile
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from regraft.errors import SourceError
 from regraft.formats import _state_dicts as state_dicts
+from regraft.formats._containers import pickle_head
 
 
 class Taker:
@@ -91,19 +90,11 @@ def state_dict(value: Any, where: str) -> dict[str, Tensor]:
         raise SourceError(f"{where}: holds no bare state dict (names to tensors)")
     if all(name.startswith("module.") for name in value):
         value = {name.removeprefix("module."): tensor for name, tensor in value.items()}
+    state_dicts.refuse_complex(value, where)
     return {name: t.float() if t.is_floating_point() else t for name, t in value.items()}
 
 
 def mentions(path: pathlib.Path, *names: str) -> bool:
     """Whether a ``torch.save`` file holds all of these texts among its names, found without unpickling it."""
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
-        with path.open("rb") as file:
-            head = file.read(4 << 20)
-        if head.startswith(b"PK\x03\x04"):
-            with zipfile.ZipFile(path) as archive:
-                entry = next((e for e in archive.infolist() if e.filename.endswith("data.pkl")), None)
-                if entry is None or entry.file_size > 64 << 20:
-                    return False
-                head = archive.read(entry)
-        return all(name.encode() in head for name in names)
-    return False
+    head = pickle_head(path)
+    return all(name.encode() in head for name in names)

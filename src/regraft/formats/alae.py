@@ -159,7 +159,7 @@ def _images(name: str, index: int, step: int, blend: float) -> dict[int, str]:
 
 def _check_blur(value: Tensor, name: str, where: str) -> None:
     line = torch.tensor([0.25, 0.5, 0.25])
-    if value.dim() != 4 or value.shape[1:] != (1, 3, 3) or (value - line[:, None] * line).abs().max() > 1e-6:
+    if value.dim() != 4 or value.shape[1:] != (1, 3, 3) or not len(value) or (value - line[:, None] * line).abs().max() > 1e-6:
         raise SourceError(f"{where}: {name} is not the blur [1, 2, 1] / 4 that StyleALAE has")
 
 

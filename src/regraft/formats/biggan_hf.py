@@ -152,7 +152,7 @@ class _Move:
         if f"{name}.weight_v" in self.source:
             v = self.source.take(f"{name}.weight_v", 1)
         elif len(u) == len(matrix):
-            v, self.made_v = functional.normalize(u @ matrix, dim=0, eps=1e-12), True
+            v, self.made_v = functional.normalize(u.float() @ matrix.float(), dim=0, eps=1e-12), True
         else:
             raise SourceError(f"{self.source.where}: {name}.weight_u has {len(u)} entries, must have {len(matrix)}")
         self.made |= {f"{target}.weight": weight, f"{target}.u": u, f"{target}.v": v}

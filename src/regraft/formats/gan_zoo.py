@@ -5,7 +5,6 @@ The object is read as a bag of plain values: torch's safe unpickler fills a stan
 
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from regraft.config import Objective
 from regraft.errors import SourceError
+from regraft.formats._containers import pickle_head
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, sha256
 from regraft.gan import Provenance
@@ -26,6 +26,9 @@ DATASETS = {
     "testDTD_s5_i96000-04efa39f": "DTD",
     "DCGAN_fashionGen-1d67302": "FashionGen",
 }
+MOST_ATTRIBUTES = 1 << 16
+LARGEST = 1e6
+"""Settings beyond it, and what is no number, count as absent."""
 WGAN = Objective(loss="wgan", penalty="gradient", penalty_weight=10.0, drift_weight=1e-3, critic_steps=1)
 
 
@@ -37,18 +40,7 @@ class GanZoo(Format):
 
     def matches(self, probe: Probe) -> bool:
         """Whether the pickle names the repository's class of settings."""
-        if not probe.is_torch_file:
-            return False
-        try:
-            if probe.head.startswith(b"PK"):
-                with zipfile.ZipFile(probe.path) as archive:
-                    entry = next(i for i in archive.infolist() if i.filename.endswith("data.pkl"))
-                    with archive.open(entry) as stream:
-                        return MARK in stream.read(1 << 20)
-            with probe.path.open("rb") as file:
-                return MARK in file.read(1 << 20)
-        except (OSError, zipfile.BadZipFile, StopIteration, ValueError, NotImplementedError, RuntimeError):
-            return False
+        return probe.is_torch_file and MARK in pickle_head(probe.path)
 
     def read(self, probe: Probe) -> Parsed:
         """Read averaged generator and critic."""
@@ -92,7 +84,7 @@ class Settings:
     def number(self, name: str, default: float) -> float:
         """A finite number."""
         value = self.values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             if f"{name} " not in " ".join(self.notes):
                 self.notes.append(f"{name} assumed to be {default}")
             return default
@@ -108,9 +100,10 @@ class Settings:
         """Name of the loss; it decides the generator's output activation."""
         value = self.values.get("lossCriterion")
         known = ("WGANGP", "Logistic", "MSE", "DCGAN")
-        if value not in known:
-            raise SourceError(f"{self.where}: lossCriterion is {value!r}; regraft knows {', '.join(known)}")
-        return str(value)
+        if not isinstance(value, str) or value not in known:
+            shown = repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+            raise SourceError(f"{self.where}: lossCriterion is {shown}; regraft knows {', '.join(known)}")
+        return value
 
     @property
     def output(self) -> str:
@@ -126,15 +119,25 @@ class Settings:
         size = self.values.get("categoryVectorDim")
         if not isinstance(size, int) or size <= 0:
             return ()
+        if size > MOST_ATTRIBUTES:
+            raise SourceError(f"{self.where}: categoryVectorDim is more than {MOST_ATTRIBUTES}")
         keys = self.values.get("attribKeysOrder")
-        try:
-            found = sorted((int(v["order"]), len(v["values"])) for v in dict(keys).values()) if keys else [(0, size)]
-        except (TypeError, KeyError, ValueError, OverflowError):
-            found = []
+        if keys is None or keys == {}:
+            return (size,)
+        found = [_attribute(v) for v in keys.values()] if isinstance(keys, dict) else []
+        found.sort()
         counts = tuple(count for _, count in found)
         if sum(counts) != size or min(counts, default=0) < 1:
             raise SourceError(f"{self.where}: attribKeysOrder does not add up to categoryVectorDim {size}")
         return counts
+
+
+def _attribute(value: Any) -> tuple[int, int]:
+    """Place and number of values of an attribute; no values if it is none."""
+    order, values = (value.get(key) for key in ("order", "values")) if isinstance(value, dict) else (None, None)
+    if not isinstance(order, int) or not isinstance(values, list | tuple | dict):
+        return 0, 0
+    return order, len(values)
 
 
 def _tensors(value: Any) -> dict[str, Tensor] | None:

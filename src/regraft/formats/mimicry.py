@@ -58,7 +58,7 @@ class Mimicry(Format):
                 raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
             critic, objective, d_notes = _critic(d_tensors, str(d_path), side)
             notes.append(f"critic taken from {d_path.name}")
-            steps = [c.get("global_step") if isinstance(c, dict) else None for c in (g_content, d_content)]
+            steps = [_trained(c) for c in (g_content, d_content)]
             if steps[0] != steps[1]:
                 notes.append(f"the generator is of step {steps[0]}, the critic of step {steps[1]}")
             g_notes += d_notes
@@ -84,6 +84,12 @@ def _is_critic(tensors: dict[str, Tensor]) -> bool:
 def _step(path: pathlib.Path) -> int:
     numbers = re.findall(r"\d+", path.stem)
     return int(numbers[-1]) if numbers else -1
+
+
+def _trained(content: Any) -> int | None:
+    """The step at which a file was written, where it says so."""
+    step = content.get("global_step") if isinstance(content, dict) else None
+    return step if isinstance(step, int) and 0 <= step < 1 << 63 else None
 
 
 def _listed(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:

@@ -184,7 +184,7 @@ def _nested(options: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _layer_number(name: str) -> int:
     number = name[1:].split("_")[0]
-    return int(number) if number.isdigit() and len(number) < 4 else -1
+    return int(number) if number.isdecimal() and len(number) < 4 else -1
 
 
 def _dataset(root: dict[str, Any]) -> str | None:

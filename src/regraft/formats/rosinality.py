@@ -16,6 +16,7 @@ from regraft import discover
 from regraft.build import build_with
 from regraft.config import Config, Objective, Recipe, parse
 from regraft.errors import ConfigError, SourceError
+from regraft.formats._state_dicts import refuse_complex
 from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
 from regraft.gan import CENTRE_LATENTS, Description, Latent, Provenance
 from regraft.randomness import generator_at
@@ -95,6 +96,7 @@ def _plain(value: Any, where: str) -> Tensors:
     """
     if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items()):
         raise SourceError(f"{where}: must map names to tensors")
+    refuse_complex(value, where)
     wrapped = all(name.startswith("module.") for name in value)
     return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in value.items()}
 
@@ -119,10 +121,10 @@ def _levels(tensors: Tensors, pattern: str, where: str) -> int:
 
 def _read_generator(theirs: Tensors, where: str) -> Network:
     """Settings from shapes, tensors under their new names."""
-    above = _levels(theirs, r"to_rgbs\.(\d+)\.bias", where)
+    above = _levels(theirs, r"to_rgbs\.(\d{1,3})\.bias", where)
     if above > LARGEST_LEVEL:
         raise SourceError(f"{where}: {above} image layers, at most {LARGEST_LEVEL} are possible")
-    layers = _levels(theirs, r"style\.(\d+)\.weight", where)
+    layers = _levels(theirs, r"style\.(\d{1,3})\.weight", where)
     width = _shape(theirs, "style.1.weight", 2, where)[0]
     widths = [_shape(theirs, "input.input", 4, where)[1]]
     widths += [_shape(theirs, f"convs.{2 * i + 1}.conv.weight", 5, where)[1] for i in range(above)]
@@ -156,7 +158,7 @@ def _layer(theirs: str, ours: str) -> dict[str, str]:
 
 def _read_critic(theirs: Tensors, where: str) -> Network:
     """As :func:`_read_generator`, for the critic."""
-    above = _levels(theirs, r"convs\.(\d+)\.conv1\.0\.weight", where)
+    above = _levels(theirs, r"convs\.(\d{1,3})\.conv1\.0\.weight", where)
     if above > LARGEST_LEVEL:
         raise SourceError(f"{where}: {above} critic blocks, at most {LARGEST_LEVEL} are possible")
     bottom = _shape(theirs, "final_conv.0.weight", 4, where)

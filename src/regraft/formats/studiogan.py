@@ -121,7 +121,7 @@ class Run:
         """
         for key in ("g_act_fn", "d_act_fn"):
             if self.get("MODEL", key, "ReLU") != "ReLU":
-                raise SourceError(f"{self.path}: {key} is {self.get('MODEL', key)}; regraft reads networks with ReLU")
+                raise SourceError(f"{self.path}: {key} is {str(self.get('MODEL', key))[:40]}; regraft reads networks with ReLU")
 
     def objective(self) -> Objective | None:
         """The run's loss, or None where nothing says it."""
