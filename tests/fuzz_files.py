@@ -171,7 +171,7 @@ def _changed(loaded, rng):
         return {**loaded, name: rng.choice([*STRANGE, 3, {"a": {"b": torch.zeros(2)}}, torch.zeros(3)])}
     options = {
         "drop": lambda: {k: v for k, v in loaded.items() if k != name},
-        "rename": lambda: {(k + "x" if k == name else k): v for k, v in loaded.items()},
+        "rename": lambda: {(f"{k}x" if k == name else k): v for k, v in loaded.items()},
         "shape": lambda: {**loaded, name: torch.zeros([rng.choice([0, 1, 2, 3, 7, 50]) for _ in range(rng.randrange(5))])},
         "type": lambda: {**loaded, name: value.to(rng.choice([torch.float16, torch.int32, torch.bool, torch.complex64]))},
         "nan": lambda: {**loaded, name: torch.full_like(value, float("nan")) if value.is_floating_point() else value},
