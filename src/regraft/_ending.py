@@ -3,18 +3,20 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from regraft._adapting import Prepared
 from regraft.codes import Codes
 from regraft.errors import RegraftError
 from regraft.gan import GAN
+from regraft.metrics.base import Score
 from regraft.store import write_json
 from regraft.verdict import Verdict, judge
 
 FILE = "verdict.json"
 SAMPLES = 256
+COPY_BOUND = 0.05
 
 
 def log(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -38,7 +40,12 @@ def history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def conclude(
-    prepared: Prepared, folder: pathlib.Path, gan: GAN, step: int, emit: Callable[[dict[str, Any]], None]
+    prepared: Prepared,
+    folder: pathlib.Path,
+    gan: GAN,
+    step: int,
+    scores: Sequence[Score],
+    emit: Callable[[dict[str, Any]], None],
 ) -> Verdict | None:
     """Judge a finished run and write ``verdict.json``; a run on codes alone shows no images to judge by."""
     if isinstance(prepared.train, Codes):
@@ -48,9 +55,21 @@ def conclude(
         None if prepared.held is None else prepared.held.tensor(), history=history(log(folder)), step=step,
         augmented=prepared.job.settings.get("augment", None) != [], seed=prepared.job.seed,
     )  # fmt: skip
+    verdict = dataclasses.replace(verdict, cautions=(*verdict.cautions, *_near_copies(scores)))
     write_json(folder / FILE, {"step": step} | dataclasses.asdict(verdict))
     emit({"event": "verdict", **verdict.to_dict()})
     return verdict
+
+
+def _near_copies(scores: Sequence[Score]) -> list[str]:
+    """What the table's copy rates add: they count samples that are nearer than unseen images usually are, not only copies."""
+    found = [s for s in scores if s.name.startswith("copies") and s.value > COPY_BOUND and s.interval is not None]
+    return [
+        f"{s.name} is {s.value:.0%} (95 % interval {s.interval[0]:.0%} to {s.interval[1]:.0%}): so many samples are nearer "
+        f"to a training image than {s.n_real} unseen ones are; compare them on the page before you pass samples on."
+        for s in found
+        if s.interval is not None and s.interval[0] > COPY_BOUND
+    ]
 
 
 def write_page(folder: pathlib.Path, emit: Callable[[dict[str, Any]], None]) -> None:

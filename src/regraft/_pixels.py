@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regraft.errors import DataError
 
@@ -47,8 +47,8 @@ def decode(data: bytes, name: str, note: Callable[[str], None], background: int 
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"{name}: refused, it would unpack to a huge picture ({error})") from None
     except Exception as error:  # noqa: BLE001 - decoders raise many kinds for a damaged file
-        reason = " ".join(str(error).split())[:120]
-        raise UnreadableImage(f"{name}: cannot be read as an image ({type(error).__name__}: {reason})") from None
+        said = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:120]})"
+        raise UnreadableImage(f"{name}: cannot be read as an image; it is damaged, or none{said}") from None
     turned = ImageOps.exif_transpose(image)
     if (turned is not None and turned.size != image.size) or image.getexif().get(0x0112, 1) not in (0, 1):
         note("turned as its EXIF tag says")

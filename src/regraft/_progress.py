@@ -45,8 +45,6 @@ class Reporter:
             self.say(f"kept the generator of step {event['step']} of {event['of']}; later ones match the targets less well")
         elif kind == "stopping":
             self.say("stopping after this step; press Ctrl-C again to stop at once without saving")
-        elif kind == "verdict":
-            self.say(f"verdict: {event['sentence']}")
         elif kind == "report":
             self.say(f"report: {event['path']}")
         elif kind == "saved":

@@ -259,7 +259,8 @@ def _strip(subject: Subject, side: int) -> list[dict[str, Any]]:
     gan = subject.gan
     ends = gan.generator.latent.at(subject.job.seed, range(3))
     walk = [pictures.slerp(ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
-    return [_one(image, subject, min(side, 160)) for image in gan.at(torch.stack(walk)).cpu()]
+    label = torch.zeros(1, dtype=torch.long) if gan.generator.n_classes else None  # one class serves the whole walk
+    return [_one(image, subject, min(side, 160)) for image in gan.at(torch.stack(walk), label).cpu()]
 
 
 def _one(image: Tensor, subject: Subject, side: int) -> dict[str, Any]:

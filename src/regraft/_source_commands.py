@@ -108,6 +108,8 @@ def pretrain(
     settings = dict(given or {}) | overrides(set_ or [])
     if isinstance(settings.get("batch"), str) and settings["batch"].isdigit():
         settings["batch"] = int(settings["batch"])
+    if channels == 2:
+        raise ConfigError("--channels 2: 1 for grey images, 3 for colour")
     report = Reporter(quiet)
     try:
         if resume is not None:

@@ -109,7 +109,7 @@ def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], N
         optimiser.step()
         schedule.step()
         if on_step is not None and (step % 100 == 0 or step == job.steps):
-            on_step(step, float(loss))
+            on_step(step, float(loss.detach()))
     return {name: t.detach() for name, t in tensors.items()}
 
 

@@ -261,6 +261,8 @@ def run(arguments: list[str]) -> int:
             _complain(str(error))
         elif isinstance(error, BrokenPipeError):
             return 1
+        elif isinstance(error, OSError):
+            _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         else:
             _complain(f"{type(error).__name__}: {error} (this should not happen: please report it with --debug)")
         return code

@@ -52,13 +52,16 @@ class AdaptJob(Config):
     ] = None
     objective: Annotated[
         str | dict[str, Any] | None,
-        Field(description=f"Loss instead of the source's own: {', '.join(OBJECTIVES)}, or settings."),
+        Field(description=f"Loss instead of the source's own: {', '.join(OBJECTIVES)}; its settings by --set objective.*."),
     ] = None
     recipe: Annotated[dict[str, Any], Field(description="Training settings instead of the source's own.")] = {}
     settings: Annotated[dict[str, Any], Field(description="The method's settings.")] = {}
-    extractor: Annotated[str, Field(description="Features to measure with: random_conv, critic or classifier:FILE.")] = (
-        "random_conv"
-    )
+    extractor: Annotated[
+        str,
+        Field(
+            description="Features to measure with: random_conv, critic, classifier:FILE, mobilenet_v1:FILE, network:CARD or inception."
+        ),
+    ] = "random_conv"
     evaluate_every: Annotated[int | None, Field(ge=0, description="Steps between held-out measurements; 0 for none.")] = None
     patience: Annotated[
         int, Field(ge=0, description="Clearly worse held-out measurements in a row that end the run early; 0 for never.")

@@ -17,6 +17,8 @@ from regraft.formats import native
 from regraft.formats.base import Format, Network, Parsed, Probe
 from regraft.gan import GAN, Autoencoder, Critic, Generator, forbids_commerce
 
+LEAST_SIDE = 4
+
 
 def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> GAN:
     """Open a source.
@@ -33,7 +35,7 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
     if path.is_dir() and adapter.is_adapter(path):
         return load_adapter(path)
     if published.is_mindgan(path):
-        raise SourceError(f"{path}: a MindGAN makes codes; name the ALAE that decodes them with --sources (sources=[...])")
+        raise SourceError(f"{path}: a MindGAN makes codes; name the ALAE that decodes them with --source (sources=[...])")
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
@@ -134,6 +136,9 @@ def assemble(parsed: Parsed, where: str) -> GAN:
     except ConfigError as error:
         raise SourceError(f"{where}: describes a network that cannot be built: {error}") from None
     generator = cast(Generator, networks[0])
+    if min(generator.size) < LEAST_SIDE:
+        height, width = generator.size
+        raise SourceError(f"{where}: would make images of {width}x{height}; if this is a critic, name the generator's file")
     objective, recipe = backbone.training(max(generator.size))
     return GAN(
         generator, cast(Critic | None, networks[1]), autoencoder=cast(Autoencoder | None, networks[2]),

@@ -172,7 +172,8 @@ class Loop:
             self._save()
         if self._stop_requested:
             self._save()
-            raise Interrupted(f"stopped at step {position.total} of {self.total_steps}; the state is saved")
+            where = f": go on with --resume {self.store.folder}" if self.store.folder is not None else ""
+            raise Interrupted(f"stopped at step {position.total} of {self.total_steps}; the state is saved{where}")
 
     def _update(self, phase: Phase, number: int, update: Update, repeat: int) -> None:
         """One optimiser step of one update, over its micro-batches."""

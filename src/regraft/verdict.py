@@ -109,13 +109,14 @@ def judge(
         if near:
             return Verdict("good", f"{_LEADS['good']} {AS_NEAR}", _sorted(found), tuple(cautions))
     cautions.append(
-        "There are no measurements over time: whether training went on too long or not long enough cannot be known."
+        "There are too few measurements over time (three or more are needed): whether training went on too long or not long "
+        "enough cannot be known."
     )
     text = "No sign of copying or collapse; more cannot be said from the samples and training images alone."
     return Verdict("unknown", text, _sorted(found), tuple(cautions))
 
 
-AS_NEAR = "the samples are as near to the target images as these are to one another, varied, and no copies."
+AS_NEAR = "the samples are as near to the target images as these are to one another, varied, and lie on no training image."
 _LEADS = {
     "good": "Good:",
     "collapsed": "Collapsed:",
@@ -245,7 +246,7 @@ def _course(history: History, step: int | None, augmented: bool) -> tuple[list[F
         fell = 1 - value / min(before)
         more = f"the distance to the target images still fell by {fell:.0%} over the last quarter; train longer."
         return found, "still improving", f"{_LEADS['still improving']} {more}"
-    text = "varied, no copies, and later steps match the target images no better."
+    text = "varied, on no training image, and later steps match the target images no better."
     return found, "good", f"{_LEADS['good']} {text}"
 
 

@@ -221,7 +221,7 @@ class StyleGAN2(Backbone):
     needs no step size of its own: its equalised learning rate makes it 100 times slower, in fine-tuning too.
     """
 
-    objective = Objective(penalty_weight=0.82, penalty_every=16, path_length_weight=2.0, path_length_every=4)
+    objective = Objective(penalty_weight=0.8192, penalty_every=16, path_length_weight=2.0, path_length_every=4)
     recipe = Recipe(
         batch=16, generator_lr=2.5e-3, critic_lr=2.5e-3, miner_lr=2e-3, ema_decay=0.9978, noise="random", style_mixing=0.9
     )

@@ -140,7 +140,8 @@ def _fit(
         raise SourceError(
             f"{where}: no usual strides and paddings make these layers a generator"
             f"{' and a critic of its images' if d_parts is not None else ''} (images tried: {sizes}). "
-            "State them in a source card (generator: {layers: [{stride: 2, padding: 1}, ...]}), or build the networks in "
+            "If this is a critic, a classifier or an encoder, name the generator's file instead; else state them "
+            "in a source card (generator: {layers: [{stride: 2, padding: 1}, ...]}), or build the networks in "
             "Python and hand them over as regraft.GAN(generator=..., critic=..., latent=...)"
         )
     return best[1], best[2]
