@@ -59,7 +59,7 @@ class AdaptJob(Config):
     extractor: Annotated[
         str,
         Field(
-            description="Features to measure with: random_conv, critic, classifier:FILE, mobilenet_v1:FILE, network:CARD or inception."
+            description="Features to measure with: random_conv, critic, inception, or classifier, mobilenet_v1, network with :FILE."
         ),
     ] = "random_conv"
     evaluate_every: Annotated[int | None, Field(ge=0, description="Steps between held-out measurements; 0 for none.")] = None
