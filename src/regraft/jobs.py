@@ -58,9 +58,7 @@ class AdaptJob(Config):
     settings: Annotated[dict[str, Any], Field(description="The method's settings.")] = {}
     extractor: Annotated[
         str,
-        Field(
-            description="Features to measure with: random_conv, critic, inception, or classifier, mobilenet_v1, network with :FILE."
-        ),
+        Field(description="Features to measure with: random_conv, critic, inception; classifier, network with :FILE."),
     ] = "random_conv"
     evaluate_every: Annotated[int | None, Field(ge=0, description="Steps between held-out measurements; 0 for none.")] = None
     patience: Annotated[
