@@ -390,12 +390,7 @@ def _kind(network: Any) -> str:
 
 
 def demo(out: str | pathlib.Path = "demo-run", on_event: Callable[[dict[str, Any]], None] | None = None) -> Run:
-    """Adapt a bundled digit GAN to 25 bundled scans of one digit from another data set; needs no network.
-
-    Args:
-        out: run folder to make.
-        on_event: as for :func:`adapt`.
-    """
+    """Adapt a bundled digit GAN to 25 bundled scans of one digit; ``out`` and ``on_event`` are those of :func:`adapt`."""
     # Scans of few strokes tempt to copying: with all augmentations half as many samples were near-copies as with the default.
-    settings: dict[str, Any] = {"steps": 2000, "augment": ["translation", "color", "cutout"]}
-    return adapt(loading.bundled_images("scanned-sixes"), "digits-high", out=out, on_event=on_event, **settings)
+    target, augment = loading.bundled_images("scanned-sixes"), ["translation", "color", "cutout"]
+    return adapt(target, "digits-high", out=out, on_event=on_event, steps=2000, augment=augment)

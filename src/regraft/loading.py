@@ -18,6 +18,7 @@ from regraft.formats.base import Format, Network, Parsed, Probe
 from regraft.gan import GAN, Autoencoder, Critic, Generator, forbids_commerce
 
 LEAST_SIDE = 4
+WEIGHTS = {".pkl", ".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 
 
 def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> GAN:
@@ -40,7 +41,21 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
     for form in formats():
         if form.matches(probe):
             return assemble(_as_listed(form.read(probe), reference), str(path))
+    inside = _weights(path)
+    if len(inside) == 1:
+        return load(inside[0], on_event)
+    if inside:
+        names = ", ".join(p.name for p in inside[:6])
+        raise SourceError(
+            f"{path}: holds {len(inside)} files of weights and is no source as a whole; name one of them: {names}"
+        )
     raise SourceError(f"{path}: {_looks_like(probe)}; regraft reads {', '.join(f.name for f in formats())} files")
+
+
+def _weights(path: pathlib.Path) -> list[pathlib.Path]:
+    """Files of a folder that look like weights by their names, a few at most."""
+    found = (p for p in path.iterdir() if p.suffix in WEIGHTS and p.is_file()) if path.is_dir() else iter(())
+    return sorted(itertools.islice(found, 100))
 
 
 def find(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> pathlib.Path:

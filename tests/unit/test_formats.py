@@ -303,6 +303,14 @@ class TestUnreadable:
         with pytest.raises(SourceError, match="a folder with nothing in it"):
             regraft.load(tmp_path)
 
+    def test_a_folder_with_one_file_of_weights_means_that_file(self, tmp_path):
+        torch.save(dict(deconvs(8, 6).state_dict()), tmp_path / "G.pth")
+        (tmp_path / "notes.txt").write_text("not weights")
+        assert regraft.load(tmp_path).provenance.name == "G"
+        torch.save(dict(deconvs(8, 6).state_dict()), tmp_path / "other.pth")
+        with pytest.raises(SourceError, match=r"holds 2 files of weights .* G\.pth, other\.pth"):
+            regraft.load(tmp_path)
+
 
 class TestOwnFormat:
     def test_conversion_is_bit_identical(self, tmp_path, gan):
