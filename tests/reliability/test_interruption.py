@@ -18,8 +18,10 @@ ARGUMENTS = ["--method", "minegan", "--set", "mining_steps=40", "--set", "finetu
 ARGUMENTS += ["--evaluate-every", "10", "--checkpoint-every", "7", "--accumulate", "2", "--seed", "3"]
 
 
-def start(photos, source, out):
-    command = [sys.executable, "-m", "regraft", "adapt", str(photos), "-s", str(source), "--out", str(out), *ARGUMENTS]
+def start(photos, sources, out, *arguments):
+    command = [sys.executable, "-m", "regraft", "adapt", str(photos), "--out", str(out), *(arguments or ARGUMENTS)]
+    for source in [sources] if isinstance(sources, str | pathlib.Path) else sources:
+        command += ["--source", str(source)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one_thread())
 
 
@@ -106,3 +108,66 @@ def test_a_signal_saves_and_exits_130(unbroken, tmp_path, number):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert result(out) == wanted
+
+
+def grey_28():
+    """A DCGAN of the public MNIST networks' size: 7x7 where a regular one of 16 pixels has 4x4."""
+    from regraft import discover
+    from regraft.build import build_fresh
+    from regraft.gan import GAN, Description
+
+    settings = [
+        config.model_dump(mode="json") for config in discover.plugin("backbones", "dcgan").sized(16, 1, width=4, latent_dim=8)
+    ]
+    settings[0]["layers"][0]["kernel"] = settings[1]["layers"][-1]["kernel"] = (7, 7)
+    settings[1]["size"] = (28, 28)
+    generator, critic = (
+        build_fresh(Description("dcgan", role, s), 0) for role, s in zip(("generator", "critic"), settings, strict=True)
+    )
+    assert generator.size == (28, 28)
+    return GAN(generator, critic)
+
+
+@pytest.fixture(scope="module")
+def four_families(tmp_path_factory):
+    """Colour photographs and sources of four families and sizes."""
+    import numpy as np
+    from PIL import Image
+
+    from conftest import toy_gan
+
+    folder = tmp_path_factory.mktemp("families")
+    (folder / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / "photos" / f"{k:02d}.png")
+    made = {
+        "dcgan": grey_28(),
+        "sngan": toy_gan("sngan", size=32, channels=3, width=16, latent_dim=6),
+        "biggan": toy_gan("biggan", size=64, channels=3, n_classes=3, width=2, latent_dim=20, class_dim=5),
+        "stylegan2": toy_gan("stylegan2", size=32, channels=3, width=4, top_width=6, latent_dim=8, mapping_layers=2),
+    }
+    return folder / "photos", [regraft.convert(gan, folder / name) for name, gan in made.items()]
+
+
+def test_several_families_at_once_killed(four_families, tmp_path):
+    """Grey 28, colour 32, classes at 64 and styles at 32 pixels under one critic; killed in both phases."""
+    photos, sources = four_families
+    arguments = ["--method", "minegan", "--set", "mining_steps=8", "--set", "finetuning_steps=8", "--batch", "2", "--seed", "1"]
+    arguments += ["--set", "critic=1", "--checkpoint-every", "3", "--evaluate-every", "100", "--set", "supersamples=40"]
+    process = start(photos, sources, tmp_path / "whole", *arguments)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    out = tmp_path / "broken"
+    process = start(photos, sources, out, *arguments)
+    for moment in (4, 11):
+        while process.poll() is None and steps_done(out) < moment:
+            time.sleep(0.005)
+        assert process.poll() is None, "the run was over before it could be killed"
+        process.kill()
+        process.communicate(timeout=60)
+        process = resume(out)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert result(out) == result(tmp_path / "whole")
+    assert regraft.load(out).sample(4, 0).isfinite().all()
