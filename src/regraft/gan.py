@@ -16,6 +16,7 @@ from regraft.latent import Latent as Latent
 from regraft.randomness import Rng, row_generators, uniform
 
 Noise = Literal["const", "random", "none"]
+ClassHead = Literal["auto", "auxiliary", "projection"]
 CENTRE_LATENTS = 4096
 """How many latents a mean style is measured on."""
 
@@ -162,8 +163,17 @@ class Critic(nn.Module):
         """Scores (N,) without any class term, and class logits (N, n_classes), in one pass where a family can."""
         return self(x), self.classify(x)
 
-    def with_classes(self, n: int, seed: int = 0) -> "Critic":
-        """The same critic with a new class head for ``n`` classes, drawn from a seed; scores without a class stay the same."""
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "Critic":
+        """The same critic with a new class head; scores without a class stay the same.
+
+        Args:
+            n: classes.
+            seed: the head's weights are drawn from it.
+            head: auxiliary classifier, projection, or what the family prefers.
+
+        Raises:
+            MissingCapability: if the family has no such head.
+        """
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
 
     def describe(self) -> Description:

@@ -157,18 +157,20 @@ class TestEveryBackbone:
         with pytest.raises(MissingCapability):
             toy_gan(name).generator.reclassed(weights)
 
-    def test_critic_gets_classes_without_changing_its_scores(self, name, classes):
+    @pytest.mark.parametrize("head", ["auto", "auxiliary", "projection"])
+    def test_critic_gets_classes_without_changing_its_scores(self, name, classes, head):
         d = toy_gan(name, n_classes=classes).critic
         try:
-            made = d.with_classes(4, seed=3)
+            made = d.with_classes(4, seed=3, head=head)
         except MissingCapability:
-            pytest.skip(f"{name} critics cannot be given classes")
+            pytest.skip(f"{name} critics have no such class head ({head})")
+        assert head == "auto" or made.classifies == (head == "auxiliary")
         x = torch.randn(4, d.channels, *d.size, generator=torch.Generator().manual_seed(0))
         y = torch.arange(4)
         assert torch.allclose(made(x), d(x), atol=1e-5)
         assert made.n_classes == 4
         assert torch.isfinite(made(x, y)).all()
-        again = d.with_classes(4, seed=3)
+        again = d.with_classes(4, seed=3, head=head)
         assert tensor_digest(again) == tensor_digest(made)
         assert tensor_digest(build_with(made.describe(), made.state_dict(), "test")) == tensor_digest(made)
         made.requires_grad_(True)

@@ -5,14 +5,14 @@ keep a table per norm (:class:`TableNorm`), and their class code is the concaten
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from regraft.backbones import _spectral
-from regraft.errors import ConfigError
-from regraft.gan import ClassCode, Critic
+from regraft.errors import ConfigError, MissingCapability
+from regraft.gan import ClassCode, ClassHead, Critic
 from regraft.randomness import global_seed
 
 CriticT = TypeVar("CriticT", bound=Critic)
@@ -113,6 +113,23 @@ def remixed(make: Callable[[int], ModuleT], network: nn.Module, weights: Tensor)
     return made.train(network.training)
 
 
+def head_of(present: str, wanted: ClassHead) -> Literal["auxiliary", "projection"]:
+    """Which class head a critic gets: the one asked for, else the kind that is there, else a classifier."""
+    if wanted == "auto":
+        return "projection" if present == "projection" else "auxiliary"
+    return wanted
+
+
+def only_head(there_is: ClassHead, wanted: ClassHead) -> None:
+    """Refuse a class head that a family does not have.
+
+    Raises:
+        MissingCapability: naming the one it has.
+    """
+    if wanted not in ("auto", there_is):
+        raise MissingCapability(f"critics of this family have no {wanted} head for classes but {there_is}: class_head=auto")
+
+
 def with_head(make: Callable[[], CriticT], critic: Critic, head: str, seed: int) -> CriticT:
     """A critic like another but for its class head, whose weights are drawn from a seed.
 
@@ -124,8 +141,9 @@ def with_head(make: Callable[[], CriticT], critic: Critic, head: str, seed: int)
     """
     with global_seed(seed):
         made = make()
-    kept = {k: v.clone() for k, v in critic.state_dict().items() if not k.startswith(head)}
-    made.load_state_dict(kept | {k: v for k, v in made.state_dict().items() if k.startswith(head)}, strict=True)
+    drawn = made.state_dict()
+    kept = {k: v.clone() for k, v in critic.state_dict().items() if k in drawn and not k.startswith(head)}
+    made.load_state_dict(kept | {k: v for k, v in drawn.items() if k.startswith(head)}, strict=True)
     for name, module in made.named_modules():
         if isinstance(module, _spectral.Spectral) and f"{name}.".startswith(head):
             # Evaluation with stored vectors needs them to be those of the weights from the start.

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 from regraft.backbones import _conditional
 from regraft.backbones._layer_config import Activation, LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.errors import MissingCapability
-from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
 from regraft.randomness import Rng
 
 
@@ -244,9 +244,9 @@ class LayeredCritic(Critic):
         features = self._features(x)
         return self.layers[-1](features).reshape(len(x)), self.classifier(features.flatten(1))
 
-    def with_classes(self, n: int, seed: int = 0) -> "LayeredCritic":
-        """See :meth:`Critic.with_classes`: an auxiliary classifier, or new classes in the head that is there."""
-        head = "auxiliary" if self.config.head == "none" else self.config.head
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "LayeredCritic":
+        """See :meth:`Critic.with_classes`."""
+        head = _conditional.head_of(self.config.head, head)
         config = self.config.model_copy(update={"n_classes": n, "head": head})
         name = "classifier." if head == "auxiliary" else "classes."
         made = _conditional.with_head(lambda: LayeredCritic(self.kind, config), self, name, seed)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.backbones import _resample
+from regraft.backbones._conditional import only_head
 from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, minibatch_stddev
 from regraft.backbones._style_config import StyleCriticConfig
-from regraft.gan import Critic, Description
+from regraft.gan import ClassHead, Critic, Description
 from regraft.randomness import global_seed
 
 HALF = math.sqrt(0.5)
@@ -146,11 +147,12 @@ class StyleCritic(Critic):
         return [self.get_submodule(f"b{4 << level}") for level in reversed(range(1, len(self.config.channels)))]
 
     @torch.no_grad()
-    def with_classes(self, n: int, seed: int = 0) -> "StyleCritic":
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "StyleCritic":
         """See :meth:`Critic.with_classes`: the family's own head, a projection on a mapped class vector.
 
         The last layer is chosen so that the score under every class is the score without any.
         """
+        only_head("projection", head)
         c = self.config
         width = max(c.cmap_dim or c.channels[0], n)
         made = StyleCritic(c.model_copy(update={"c_dim": n, "cmap_dim": width}))

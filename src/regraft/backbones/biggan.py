@@ -17,11 +17,11 @@ from torch.nn import functional
 from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Count, Entry, Eps, Head, Side, Width
-from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, remixed, split, with_head
+from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, only_head, remixed, split, with_head
 from regraft.backbones.base import Backbone, checked
 from regraft.config import HINGE, Config, Recipe
 from regraft.errors import ConfigError
-from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
 from regraft.randomness import Rng
 
 
@@ -274,8 +274,9 @@ class BigGANCritic(Critic):
         scores: Tensor = self.head(x, y)
         return scores
 
-    def with_classes(self, n: int, seed: int = 0) -> "BigGANCritic":
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "BigGANCritic":
         """See :meth:`Critic.with_classes`: the family's own head, a projection."""
+        only_head("projection", head)
         config = self.config.model_copy(update={"n_classes": n})
         return with_head(lambda: BigGANCritic(config), self, "head.classes.", seed)
 

@@ -18,11 +18,11 @@ from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Entry, Head
 from regraft.backbones._biggan_deep_config import BottleneckConfig, DeepCriticConfig, DeepGeneratorConfig, Spectral
-from regraft.backbones._conditional import LinearNorm, remixed, with_head
+from regraft.backbones._conditional import LinearNorm, only_head, remixed, with_head
 from regraft.backbones.base import Backbone, checked
 from regraft.config import HINGE, Config, Recipe
 from regraft.errors import ConfigError
-from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
 from regraft.randomness import Rng
 
 
@@ -244,8 +244,9 @@ class DeepCritic(Critic):
         scores: Tensor = self.head(x, y)
         return scores
 
-    def with_classes(self, n: int, seed: int = 0) -> "DeepCritic":
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "DeepCritic":
         """See :meth:`Critic.with_classes`: the family's own head, a projection."""
+        only_head("projection", head)
         config = self.config.model_copy(update={"n_classes": n})
         return with_head(lambda: DeepCritic(config), self, "head.classes.", seed)
 

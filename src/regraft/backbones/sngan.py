@@ -11,14 +11,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft.backbones import _residual
-from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, mixed, remixed, split, tiled, with_head
+from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, head_of, mixed, remixed, split, tiled, with_head
 from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones._residual import BlockConfig, CriticBlock, First, GeneratorBlock, Head, Last, Norm, OneHotNorm, Width
 from regraft.backbones._spectral import Dialect
 from regraft.backbones.base import Backbone, checked
 from regraft.config import Config, Objective, Recipe
 from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
 from regraft.randomness import Rng
 
 Classes = Annotated[int, Field(ge=0, le=1 << 16)]
@@ -252,9 +252,9 @@ class ResidualCritic(Critic):
             return self.head(features), super().classify(x)
         return self.head(features), self.head.classifier(self.head.features(features))
 
-    def with_classes(self, n: int, seed: int = 0) -> "ResidualCritic":
-        """See :meth:`Critic.with_classes`: an auxiliary classifier, or new classes in the head that is there."""
-        head = "auxiliary" if self.config.head == "none" else self.config.head
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "ResidualCritic":
+        """See :meth:`Critic.with_classes`."""
+        head = head_of(self.config.head, head)
         config = self.config.model_copy(update={"n_classes": n, "head": head})
         name = "head.classifier." if head == "auxiliary" else "head.classes."
         return with_head(lambda: ResidualCritic(config), self, name, seed)

@@ -14,11 +14,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.backbones._conditional import TableNorm, code_of, mixed, remixed, split, tiled, with_head
+from regraft.backbones._conditional import TableNorm, code_of, mixed, only_head, remixed, split, tiled, with_head
 from regraft.backbones.base import Backbone, checked
 from regraft.config import WGAN_GP, Config, Recipe
 from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
+from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
 from regraft.norms import batch_norms
 from regraft.randomness import Rng, global_seed
 
@@ -283,8 +283,9 @@ class ResNetCritic(Critic):
         features = self._features(x)
         return self.output(features).flatten(), self.classifier(features)
 
-    def with_classes(self, n: int, seed: int = 0) -> "ResNetCritic":
-        """See :meth:`Critic.with_classes`."""
+    def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "ResNetCritic":
+        """See :meth:`Critic.with_classes`: an auxiliary classifier."""
+        only_head("auxiliary", head)
         config = self.config.model_copy(update={"n_classes": n})
         made = with_head(lambda: ResNetCritic(config), self, "classifier.", seed)
         with global_seed(seed):

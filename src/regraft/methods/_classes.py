@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from regraft.errors import MissingCapability
-from regraft.gan import GAN, Generator
+from regraft.gan import GAN, ClassHead, Critic, Generator
 from regraft.methods._adversarial import AdversarialConfig
 from regraft.methods._fresh import seed_from
 from regraft.methods.base import Data, Parameters
@@ -37,6 +37,13 @@ class LabelledConfig(AdversarialConfig):
             description="Where classes begin in a conditional source: auto goes by name, or by number where names are unknown "
             "and as many, and starts others as the mean of all; mean: all as the mean; cycle: class k as the source's class k, "
             "over and over."
+        ),
+    ] = "auto"
+    class_head: Annotated[
+        ClassHead,
+        Field(
+            description="How the critic learns classes: an auxiliary classifier (AC-GAN, as in TransferGAN), or a projection; "
+            "auto: the kind the source's critic has, a classifier where it has none."
         ),
     ] = "auto"
     class_lr: Annotated[
@@ -71,11 +78,15 @@ def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Ge
         weights = start(generator.n_classes, source.provenance.classes, n, getattr(images, "classes", ()), config.class_start)
         kept = torch.equal(weights, torch.eye(n, generator.n_classes)) and n == generator.n_classes
         generator = generator if kept else generator.reclassed(weights)
-    if critic is not None and not (kept and critic.n_classes == n):
-        critic = critic.with_classes(n, seed_from(rng))
+    if critic is not None and not (kept and critic.n_classes == n and config.class_head in ("auto", _head(critic))):
+        critic = critic.with_classes(n, seed_from(rng), config.class_head)
     return GAN(
         generator, critic, objective=source.objective, recipe=source.recipe, provenance=source.provenance, aspect=source.aspect
     )
+
+
+def _head(critic: Critic) -> ClassHead:
+    return "auxiliary" if critic.classifies else "projection"
 
 
 def conditioned(generator: Generator, n: int, how: Literal["auto", "norm", "concat"]) -> Generator:
