@@ -13,7 +13,7 @@ from regraft import discover, norms
 from regraft.build import build_fresh
 from regraft.config import Recipe
 from regraft.errors import MissingCapability
-from regraft.gan import GAN, Critic, Description, Generator
+from regraft.gan import GAN, ClassHead, Critic, Description, Generator
 from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic
 from regraft.methods.base import Optimiser, Phase
 from regraft.randomness import global_seed
@@ -48,13 +48,13 @@ def fresh_like(network: nn.Module, rng: torch.Generator) -> nn.Module:
     return build_fresh(description, seed)
 
 
-def fresh_critic(source: GAN, rng: torch.Generator, n_classes: int = 0) -> Critic:
-    """A new critic like the source's, or a plain one of the right size, with a classifier, where the source has none."""
+def fresh_critic(source: GAN, rng: torch.Generator, n_classes: int = 0, head: ClassHead = "auto") -> Critic:
+    """A new critic like the source's, or a plain one of the right size, with a class head, where the source has none."""
     if source.critic is not None:
         return cast(Critic, fresh_like(source.critic, rng))
     plain = plain_critic(source.generator.size, source.generator.channels)
     critic = cast(Critic, build_fresh(plain, seed_from(rng)))
-    return critic.with_classes(n_classes, seed_from(rng)) if n_classes else critic
+    return critic.with_classes(n_classes, seed_from(rng), head) if n_classes else critic
 
 
 def plain_critic(size: tuple[int, int], channels: int) -> Description:
@@ -68,8 +68,9 @@ def plain_critic(size: tuple[int, int], channels: int) -> Description:
 
 
 def critic_for(
-    source: GAN, recipe: Recipe, transfer: bool | None, steps: int | None, rng: torch.Generator, n_classes: int = 0
-) -> "Rival":
+    source: GAN, recipe: Recipe, transfer: bool | None, steps: int | None, rng: torch.Generator, n_classes: int = 0,
+    head: ClassHead = "auto",
+) -> "Rival":  # fmt: skip
     """The critic that a method trains with: a copy of the source's, or a new one with steps of its own first.
 
     Args:
@@ -78,7 +79,8 @@ def critic_for(
         transfer: whether to copy the source's critic; None: if it has one.
         steps: critic-only steps; None: ``WARM_UP_STEPS`` where the source has no critic.
         rng: for new weights.
-        n_classes: that a new one classifies too.
+        n_classes: that a new one learns too, where the source has none.
+        head: how it learns them.
 
     Raises:
         MissingCapability: if a copy is asked for and there is none.
@@ -86,7 +88,7 @@ def critic_for(
     if transfer or (transfer is None and source.critic is not None):
         critic = copy_critic(source.require("critic", for_="critic=transferred"), recipe)
         return Rival(critic, False, steps or 0, ())
-    critic = fresh_critic(source, rng, n_classes)
+    critic = fresh_critic(source, rng, n_classes, head)
     norms.set_training(critic, "batch")
     if steps is None:
         steps = WARM_UP_STEPS if source.critic is None else 0

@@ -43,7 +43,7 @@ class Scratch(Method):
         if sources:
             source = class_ready(sources[0], images, config, rng)
             generator = cast(Generator, fresh_like(source.generator, rng))
-            critic: Critic = fresh_critic(source, rng, images.n_classes)
+            critic: Critic = fresh_critic(source, rng, images.n_classes, config.class_head)
             objective, recipe = source.objective, source.recipe
         else:
             if config.size is None:

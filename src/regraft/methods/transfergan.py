@@ -52,7 +52,7 @@ class TransferGAN(Method):
         else:
             generator = cast(Generator, fresh_like(source.generator, rng))
             norms.set_training(generator, "batch")
-        rival = critic_for(source, recipe, config.transfer_critic, config.warm_up, rng, images.n_classes)
+        rival = critic_for(source, recipe, config.transfer_critic, config.warm_up, rng, images.n_classes, config.class_head)
         critic = rival.critic
         transfers_critic = not rival.fresh
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
