@@ -86,6 +86,8 @@ def adapt(
     else:
         job = adapt_job(images, given, method, out, config, settings)
         folder = pathlib.Path(job.out or default_folder(job.images))
+        if write:
+            _adapting.check_out(folder)
     loaded = [load(s, emit) if not isinstance(s, GAN) else s for s in given] if given else None
     prepared = _adapting.prepare(job, loaded, listed)
     loop = _adapting.assemble(prepared, folder if write else None, emit)
@@ -153,12 +155,14 @@ def dry_run(
 ) -> dict[str, Any]:  # fmt: skip
     """What :func:`adapt` would do with these arguments, without doing or writing it."""
     job = adapt_job(images, sources, method, out, config, settings)
+    folder = pathlib.Path(job.out or default_folder(job.images))
+    _adapting.check_out(folder)
     loaded = [load(s, on_event) if not isinstance(s, GAN) else s for s in sources] if sources else None
     prepared = _adapting.prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     adaptation = prepared.attach()
     trained = adaptation.trained()
     return {
-        "out": job.out or str(default_folder(job.images)),
+        "out": str(folder),
         "method": prepared.job.method,
         "settings": prepared.job.settings,
         "sources": [s.provenance.name for s in prepared.sources],

@@ -15,12 +15,14 @@ from regraft import __version__, _commands, _source_commands
 from regraft._options import options_from
 from regraft._progress import Reporter
 from regraft.config import overrides
-from regraft.errors import ConfigError, Interrupted, RegraftError
+from regraft.errors import ConfigError, RegraftError
 from regraft.jobs import AdaptJob, ClassifierJob, EvaluateJob, SampleJob
 
 app = typer.Typer(
     name="regraft", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Adapt pretrained GANs to new image domains with few images.",
+    epilog="Exit codes: 0 done; 1 the work failed; 2 what was given is wrong (options, settings, files, images); "
+    "130 interrupted, with the state saved.",
 )  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -243,7 +245,7 @@ _source_commands.register(app, lambda facts, as_json: _show(facts, as_json))
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code: 0 fine, 1 fault, 2 usage, 130 interrupted with the state saved."""
+    """Run the command line; returns the exit code, which the help and :class:`RegraftError` explain."""
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
@@ -256,16 +258,16 @@ def run(arguments: list[str]) -> int:
             return 2
         if debug:
             raise
-        code = 130 if isinstance(error, Interrupted) else 2 if isinstance(error, ConfigError) else 1
         if isinstance(error, RegraftError):
             _complain(str(error))
-        elif isinstance(error, BrokenPipeError):
+            return error.exit_code
+        if isinstance(error, BrokenPipeError):
             return 1
         elif isinstance(error, OSError):
             _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         else:
             _complain(f"{type(error).__name__}: {error} (this should not happen: please report it with --debug)")
-        return code
+        return 1
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130

@@ -73,6 +73,7 @@ def _job(
         raise ConfigError("pretrain needs images and --size, the side to train at")
     if (folder / native.RECORD).exists():
         raise ConfigError(f"{folder}: is a finished source, and nothing is overwritten; choose another --out")
+    _adapting.check_out(folder)
     method = discover.plugin("backbones", backbone).pretrained_by
     own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
     others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields} | {"size": size, "channels": channels}

@@ -93,8 +93,8 @@ def test_set_and_config(capsys, photos, source_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["adapt", "missing-folder", "-s", "SOURCE"], 1, "there is no such file or folder of images"),
-        (["adapt", "PHOTOS", "-s", "missing.pkl"], 1, "there is no such file or folder, and no bundled source"),
+        (["adapt", "missing-folder", "-s", "SOURCE"], 2, "there is no such file or folder of images"),
+        (["adapt", "PHOTOS", "-s", "missing.pkl"], 2, "there is no such file or folder, and no bundled source"),
         (["adapt", "PHOTOS", "-s", "SOURCE", "--method", "magic"], 2, "no method called magic"),
         (["adapt", "PHOTOS", "-s", "SOURCE", "--set", "steps"], 2, "write key=value"),
         (["adapt", "PHOTOS", "-s", "SOURCE", "--set", "stesp=1"], 2, "did you mean steps"),
@@ -106,7 +106,7 @@ def test_set_and_config(capsys, photos, source_folder, tmp_path):
         (["sample", "SOURCE"], 2, "--out"),
         (["nonsense"], 2, "nonsense"),
         (["evaluate", "PHOTOS", "PHOTOS", "--metrics", "fid"], 2, "no metric called fid"),
-        (["inspect", "PHOTOS/000.png"], 1, "a PNG picture"),
+        (["inspect", "PHOTOS/000.png"], 2, "a PNG picture"),
     ],
 )
 def test_mistakes_end_in_one_line(capsys, monkeypatch, photos, source_folder, tmp_path, arguments, code, message):
@@ -117,6 +117,23 @@ def test_mistakes_end_in_one_line(capsys, monkeypatch, photos, source_folder, tm
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["adapt", "adapt --dry-run", "pretrain"])
+@pytest.mark.parametrize(("name", "message"), [("file", "is a file"), ("file/run", "is a file"), ("full", "is not empty")])
+def test_out_is_checked_before_images_and_sources(capsys, tmp_path, verb, name, message):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    rest = ["--size", 8] if verb == "pretrain" else ["-s", "no-such-source"]
+    code, _, err = call(capsys, *verb.split(), "no-such-images", "--out", tmp_path / name, *rest)
+    assert code == 2
+    assert message in err
+    assert "choose another --out" in err
+
+
+def test_exit_codes_are_explained(capsys):
+    assert "2 what was given is wrong" in " ".join(call(capsys, "--help")[1].split())
 
 
 def test_debug_shows_where(photos, source_folder):
