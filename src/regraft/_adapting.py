@@ -28,6 +28,7 @@ from regraft.train import Loop, Plan
 
 LEAST_IMAGES = 4
 RUN_RECORD = "state/run.json"
+FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
 SAMPLES_MEASURED = 1000
 Emit = Callable[[dict[str, Any]], None]
 
@@ -259,6 +260,17 @@ def _spread(order: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         rows = (labels[order] == label).nonzero().flatten()
         rank[rows] = (torch.arange(len(rows)) + 0.5) / len(rows)
     return order[rank.argsort(stable=True)]
+
+
+def default_folder(images: str) -> pathlib.Path:
+    """``runs/<name>``, with a number if that is taken."""
+    name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
+    folder = pathlib.Path("runs") / name
+    number = 2
+    while folder.exists():
+        folder = pathlib.Path("runs") / f"{name}-{number}"
+        number += 1
+    return folder
 
 
 def check_out(folder: pathlib.Path) -> None:

@@ -95,7 +95,12 @@ def adapt(
 @options_from(SampleJob, leave_out=("class_name",))
 def sample(
     source: Annotated[str, typer.Argument(help="A run, adapter, source file or folder, or bundled name.")],
-    out: Annotated[pathlib.Path, typer.Option(help="A new folder for one PNG per image, or a .png for a grid.")],
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(
+            help="A new folder for one PNG per image (in one folder per class where there are classes), or a .png for one grid."
+        ),
+    ],
     sources: Sources = None,
     class_: Annotated[str | None, typer.Option("--class", help="Sample one class: its name or number.")] = None,
     interpolate: Annotated[
@@ -139,7 +144,9 @@ def evaluate(
     given = given or {}
     if metrics:
         given["metrics"] = tuple(m.strip() for m in metrics.split(",") if m.strip())
-    scores = [s.to_dict() for s in api.evaluate(fake, real, training=training, sources=sources, **given)]
+    with _reporting(quiet=False) as report:
+        found = api.evaluate(fake, real, training=training, sources=sources, on_event=report, **given)
+    scores = [s.to_dict() for s in found]
     if as_json:
         print(json.dumps(scores, indent=2))
     else:

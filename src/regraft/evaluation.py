@@ -88,6 +88,20 @@ def compare(
     return scores
 
 
+def repeated(fake: Tensor, real: Tensor, training: Tensor | None) -> list[str]:
+    """Sentences on sets that are the same pixel for pixel, and so measure nothing.
+
+    Args:
+        fake, real, training: (N, C, H, W).
+    """
+    said = []
+    if torch.equal(fake.cpu(), real.cpu()):
+        said.append("generated and real images are the same set: the numbers only show what identical sets score")
+    if training is not None and torch.equal(training.cpu(), real.cpu()):
+        said.append("the real images are those that training saw: copying looks like quality; name images that it did not see")
+    return said
+
+
 def _samples(images: Tensor, features: Features, labels: Tensor | None) -> Samples:
     found, probabilities = features.with_probabilities(images)
     return Samples(images, found, probabilities, labels)

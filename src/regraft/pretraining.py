@@ -54,7 +54,8 @@ def pretrain(
     else:
         job = _job(images, backbone, size, channels, folder, settings)
     prepared = _adapting.prepare(job)
-    for note in prepared.notes:
+    done = [_adapting.FINISHED.format(folder)] if resume and (folder / native.RECORD).is_file() else []
+    for note in (*prepared.notes, *done):
         emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder, emit)
     _adapting.open_run(folder, prepared, resume)

@@ -136,6 +136,39 @@ def test_exit_codes_are_explained(capsys):
     assert "2 what was given is wrong" in " ".join(call(capsys, "--help")[1].split())
 
 
+def test_an_unfinished_run_says_how_to_go_on(capsys, made, photos, tmp_path):
+    folder = made[0]
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).unlink()
+    for verb in (["sample", folder, "--out", tmp_path / "s"], ["evaluate", folder, photos], ["report", folder]):
+        code, _, err = call(capsys, *verb)
+        assert code == 2
+        assert f"not finished; go on with: regraft adapt --resume {folder}" in err
+    code, _, err = call(capsys, "adapt", "--resume", folder)
+    assert code == 0, err
+    assert "nothing is trained again" not in err
+    code, _, err = call(capsys, "adapt", "--resume", folder)
+    assert code == 0, err
+    assert f"nothing is trained again; its results are in {folder}" in err
+    code, _, err = call(capsys, "report", folder, "--out", tmp_path / "none" / "page.html")
+    assert code == 2
+    assert "there is no folder" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_pictures_of_other_kinds_are_no_folders(capsys, source_folder, tmp_path):
+    code, _, err = call(capsys, "sample", source_folder, "--out", tmp_path / "x.jpg")
+    assert code == 2
+    assert "a grid is written as .png" in err
+    assert not (tmp_path / "x.jpg").exists()
+
+
+def test_a_set_against_itself_is_said(capsys, photos):
+    code, _, err = call(capsys, "evaluate", photos, photos, "--metrics", "mean_variance")
+    assert code == 0, err
+    assert "the same set" in err
+
+
 def test_debug_shows_where(photos, source_folder):
     from regraft.errors import ConfigError
 
