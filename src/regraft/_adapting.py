@@ -109,7 +109,9 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     listed = codes_files.read(job.images) if images is None and codes_files.is_codes(job.images) else _listed(job, images)
     with_critics = all(s.critic is not None for s in sources)
     given_codes = isinstance(listed, Codes)
-    name, reason = ("mind2mind", None) if given_codes else advice.method(job.method, len(listed), len(sources), with_critics)
+    only_encode = bool(sources) and all(s.critic is None and s.autoencoder is not None for s in sources)
+    chosen = ("mind2mind", None) if given_codes else None
+    name, reason = chosen or advice.method(job.method, len(listed), len(sources), with_critics, only_encode)
     if given_codes and job.method not in ("auto", name):
         raise ConfigError(f"{job.images}: these are codes, which only mind2mind trains on; {job.method} needs the images")
     notes += [reason] if reason else []

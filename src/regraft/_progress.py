@@ -4,8 +4,9 @@ import sys
 import time
 from typing import Any
 
-LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity")
+LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity", "loss", "pixels", "features")
 UNSAID = {"kmmd_error", "kmmd_floor", "critic_train", "critic_held", "critic_fake"}  # logged, and drawn on the page
+MEASURES = {"kmmd_target": "kmmd to all targets", "frechet_target": "frechet to all targets"}  # the table's are to unseen ones
 
 
 class Reporter:
@@ -28,8 +29,9 @@ class Reporter:
             self._step(event)
         elif kind == "observation":
             shown = {k: v for k, v in event["held_out"].items() if isinstance(v, int | float) and k not in UNSAID}
-            values = ", ".join(f"{k} {v:.3g}" for k, v in shown.items())
-            self.say(f"step {event['step']}: {values}{'  (kept so far)' if event['best'] else ''}")
+            values = ", ".join(f"{MEASURES.get(k, k)} {v:.3g}" for k, v in shown.items())
+            seen_by = f" [{event['held_out']['extractor']}]" if event["held_out"].get("extractor") else ""
+            self.say(f"step {event['step']}{seen_by}: {values}{'  (kept so far)' if event['best'] else ''}")
             if event.get("stop"):
                 self.say(f"stopping early: {event['stop']}")
         elif kind == "phase":

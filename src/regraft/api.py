@@ -161,6 +161,11 @@ def dry_run(
         "batch": adaptation.batch,
         "objective": prepared.lead.objective.model_dump() if prepared.lead else None,
         "trained_values": sum(p.numel() for p in trained.values()),
+        "trained_by_module": {
+            m: sum(p.numel() for k, p in trained.items() if k.startswith(f"{m}."))
+            for m in adaptation.modules
+            if any(k.startswith(f"{m}.") for k in trained)
+        },
         "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
         "device": str(prepared.device),
         "notes": [*prepared.notes, *adaptation.notes],

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -208,6 +209,13 @@ def inspect(
     if grid is not None:
         api.sample(source, grid, sources=sources)
         facts["grid"] = str(grid)
+    if not as_json:
+        facts["noncommercial"] = facts["noncommercial"] if facts["licence"] else "unknown: no licence is stated"
+        facts["files"] = list(facts["files"])
+        facts["class_names"] = [
+            *facts["class_names"][:8],
+            *(["... (--json lists all)"] if len(facts["class_names"]) > 8 else []),
+        ]
     _show(facts, as_json)
 
 
@@ -248,7 +256,7 @@ def demo(
 _commands.register(app)
 
 
-_source_commands.register(app, lambda facts, as_json: _show(facts, as_json))
+_source_commands.register(app)
 
 
 def run(arguments: list[str]) -> int:
@@ -356,4 +364,10 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
                 print(f"  - {line}")
         elif value not in (None, [], {}, ()):
             shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            print(f"{name}: {shown}")
+            # Only long groups of settings are broken: a name, digest or address must stay whole to be copied.
+            line = f"{name}: {shown}"
+            print(
+                textwrap.fill(line, 110, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+                if isinstance(value, dict)
+                else line
+            )

@@ -72,6 +72,9 @@ def test_dry_run_writes_nothing(capsys, photos, source_folder, tmp_path):
     assert plan["method"] == "freezed"
     assert plan["phases"][0]["steps"] == 8
     assert 0 < plan["trained_values"] < plan["all_values"]
+    parts = plan["trained_by_module"]
+    assert set(parts) == {"generator", "critic"}
+    assert sum(parts.values()) == plan["trained_values"]
     assert any("method freezed" in note for note in plan["notes"])
     assert not (tmp_path / "r").exists()
 
@@ -169,6 +172,31 @@ def test_a_set_against_itself_is_said(capsys, photos):
     assert "the same set" in err
 
 
+def test_the_card_names_a_licence_of_the_hub_and_its_sources(capsys, photos, tmp_path):
+    run = ["adapt", photos, "-s", "digits-low", "--method", "transfergan", "--out", tmp_path / "r"]
+    code, _, err = call(capsys, *run, "--steps", 1, "--batch", 4)
+    assert code == 0, err
+    assert "kmmd to all targets" in err
+    assert "[critic+random_conv]" in err
+    card = (tmp_path / "r" / "README.md").read_text()
+    assert "\nlicense: apache-2.0\n" in card
+    assert "license_name" not in card
+
+
+def test_facts_are_shown_readably(capsys, source_folder, photos, tmp_path):
+    code, out, err = call(capsys, "inspect", source_folder)
+    assert code == 0, err
+    assert "noncommercial: unknown" in out
+    assert max(len(line) for line in out.splitlines() if line.startswith(("objective", "recipe", "  "))) <= 110
+    (tmp_path / "two").mkdir()
+    for name in ("000.png", "001.png"):
+        (tmp_path / "two" / name).write_bytes((photos / name).read_bytes())
+    code, out, err = call(capsys, "check", tmp_path / "two")
+    assert code == 0, err
+    assert "Nothing can be said of near-duplicates and images unlike all others" in out
+    assert "about 32 pixels" in out
+
+
 def test_debug_shows_where(photos, source_folder):
     from regraft.errors import ConfigError
 
@@ -224,6 +252,11 @@ def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):
     code, out, err = call(capsys, "diagnose", tmp_path / "run", photos, "-s", tmp_path / "ae", "--json")
     assert code == 0, err
     assert json.loads(out)["n"] == 12
+    out = call(capsys, "diagnose", tmp_path / "run", photos, "-s", tmp_path / "ae")[1]
+    assert "target images decoded again, mean squared error" in out
+    assert "_" not in out.replace("P_T", "").replace("E_T", "").split("warning")[0]
+    plan = call(capsys, "adapt", photos, "-s", tmp_path / "ae", "--dry-run", "--out", tmp_path / "auto", "--json")[1]
+    assert json.loads(plan)["method"] == "mind2mind"
     code, _, err = call(capsys, "encode", tmp_path / "ae", photos, "--out", tmp_path / "d.safetensors", "--fit", "squeeze")
     assert code == 2
     assert "crop, pad, stretch" in err
