@@ -29,9 +29,8 @@ class Reporter:
             self._step(event)
         elif kind == "observation":
             shown = {k: v for k, v in event["held_out"].items() if isinstance(v, int | float) and k not in UNSAID}
-            values = ", ".join(f"{MEASURES.get(k, k)} {v:.3g}" for k, v in shown.items())
-            seen_by = f" [{event['held_out']['extractor']}]" if event["held_out"].get("extractor") else ""
-            self.say(f"step {event['step']}{seen_by}: {values}{'  (kept so far)' if event['best'] else ''}")
+            values = ", ".join(f"{_measure(k, event['held_out'].get('extractor'))} {v:.3g}" for k, v in shown.items())
+            self.say(f"step {event['step']}: {values}{'  (kept so far)' if event['best'] else ''}")
             if event.get("stop"):
                 self.say(f"stopping early: {event['stop']}")
         elif kind == "phase":
@@ -103,6 +102,12 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def _measure(key: str, extractor: str | None) -> str:
+    """A measure's name with its features: kernels are averaged over all extractors, the rest is of the first."""
+    features = extractor if key.startswith("kmmd") or extractor is None else extractor.partition("+")[0]
+    return MEASURES.get(key, key) + (f" [{features}]" if features else "")
 
 
 def _span(seconds: float) -> str:

@@ -34,6 +34,12 @@ class SourceError(RegraftError, ValueError):
         super().__init__(message)
 
 
+class DownloadError(SourceError):
+    """A file cannot be brought here: no network, a server's fault, or downloads are forbidden."""
+
+    exit_code = 1
+
+
 class DataError(RegraftError, ValueError):
     """Target images are missing, unreadable, or too few."""
 
