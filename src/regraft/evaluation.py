@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import discover, norms, pictures
+from regraft import discover, download, norms, pictures
 from regraft.errors import ConfigError, DataError
-from regraft.extractors import _cache
 from regraft.extractors.base import Features
 from regraft.gan import GAN, Critic, Generator, evaluating
 from regraft.images import Images
@@ -45,7 +44,7 @@ def extractor(name: str, source: GAN | None = None, cache: bool = False) -> Feat
     plugin = discover.plugin("extractors", kind)
     made: Features = plugin.make(pathlib.Path(file) if file else None, source)
     if cache and plugin.costly:
-        return dataclasses.replace(made, cache=_cache.folder() / "features")
+        return dataclasses.replace(made, cache=download.cache_folder() / "features")
     return made
 
 
