@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from regraft import advice, discover
 from regraft import codes as codes_files
 from regraft.codes import Codes
 from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse
-from regraft.errors import ConfigError, DataError, MissingCapability, OutOfMemory, TrainingError
+from regraft.errors import ConfigError, DataError, MissingCapability, OutOfMemory
 from regraft.evaluation import HeldOut, extractor
 from regraft.gan import GAN, tensor_digest
 from regraft.images import Images, ImageSet, open_images
@@ -26,6 +27,8 @@ from regraft.store import RunStore, write_json, write_text
 from regraft.train import Loop, Plan
 
 LEAST_IMAGES = 4
+RUN_RECORD = "state/run.json"
+FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
 SAMPLES_MEASURED = 1000
 Emit = Callable[[dict[str, Any]], None]
 
@@ -106,7 +109,9 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     listed = codes_files.read(job.images) if images is None and codes_files.is_codes(job.images) else _listed(job, images)
     with_critics = all(s.critic is not None for s in sources)
     given_codes = isinstance(listed, Codes)
-    name, reason = ("mind2mind", None) if given_codes else advice.method(job.method, len(listed), len(sources), with_critics)
+    only_encode = bool(sources) and all(s.critic is None and s.autoencoder is not None for s in sources)
+    chosen = ("mind2mind", None) if given_codes else None
+    name, reason = chosen or advice.method(job.method, len(listed), len(sources), with_critics, only_encode)
     if given_codes and job.method not in ("auto", name):
         raise ConfigError(f"{job.images}: these are codes, which only mind2mind trains on; {job.method} needs the images")
     notes += [reason] if reason else []
@@ -259,25 +264,53 @@ def _spread(order: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return order[rank.argsort(stable=True)]
 
 
+def default_folder(images: str) -> pathlib.Path:
+    """``runs/<name>``, with a number if that is taken."""
+    name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
+    folder = pathlib.Path("runs") / name
+    number = 2
+    while folder.exists():
+        folder = pathlib.Path("runs") / f"{name}-{number}"
+        number += 1
+    return folder
+
+
+def check_out(folder: pathlib.Path) -> None:
+    """Refuse a folder that a run cannot be written to, before anything costly is done; writes nothing.
+
+    Raises:
+        ConfigError: if something is there already, or no folder can be made there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file, and a run is a folder; choose another --out")
+    if folder.is_dir() and any(folder.iterdir()):
+        begun = (folder / RUN_RECORD).exists()
+        way_out = "go on with --resume, or choose another --out" if begun else "choose another --out"
+        raise ConfigError(f"{folder}: is not empty, and nothing is overwritten; {way_out}")
+    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
+    if there is not None and not there.is_dir():
+        raise ConfigError(f"{folder}: no folder can be made there, because {there} is a file; choose another --out")
+    if there is not None and not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: {there} cannot be written to; choose another --out")
+
+
 def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool) -> None:
     """Make a run folder, or check that one can be resumed.
 
     Raises:
-        TrainingError: if the folder is in the way, or belongs to other images, sources or settings.
+        ConfigError: if the folder is in the way, or belongs to other images, sources or settings.
     """
-    record = folder / "state" / "run.json"
+    record = folder / RUN_RECORD
     if resume:
         try:
             before = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise TrainingError(f"{folder}: no run that can be resumed ({error})") from None
+            raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
         if before != prepared.identity:
             what = "images" if before.get("data") != prepared.identity["data"] else "sources"
-            raise TrainingError(f"{folder}: the {what} are not those that the run began with; start a new run")
+            raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        way_out = "go on with --resume, or choose another --out" if record.exists() else "choose another --out"
-        raise TrainingError(f"{folder}: is not empty, and nothing is overwritten; {way_out}")
+    check_out(folder)
     (folder / "state").mkdir(parents=True, exist_ok=True)
     write_json(record, prepared.identity)
     write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))

@@ -4,8 +4,9 @@ import sys
 import time
 from typing import Any
 
-LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity")
+LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity", "loss", "pixels", "features")
 UNSAID = {"kmmd_error", "kmmd_floor", "critic_train", "critic_held", "critic_fake"}  # logged, and drawn on the page
+MEASURES = {"kmmd_target": "kmmd to all targets", "frechet_target": "frechet to all targets"}  # the table's are to unseen ones
 
 
 class Reporter:
@@ -28,7 +29,7 @@ class Reporter:
             self._step(event)
         elif kind == "observation":
             shown = {k: v for k, v in event["held_out"].items() if isinstance(v, int | float) and k not in UNSAID}
-            values = ", ".join(f"{k} {v:.3g}" for k, v in shown.items())
+            values = ", ".join(f"{_measure(k, event['held_out'].get('extractor'))} {v:.3g}" for k, v in shown.items())
             self.say(f"step {event['step']}: {values}{'  (kept so far)' if event['best'] else ''}")
             if event.get("stop"):
                 self.say(f"stopping early: {event['stop']}")
@@ -101,6 +102,12 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def _measure(key: str, extractor: str | None) -> str:
+    """A measure's name with its features: kernels are averaged over all extractors, the rest is of the first."""
+    features = extractor if key.startswith("kmmd") or extractor is None else extractor.partition("+")[0]
+    return MEASURES.get(key, key) + (f" [{features}]" if features else "")
 
 
 def _span(seconds: float) -> str:

@@ -20,7 +20,7 @@ from regraft.config import parse, read_yaml
 from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
 from regraft.jobs import AdaptJob
-from regraft.loading import load
+from regraft.loading import load, unfinished
 from regraft.nearest import nearest
 from regraft.verdict import COPIED
 
@@ -85,6 +85,8 @@ def read(folder: pathlib.Path) -> Subject:
         ConfigError: if it is no run.
         RegraftError: if its adapter cannot be loaded.
     """
+    if said := unfinished(folder):
+        raise ConfigError(said)
     if not (folder / "config.yaml").is_file() or not adapter.is_adapter(folder):
         raise ConfigError(
             f"{folder}: not a finished run (it has no config.yaml with an adapter); name a folder that adapt made"

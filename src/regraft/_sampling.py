@@ -14,6 +14,7 @@ from regraft.jobs import SampleJob
 
 MOST_ROWS = 12
 PER_ROW = 8
+PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def labels(gan: GAN, job: SampleJob) -> Tensor | None:
@@ -44,18 +45,25 @@ def labels(gan: GAN, job: SampleJob) -> Tensor | None:
     return torch.full((job.n,), label)
 
 
-def write(path: pathlib.Path, images: Tensor, classes: Tensor | None, gan: GAN, job: SampleJob, grid: bool) -> None:
-    """Write samples as a grid (``.png``) or as one file each, in one folder per class.
+def check_out(path: pathlib.Path) -> None:
+    """Refuse a place for samples before any is made.
 
     Raises:
-        ConfigError: if something would be overwritten.
+        ConfigError: if something would be overwritten, or a name means a picture of another kind than the grid's.
     """
+    if path.suffix.lower() in PICTURES:
+        raise ConfigError(f"{path}: a grid is written as .png; choose another ending, or a folder for one .png per image")
     if path.suffix.lower() == ".png":
         refuse_overwriting(path)
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path}: is not an empty folder, and nothing is overwritten; choose another --out")
+
+
+def write(path: pathlib.Path, images: Tensor, classes: Tensor | None, gan: GAN, job: SampleJob, grid: bool) -> None:
+    """Write samples as a grid (``.png``) or as one file each, in one folder per class; see :func:`check_out`."""
+    if path.suffix.lower() == ".png":
         pictures.save_png(path, sheet(images, classes))
         return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{path}: is not an empty folder, and nothing is overwritten; choose another --out")
     names = folder_names(gan)
     for k, image in enumerate(images):
         folder = path if classes is None else path / names[int(classes[k])]

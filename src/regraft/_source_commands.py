@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -18,10 +17,24 @@ Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or 
 NOT_PRETRAINING = (
     "images", "sources", "method", "out", "held_out", "evaluate_every", "keep", "extractor", "settings", "recipe", "objective",
 )  # fmt: skip
+DIAGNOSED = {
+    "n": "images and codes measured on", "code_dim": "numbers in a code",
+    "reconstruction_mse": "target images decoded again, mean squared error",
+    "reconstruction_distance": "target images decoded again, mean distance E_T d(x, Ax)",
+    "latent_correlation_generated": "generated codes encoded again, correlation",
+    "latent_error_generated": "generated codes encoded again, relative error",
+    "latent_correlation_target": "target codes encoded again, correlation",
+    "latent_error_target": "target codes encoded again, relative error",
+    "decoder_lipschitz": "stretch of the decoder a, at least", "code_distance": "distance of codes W(c1 P_T, Q)",
+    "code_term": "first term of the bound a W(c1 P_T, Q)", "bound_by_target": "bound by the target's reconstruction (i)",
+    "encoder_lipschitz": "stretch of the encoder b, at least", "source_target_distance": "distance of images W(P_S, P_T)",
+    "source_reconstruction_distance": "source images decoded again, mean distance E_S d(x, Ax)",
+    "bound_by_source": "bound by the source's reconstruction (ii)",
+}  # fmt: skip
 
 
-def register(app: typer.Typer, show: Callable[[dict[str, Any], bool], None]) -> None:
-    """Add the verbs; ``show`` prints facts."""
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
     app.command()(encode)
     app.command()(pretrain)
 
@@ -42,7 +55,16 @@ def register(app: typer.Typer, show: Callable[[dict[str, Any], bool], None]) -> 
         """Measure what Mind2Mind rests on: both round trips of the autoencoder, and the terms of its bound."""
         from regraft import diagnosis
 
-        show(diagnosis.diagnose(source, images, source_images=source_images, sources=sources, n=n, seed=seed), as_json)
+        facts = diagnosis.diagnose(source, images, source_images=source_images, sources=sources, n=n, seed=seed)
+        if as_json:
+            print(json.dumps(facts, indent=2))
+            return
+        width = max(map(len, DIAGNOSED.values()))
+        for name, label in DIAGNOSED.items():
+            if name in facts:
+                print(f"{label:<{width}}  {facts[name]:.4g}")
+        for line in facts["warnings"]:
+            print(f"warning: {line}")
 
 
 def encode(

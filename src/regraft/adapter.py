@@ -25,6 +25,32 @@ VERSION = 1
 TENSORS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 CARD = "README.md"
+HUB_LICENCES = frozenset(
+    [
+        "apache-2.0",
+        "mit",
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "cc",
+        "cc0-1.0",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "cc-by-nc-3.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-3.0",
+        "cc-by-nc-sa-4.0",
+        "gpl-2.0",
+        "gpl-3.0",
+        "lgpl-3.0",
+        "agpl-3.0",
+        "unlicense",
+    ]
+)
+"""Licences that model hubs know, by their identifiers there."""
 CRITIC = "state/critic.safetensors"
 
 
@@ -285,7 +311,7 @@ def model_card(name: str, record: dict[str, Any], scores: Sequence[dict[str, Any
     front = ["---", "library_name: regraft", "tags: [gan, adapter, regraft]"]
     if bases:
         front += [f"base_model: {json.dumps(bases)}", "base_model_relation: adapter"]
-    front += ["license: other", f"license_name: {json.dumps(licence)}"] if licence else []
+    front += _hub_licence(licence) if bases else []
     front += ["---", ""]
     height, width = record["image"]["size"]
     lines = [
@@ -296,7 +322,8 @@ def model_card(name: str, record: dict[str, Any], scores: Sequence[dict[str, Any
         + (f", of which {record['data']['held_out']} were held out for measuring." if record["data"]["held_out"] else "."),
         *(["", f"Classes: {', '.join(map(str, record['data']['classes']))}."] if record["data"].get("classes") else []),
         "", "```python", "import regraft", "",
-        f'gan = regraft.load_adapter("{name}"' + (', sources=["..."])' if record["stored"] == "changed" else ")"),
+        *(["# its sources by name, or where their files are on your machine"] if record["stored"] == "changed" else []),
+        f'gan = regraft.load_adapter("{name}"' + (f", sources={json.dumps(bases)})" if record["stored"] == "changed" else ")"),
         "images = gan.sample(16, seed=0)", "```", "",
         f"Licence of the source: {licence or 'not stated'}.  An adapter inherits the terms of its source.", "",
         *terms,
@@ -306,6 +333,16 @@ def model_card(name: str, record: dict[str, Any], scores: Sequence[dict[str, Any
         lines += [f"| {s['name']} | {s['value']:.4g} | {s['n_real']} | {s['n_fake']} |" for s in scores]
         lines.append("")
     return "\n".join(front + lines)
+
+
+def _hub_licence(licence: str | None) -> list[str]:
+    """Front matter on a licence: the hub's identifier where it has one."""
+    if licence is None:
+        return ["license: unknown"]
+    identifier = licence.strip().lower().replace(" ", "-")
+    return (
+        [f"license: {identifier}"] if identifier in HUB_LICENCES else ["license: other", f"license_name: {json.dumps(licence)}"]
+    )
 
 
 def stand_alone(gan: GAN) -> tuple[Description, dict[str, Tensor]]:

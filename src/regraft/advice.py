@@ -52,7 +52,7 @@ def held_out(n: int) -> int:
     return min(500, max(2, n // 5)) if n < 50 else min(500, max(10, n // 10))
 
 
-def method(setting: str, n: int, n_sources: int, with_critics: bool) -> tuple[str, str | None]:
+def method(setting: str, n: int, n_sources: int, with_critics: bool, only_encode: bool = False) -> tuple[str, str | None]:
     """Which method to use.
 
     Args:
@@ -60,6 +60,7 @@ def method(setting: str, n: int, n_sources: int, with_critics: bool) -> tuple[st
         n: number of target images.
         n_sources: number of sources.
         with_critics: whether every source has its critic.
+        only_encode: whether the sources have autoencoders and no critics.
 
     Returns:
         The choice, and its reason where it was open.
@@ -73,6 +74,8 @@ def method(setting: str, n: int, n_sources: int, with_critics: bool) -> tuple[st
         raise ConfigError("which source? Name a pretrained GAN with --source, or train a new one with --method scratch")
     if n_sources > 1:
         return "minegan", f"method minegan: it is the one that learns from several sources ({n_sources} given)"
+    if only_encode:
+        return "mind2mind", "method mind2mind: the source is an autoencoder without a critic, and mind2mind learns its codes"
     if not with_critics:
         return "transfergan", "method transfergan: the source has no critic, so a new one is trained beside the generator"
     return "freezed", f"method freezed: with {n} images, a critic that keeps its first stage copies least and matches best"

@@ -11,7 +11,7 @@ from torch import Tensor
 from regraft import _adapting, _ending, _finishing, _sampling, adapter, catalogue, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, DataError, MissingCapability
-from regraft.evaluation import compare, extractor
+from regraft.evaluation import compare, extractor, repeated
 from regraft.formats import native
 from regraft.gan import GAN, tensor_digest
 from regraft.images import Images, ImageSet, open_images
@@ -85,11 +85,14 @@ def adapt(
         job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
     else:
         job = adapt_job(images, given, method, out, config, settings)
-        folder = pathlib.Path(job.out or default_folder(job.images))
+        folder = pathlib.Path(job.out or _adapting.default_folder(job.images))
+        if write:
+            _adapting.check_out(folder)
     loaded = [load(s, emit) if not isinstance(s, GAN) else s for s in given] if given else None
     prepared = _adapting.prepare(job, loaded, listed)
     loop = _adapting.assemble(prepared, folder if write else None, emit)
-    for note in (*prepared.notes, *loop.adaptation.notes):
+    done = [_adapting.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
+    for note in (*prepared.notes, *loop.adaptation.notes, *done):
         emit({"event": "note", "text": note})
     if write:
         _adapting.open_run(folder, prepared, resume)
@@ -135,17 +138,6 @@ def adapt_job(
     return job
 
 
-def default_folder(images: str) -> pathlib.Path:
-    """``runs/<name>``, with a number if that is taken."""
-    name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
-    folder = pathlib.Path("runs") / name
-    number = 2
-    while folder.exists():
-        folder = pathlib.Path("runs") / f"{name}-{number}"
-        number += 1
-    return folder
-
-
 def dry_run(
     images: str | pathlib.Path | ImageSet | None, sources: Sequence[Source] = (), *, method: str | None = None,
     out: str | pathlib.Path | None = None, config: str | pathlib.Path | None = None,
@@ -153,12 +145,14 @@ def dry_run(
 ) -> dict[str, Any]:  # fmt: skip
     """What :func:`adapt` would do with these arguments, without doing or writing it."""
     job = adapt_job(images, sources, method, out, config, settings)
+    folder = pathlib.Path(job.out or _adapting.default_folder(job.images))
+    _adapting.check_out(folder)
     loaded = [load(s, on_event) if not isinstance(s, GAN) else s for s in sources] if sources else None
     prepared = _adapting.prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     adaptation = prepared.attach()
     trained = adaptation.trained()
     return {
-        "out": job.out or str(default_folder(job.images)),
+        "out": str(folder),
         "method": prepared.job.method,
         "settings": prepared.job.settings,
         "sources": [s.provenance.name for s in prepared.sources],
@@ -167,6 +161,11 @@ def dry_run(
         "batch": adaptation.batch,
         "objective": prepared.lead.objective.model_dump() if prepared.lead else None,
         "trained_values": sum(p.numel() for p in trained.values()),
+        "trained_by_module": {
+            m: sum(p.numel() for k, p in trained.items() if k.startswith(f"{m}."))
+            for m in adaptation.modules
+            if any(k.startswith(f"{m}.") for k in trained)
+        },
         "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
         "device": str(prepared.device),
         "notes": [*prepared.notes, *adaptation.notes],
@@ -190,6 +189,8 @@ def sample(
         (n, C, H, W) in [-1, 1]; of a conditional generator all classes in turn, unless one is asked for.
     """
     job = parse(SampleJob, settings, "settings of sample")
+    if out is not None:
+        _sampling.check_out(pathlib.Path(out))
     gan = opened(source, sources, job.device)
     gan = gan if job.source_index is None else one_source(gan, job.source_index)
     labels = _sampling.labels(gan, job)
@@ -234,7 +235,7 @@ def interpolate(
 
 def evaluate(
     fake: Source | ImageSet, real: str | pathlib.Path | ImageSet, *, training: str | pathlib.Path | ImageSet | None = None,
-    sources: Sequence[Source] | None = None, **settings: Any,
+    sources: Sequence[Source] | None = None, on_event: Callable[[dict[str, Any]], None] | None = None, **settings: Any,
 ) -> list[Score]:  # fmt: skip
     """Measure a run, a source or a set of images against real images.
 
@@ -243,6 +244,7 @@ def evaluate(
         real: real images that training did not see.
         training: images that training saw, for copy rates; a run knows its own.
         sources: the sources of an adapter, if they are not where it expects them.
+        on_event: told of what makes numbers mean little.
         **settings: ``metrics``, ``extractor``, ``n``, ``seed``, ``size``, ``fit``, ``device``.
 
     Raises:
@@ -266,6 +268,9 @@ def evaluate(
 
     seen = decode(training).tensor() if training is not None else _training_of(fake)
     unseen, features = decode(real), extractor(job.extractor, gan, job.cache)
+    if on_event is not None:
+        for note in repeated(images, unseen.tensor(), seen):
+            on_event({"event": "note", "text": note})
     return compare(
         images, unseen.tensor(), seen, features, job.metrics, job.seed, fake_labels=labels, real_labels=unseen.labels
     )  # fmt: skip
@@ -356,7 +361,7 @@ def _is_images(reference: Source) -> bool:
         return True
     if path.suffix.lower() == ".zip" and path.is_file():
         return True
-    if not path.is_dir() or adapter.is_adapter(path) or (path / native.RECORD).is_file():
+    if not path.is_dir() or adapter.is_adapter(path) or (path / native.RECORD).is_file() or loading.unfinished(path):
         return False
     try:
         return len(open_images(path)) > 0

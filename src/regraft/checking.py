@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import math
 import pathlib
 import statistics
 from typing import Any
@@ -19,6 +20,7 @@ from regraft.images import ImageSet, Item, from_array, open_images
 
 SIDE = 32
 GREY_SIDE = 16
+SMALLEST = 32  # side of the smallest common sources
 ALIKE = 0.99  # correlation of small grey pictures
 ALIKE_SHARE = 0.3  # of the usual distance to the nearest other image
 OUTLYING = 6.0  # robust standard deviations
@@ -162,6 +164,9 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
     """Sentences, each a choice with its reason."""
     n = len(seen)
     said = []
+    unseen = [what for what, least in (("near-duplicates", 3), ("images unlike all others", 8)) if n < least]
+    if unseen:
+        said.append(f"Nothing can be said of {' and '.join(unseen)}: {n} images are too few to know what is usual.")
     if n < 4:
         said.append(f"More images: {n} cannot be adapted to; 4 are the least, 25 or more are advised.")
     elif n < 25:
@@ -183,8 +188,9 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
         lost = statistics.mean(1 - min(r, 1 / r) for r in ratios)
         said.append(f"--fit crop: shapes differ; the middle square loses {lost:.0%} of the area. Use pad to keep it all.")
     short = statistics.median(min(s.size) for s in seen)
-    most = 1 << max(2, int(short).bit_length() - 1)
-    said.append(f"A source of at most {most} pixels a side: half of the images have {short:.0f} or less.")
+    near = max(SMALLEST, 1 << round(math.log2(max(1.0, short))))
+    size = f"A source of about {near} pixels a side: half of the images have {short:.0f} or less"
+    said.append(size + ("; they will be enlarged, so find larger originals if you can." if short < near / 1.5 else "."))
     grey = sum(s.mode == "L" for s in seen)
     if 0 < grey < n:
         said.append(f"Decide on grey or colour: {grey} of {n} images are grey; a colour source will learn both.")

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -15,12 +16,14 @@ from regraft import __version__, _commands, _source_commands
 from regraft._options import options_from
 from regraft._progress import Reporter
 from regraft.config import overrides
-from regraft.errors import ConfigError, Interrupted, RegraftError
+from regraft.errors import ConfigError, RegraftError
 from regraft.jobs import AdaptJob, ClassifierJob, EvaluateJob, SampleJob
 
 app = typer.Typer(
     name="regraft", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Adapt pretrained GANs to new image domains with few images.",
+    epilog="Exit codes: 0 done; 1 the work failed; 2 what was given is wrong (options, settings, files, images); "
+    "130 interrupted, with the state saved.",
 )  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -93,7 +96,12 @@ def adapt(
 @options_from(SampleJob, leave_out=("class_name",))
 def sample(
     source: Annotated[str, typer.Argument(help="A run, adapter, source file or folder, or bundled name.")],
-    out: Annotated[pathlib.Path, typer.Option(help="A new folder for one PNG per image, or a .png for a grid.")],
+    out: Annotated[
+        pathlib.Path,
+        typer.Option(
+            help="A new folder for one PNG per image (in one folder per class where there are classes), or a .png for one grid."
+        ),
+    ],
     sources: Sources = None,
     class_: Annotated[str | None, typer.Option("--class", help="Sample one class: its name or number.")] = None,
     interpolate: Annotated[
@@ -137,7 +145,9 @@ def evaluate(
     given = given or {}
     if metrics:
         given["metrics"] = tuple(m.strip() for m in metrics.split(",") if m.strip())
-    scores = [s.to_dict() for s in api.evaluate(fake, real, training=training, sources=sources, **given)]
+    with _reporting(quiet=False) as report:
+        found = api.evaluate(fake, real, training=training, sources=sources, on_event=report, **given)
+    scores = [s.to_dict() for s in found]
     if as_json:
         print(json.dumps(scores, indent=2))
     else:
@@ -199,6 +209,13 @@ def inspect(
     if grid is not None:
         api.sample(source, grid, sources=sources)
         facts["grid"] = str(grid)
+    if not as_json:
+        facts["noncommercial"] = facts["noncommercial"] if facts["licence"] else "unknown: no licence is stated"
+        facts["files"] = list(facts["files"])
+        facts["class_names"] = [
+            *facts["class_names"][:8],
+            *(["... (--json lists all)"] if len(facts["class_names"]) > 8 else []),
+        ]
     _show(facts, as_json)
 
 
@@ -239,11 +256,11 @@ def demo(
 _commands.register(app)
 
 
-_source_commands.register(app, lambda facts, as_json: _show(facts, as_json))
+_source_commands.register(app)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; returns the exit code: 0 fine, 1 fault, 2 usage, 130 interrupted with the state saved."""
+    """Run the command line; returns the exit code, which the help and :class:`RegraftError` explain."""
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
@@ -256,16 +273,16 @@ def run(arguments: list[str]) -> int:
             return 2
         if debug:
             raise
-        code = 130 if isinstance(error, Interrupted) else 2 if isinstance(error, ConfigError) else 1
         if isinstance(error, RegraftError):
             _complain(str(error))
-        elif isinstance(error, BrokenPipeError):
+            return error.exit_code
+        if isinstance(error, BrokenPipeError):
             return 1
         elif isinstance(error, OSError):
             _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         else:
             _complain(f"{type(error).__name__}: {error} (this should not happen: please report it with --debug)")
-        return code
+        return 1
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
@@ -347,4 +364,10 @@ def _show(facts: dict[str, Any], as_json: bool) -> None:
                 print(f"  - {line}")
         elif value not in (None, [], {}, ()):
             shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            print(f"{name}: {shown}")
+            # Only long groups of settings are broken: a name, digest or address must stay whole to be copied.
+            line = f"{name}: {shown}"
+            print(
+                textwrap.fill(line, 110, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+                if isinstance(value, dict)
+                else line
+            )

@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from regraft.errors import SourceError
+from regraft.errors import DownloadError
 from regraft.store import write_json
 
 Progress = Callable[[int, int | None], None]
@@ -87,11 +87,11 @@ def fetch(
         ``target``.
 
     Raises:
-        SourceError: naming the address, what happened and the way out.
+        DownloadError: naming the address, what happened and the way out.
     """
     if not _checked(remote, target):
         if offline():
-            raise SourceError(
+            raise DownloadError(
                 f"{remote.url}: not in the cache, and REGRAFT_OFFLINE forbids downloads; unset it, or put the file at {target}"
             )
         try:
@@ -102,7 +102,7 @@ def fetch(
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_space(remote, target) from None
-            raise SourceError(f"{target}: cannot be written ({error}); choose another folder with REGRAFT_CACHE") from None
+            raise DownloadError(f"{target}: cannot be written ({error}); choose another folder with REGRAFT_CACHE") from None
     return target
 
 
@@ -114,7 +114,7 @@ def _checked(remote: Remote, target: pathlib.Path) -> bool:
     wanted = remote.sha256 or known.get("sha256")
     digest = _digest(target)
     if wanted is not None and not digest.startswith(str(wanted)):
-        raise SourceError(
+        raise DownloadError(
             f"{target}: has sha256 {digest}, and {wanted} is {'stated' if remote.sha256 else 'what was first downloaded'}: it "
             "was changed or damaged; delete it to download it again"
         )
@@ -147,12 +147,12 @@ def _bring(remote: Remote, target: pathlib.Path, progress: Progress | None, most
         _drop(part)
         wrong += 1
         if wrong > 1 or not resumed:
-            raise SourceError(
+            raise DownloadError(
                 f"{remote.url}: sha256 is {digest}, and must be {wanted}: it is not the file that was meant, or it was damaged "
                 f"on the way. Nothing was kept{_see(remote)}"
             )
     have = part.stat().st_size if part.is_file() else 0
-    raise SourceError(
+    raise DownloadError(
         f"{remote.url}: the download broke off {TRIES} times ({problem}); {have} bytes are kept, and the same command goes on "
         f"from there{_see(remote)}"
     )
@@ -163,7 +163,7 @@ def _stream(remote: Remote, target: pathlib.Path, part: pathlib.Path, progress: 
 
     Raises:
         _Transient: if another try may help.
-        SourceError: if not.
+        DownloadError: if not.
     """
     have = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "regraft", "Accept-Encoding": "identity"}
@@ -177,9 +177,9 @@ def _stream(remote: Remote, target: pathlib.Path, part: pathlib.Path, progress: 
             return
         start, total = _range(response, have)
         if "text/html" in response.headers.get("Content-Type", ""):
-            raise SourceError(f"{remote.url}: the server sends a web page, not a file{_see(remote)}")
+            raise DownloadError(f"{remote.url}: the server sends a web page, not a file{_see(remote)}")
         if (total or 0) > most:
-            raise SourceError(f"{remote.url}: {total} bytes, and at most {most} are fetched{_see(remote)}")
+            raise DownloadError(f"{remote.url}: {total} bytes, and at most {most} are fetched{_see(remote)}")
         if shutil.disk_usage(target.parent).free < (total or 0) - start + SPARE_BYTES:
             raise _no_space(remote, target)
         version = response.headers.get("ETag") or response.headers.get("Last-Modified")
@@ -209,7 +209,7 @@ def _copy(
         file.write(piece)
         have += len(piece)
         if have > (most if total is None else min(most, total)):
-            raise SourceError(f"{remote.url}: sends more than the {total or most} bytes that it may{_see(remote)}")
+            raise DownloadError(f"{remote.url}: sends more than the {total or most} bytes that it may{_see(remote)}")
         if progress is not None:
             progress(have, total)
 
@@ -218,7 +218,7 @@ def _copy(
 def _opened(remote: Remote, headers: dict[str, str], part: pathlib.Path) -> Iterator[Any]:
     """The server's answer; None if the part file is whole already."""
     if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
-        raise SourceError(f"{remote.url}: only http and https addresses are fetched")
+        raise DownloadError(f"{remote.url}: only http and https addresses are fetched")
     request = urllib.request.Request(remote.url, headers=headers)
     try:
         response = _opener().open(request, timeout=TIMEOUT_SECONDS)
@@ -232,7 +232,7 @@ def _opened(remote: Remote, headers: dict[str, str], part: pathlib.Path) -> Iter
                 raise _Transient("the part that is here is longer than the file") from None
             if error.code in (408, 425, 429) or error.code >= 500:
                 raise _Transient(f"HTTP {error.code} {error.reason}") from None
-            raise SourceError(
+            raise DownloadError(
                 f"{remote.url}: HTTP {error.code} {error.reason}; it may have moved or need a login{_see(remote)}"
             ) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
@@ -246,7 +246,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
-            raise SourceError(f"{req.full_url}: redirects to {newurl}, which is not secure")
+            raise DownloadError(f"{req.full_url}: redirects to {newurl}, which is not secure")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -335,8 +335,8 @@ def _drop(part: pathlib.Path) -> None:
     _note(part).unlink(missing_ok=True)
 
 
-def _no_space(remote: Remote, target: pathlib.Path) -> SourceError:
-    return SourceError(
+def _no_space(remote: Remote, target: pathlib.Path) -> DownloadError:
+    return DownloadError(
         f"{remote.url}: no space left in {target.parent}; free some, or name another folder with REGRAFT_CACHE. What was "
         "fetched is kept, and the same command goes on from there"
     )

@@ -4,11 +4,20 @@ LONGEST = 2400
 
 
 class RegraftError(Exception):
-    """Base of all errors that a user can cause or mend; the command line prints it without a traceback."""
+    """Base of all errors that a user can cause or mend; the command line prints it without a traceback.
+
+    Attributes:
+        exit_code: of the command line: 2 where what the user gave is wrong (settings, files, images), 1 where work on it
+            failed, 130 where it was interrupted with its state saved.
+    """
+
+    exit_code: int = 1
 
 
 class ConfigError(RegraftError, ValueError):
     """A setting is unknown, has the wrong type, or contradicts another one."""
+
+    exit_code = 2
 
 
 class SourceError(RegraftError, ValueError):
@@ -17,26 +26,40 @@ class SourceError(RegraftError, ValueError):
     Names in files may be of any length; messages that quote them are cut in the middle.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str) -> None:
         if len(message) > LONGEST:
             message = f"{message[: LONGEST - 400]} [...] {message[-300:]}"
         super().__init__(message)
 
 
+class DownloadError(SourceError):
+    """A file cannot be brought here: no network, a server's fault, or downloads are forbidden."""
+
+    exit_code = 1
+
+
 class DataError(RegraftError, ValueError):
     """Target images are missing, unreadable, or too few."""
+
+    exit_code = 2
 
 
 class MissingCapability(RegraftError):
     """A source lacks something that the chosen method needs."""
 
+    exit_code = 2
+
 
 class AdapterError(RegraftError, ValueError):
     """An adapter folder is incomplete or does not fit its source."""
 
+    exit_code = 2
+
 
 class TrainingError(RegraftError):
-    """Training cannot go on: the loss is not finite, or a run folder is in the way."""
+    """Training cannot go on: the loss is not finite, or the saved state is damaged."""
 
 
 class OutOfMemory(RegraftError):
@@ -45,3 +68,5 @@ class OutOfMemory(RegraftError):
 
 class Interrupted(RegraftError):
     """A signal asked to stop; the state has been saved."""
+
+    exit_code = 130

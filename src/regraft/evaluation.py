@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import discover, norms, pictures
+from regraft import discover, download, norms, pictures
 from regraft.errors import ConfigError, DataError
-from regraft.extractors import _cache
 from regraft.extractors.base import Features
 from regraft.gan import GAN, Critic, Generator, evaluating
 from regraft.images import Images
@@ -45,7 +44,7 @@ def extractor(name: str, source: GAN | None = None, cache: bool = False) -> Feat
     plugin = discover.plugin("extractors", kind)
     made: Features = plugin.make(pathlib.Path(file) if file else None, source)
     if cache and plugin.costly:
-        return dataclasses.replace(made, cache=_cache.folder() / "features")
+        return dataclasses.replace(made, cache=download.cache_folder() / "features")
     return made
 
 
@@ -86,6 +85,20 @@ def compare(
     if bad:
         raise DataError(f"{', '.join(bad)} came out as no finite number; are the images all alike?")
     return scores
+
+
+def repeated(fake: Tensor, real: Tensor, training: Tensor | None) -> list[str]:
+    """Sentences on sets that are the same pixel for pixel, and so measure nothing.
+
+    Args:
+        fake, real, training: (N, C, H, W).
+    """
+    said = []
+    if torch.equal(fake.cpu(), real.cpu()):
+        said.append("generated and real images are the same set: the numbers only show what identical sets score")
+    if training is not None and torch.equal(training.cpu(), real.cpu()):
+        said.append("the real images are those that training saw: copying looks like quality; name images that it did not see")
+    return said
 
 
 def _samples(images: Tensor, features: Features, labels: Tensor | None) -> Samples:

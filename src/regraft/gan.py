@@ -295,7 +295,7 @@ class GAN:
         part = getattr(self, capability)
         if part is None:
             way_out = {
-                "critic": "Give the critic's file in a source card, or choose critic=fresh where the method allows it.",
+                "critic": "Give the critic's file in a source card, or a method that trains a new one: --method transfergan.",
                 "autoencoder": "Use a source that encodes images (an ALAE file, or one made with pretrain).",
             }[capability]
             raise MissingCapability(f"{for_} needs {capability}, and {self.provenance.name} has none. {way_out}")

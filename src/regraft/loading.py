@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regraft import adapter, catalogue, discover, published
 from regraft.build import COMPOSITES, build_with
-from regraft.config import unknown
+from regraft.config import read_yaml, unknown
 from regraft.errors import AdapterError, ConfigError, SourceError
 from regraft.formats import native
 from regraft.formats.base import Format, Network, Parsed, Probe
@@ -33,6 +33,8 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
         SourceError: if it is nothing that regraft reads; the message says what it is and what was expected.
     """
     path = find(reference, on_event)
+    if said := unfinished(path):
+        raise SourceError(said)
     if path.is_dir() and adapter.is_adapter(path):
         return load_adapter(path)
     if published.is_mindgan(path):
@@ -50,6 +52,16 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
             f"{path}: holds {len(inside)} files of weights and is no source as a whole; name one of them: {names}"
         )
     raise SourceError(f"{path}: {_looks_like(probe)}; regraft reads {', '.join(f.name for f in formats())} files")
+
+
+def unfinished(path: pathlib.Path) -> str | None:
+    """Of the folder of a run that has not come to its end: that it has not, and how to go on; None for all else."""
+    if not (path / "state" / "run.json").is_file() or adapter.is_adapter(path) or (path / native.RECORD).is_file():
+        return None
+    job = read_yaml(path / "config.yaml", "a run's settings") if (path / "config.yaml").is_file() else {}
+    # What pretrain sets and adapt does not: neither sources nor anything held out, measured or chosen by it.
+    alone = not job.get("sources") and [job.get(k) for k in ("held_out", "evaluate_every", "keep")] == [0, 0, "last"]
+    return f"{path}: this run is not finished; go on with: regraft {'pretrain' if alone else 'adapt'} --resume {path}"
 
 
 def _weights(path: pathlib.Path) -> list[pathlib.Path]:
@@ -176,6 +188,8 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
     folder = pathlib.Path(path)
     if sources and published.is_mindgan(folder):
         return published.open_mindgan(folder, sources[0] if isinstance(sources[0], GAN) else load(sources[0]))
+    if said := unfinished(folder):
+        raise AdapterError(said)
     if not adapter.is_adapter(folder):
         raise AdapterError(f"{folder}: holds no {adapter.CONFIG}, so it is no adapter or run folder")
     record = adapter.read_config(folder)
@@ -188,8 +202,6 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
 
 def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:
     """Where an adapter's sources may lie."""
-    from regraft.config import read_yaml
-
     config = folder / "config.yaml"
     named = list(read_yaml(config, "a run's settings").get("sources", [])) if config.is_file() else []
     found, listed = [], catalogue.sources()

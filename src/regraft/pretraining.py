@@ -54,7 +54,8 @@ def pretrain(
     else:
         job = _job(images, backbone, size, channels, folder, settings)
     prepared = _adapting.prepare(job)
-    for note in prepared.notes:
+    done = [_adapting.FINISHED.format(folder)] if resume and (folder / native.RECORD).is_file() else []
+    for note in (*prepared.notes, *done):
         emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder, emit)
     _adapting.open_run(folder, prepared, resume)
@@ -73,6 +74,7 @@ def _job(
         raise ConfigError("pretrain needs images and --size, the side to train at")
     if (folder / native.RECORD).exists():
         raise ConfigError(f"{folder}: is a finished source, and nothing is overwritten; choose another --out")
+    _adapting.check_out(folder)
     method = discover.plugin("backbones", backbone).pretrained_by
     own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
     others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields} | {"size": size, "channels": channels}

@@ -53,6 +53,8 @@ def report(
     Raises:
         ConfigError: if runs cannot be compared, or something else than a page is in the way.
     """
+    if out is not None and not pathlib.Path(out).absolute().parent.is_dir():
+        raise ConfigError(f"{out}: there is no folder {pathlib.Path(out).parent} to write the page to; make it first")
     folders = [pathlib.Path(r) for r in ([runs] if isinstance(runs, str | pathlib.Path) else runs)]
     subjects = [read(folder) for folder in folders]
     if len(subjects) > 1:

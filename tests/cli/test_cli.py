@@ -72,6 +72,9 @@ def test_dry_run_writes_nothing(capsys, photos, source_folder, tmp_path):
     assert plan["method"] == "freezed"
     assert plan["phases"][0]["steps"] == 8
     assert 0 < plan["trained_values"] < plan["all_values"]
+    parts = plan["trained_by_module"]
+    assert set(parts) == {"generator", "critic"}
+    assert sum(parts.values()) == plan["trained_values"]
     assert any("method freezed" in note for note in plan["notes"])
     assert not (tmp_path / "r").exists()
 
@@ -93,8 +96,8 @@ def test_set_and_config(capsys, photos, source_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["adapt", "missing-folder", "-s", "SOURCE"], 1, "there is no such file or folder of images"),
-        (["adapt", "PHOTOS", "-s", "missing.pkl"], 1, "there is no such file or folder, and no bundled source"),
+        (["adapt", "missing-folder", "-s", "SOURCE"], 2, "there is no such file or folder of images"),
+        (["adapt", "PHOTOS", "-s", "missing.pkl"], 2, "there is no such file or folder, and no bundled source"),
         (["adapt", "PHOTOS", "-s", "SOURCE", "--method", "magic"], 2, "no method called magic"),
         (["adapt", "PHOTOS", "-s", "SOURCE", "--set", "steps"], 2, "write key=value"),
         (["adapt", "PHOTOS", "-s", "SOURCE", "--set", "stesp=1"], 2, "did you mean steps"),
@@ -106,7 +109,7 @@ def test_set_and_config(capsys, photos, source_folder, tmp_path):
         (["sample", "SOURCE"], 2, "--out"),
         (["nonsense"], 2, "nonsense"),
         (["evaluate", "PHOTOS", "PHOTOS", "--metrics", "fid"], 2, "no metric called fid"),
-        (["inspect", "PHOTOS/000.png"], 1, "a PNG picture"),
+        (["inspect", "PHOTOS/000.png"], 2, "a PNG picture"),
     ],
 )
 def test_mistakes_end_in_one_line(capsys, monkeypatch, photos, source_folder, tmp_path, arguments, code, message):
@@ -117,6 +120,81 @@ def test_mistakes_end_in_one_line(capsys, monkeypatch, photos, source_folder, tm
     assert message in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["adapt", "adapt --dry-run", "pretrain"])
+@pytest.mark.parametrize(("name", "message"), [("file", "is a file"), ("file/run", "is a file"), ("full", "is not empty")])
+def test_out_is_checked_before_images_and_sources(capsys, tmp_path, verb, name, message):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    rest = ["--size", 8] if verb == "pretrain" else ["-s", "no-such-source"]
+    code, _, err = call(capsys, *verb.split(), "no-such-images", "--out", tmp_path / name, *rest)
+    assert code == 2
+    assert message in err
+    assert "choose another --out" in err
+
+
+def test_exit_codes_are_explained(capsys):
+    assert "2 what was given is wrong" in " ".join(call(capsys, "--help")[1].split())
+
+
+def test_an_unfinished_run_says_how_to_go_on(capsys, made, photos, tmp_path):
+    folder = made[0]
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).unlink()
+    for verb in (["sample", folder, "--out", tmp_path / "s"], ["evaluate", folder, photos], ["report", folder]):
+        code, _, err = call(capsys, *verb)
+        assert code == 2
+        assert f"not finished; go on with: regraft adapt --resume {folder}" in err
+    code, _, err = call(capsys, "adapt", "--resume", folder)
+    assert code == 0, err
+    assert "nothing is trained again" not in err
+    code, _, err = call(capsys, "adapt", "--resume", folder)
+    assert code == 0, err
+    assert f"nothing is trained again; its results are in {folder}" in err
+    code, _, err = call(capsys, "report", folder, "--out", tmp_path / "none" / "page.html")
+    assert code == 2
+    assert "there is no folder" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_pictures_of_other_kinds_are_no_folders(capsys, source_folder, tmp_path):
+    code, _, err = call(capsys, "sample", source_folder, "--out", tmp_path / "x.jpg")
+    assert code == 2
+    assert "a grid is written as .png" in err
+    assert not (tmp_path / "x.jpg").exists()
+
+
+def test_a_set_against_itself_is_said(capsys, photos):
+    code, _, err = call(capsys, "evaluate", photos, photos, "--metrics", "mean_variance")
+    assert code == 0, err
+    assert "the same set" in err
+
+
+def test_the_card_names_a_licence_of_the_hub_and_its_sources(capsys, photos, tmp_path):
+    run = ["adapt", photos, "-s", "digits-low", "--method", "transfergan", "--out", tmp_path / "r"]
+    code, _, err = call(capsys, *run, "--steps", 1, "--batch", 4)
+    assert code == 0, err
+    assert "kmmd to all targets [critic+random_conv] " in err
+    assert "frechet to all targets [critic] " in err
+    card = (tmp_path / "r" / "README.md").read_text()
+    assert "\nlicense: apache-2.0\n" in card
+    assert "license_name" not in card
+
+
+def test_facts_are_shown_readably(capsys, source_folder, photos, tmp_path):
+    code, out, err = call(capsys, "inspect", source_folder)
+    assert code == 0, err
+    assert "noncommercial: unknown" in out
+    assert max(len(line) for line in out.splitlines() if line.startswith(("objective", "recipe", "  "))) <= 110
+    (tmp_path / "two").mkdir()
+    for name in ("000.png", "001.png"):
+        (tmp_path / "two" / name).write_bytes((photos / name).read_bytes())
+    code, out, err = call(capsys, "check", tmp_path / "two")
+    assert code == 0, err
+    assert "Nothing can be said of near-duplicates and images unlike all others" in out
+    assert "about 32 pixels" in out
 
 
 def test_debug_shows_where(photos, source_folder):
@@ -174,6 +252,11 @@ def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):
     code, out, err = call(capsys, "diagnose", tmp_path / "run", photos, "-s", tmp_path / "ae", "--json")
     assert code == 0, err
     assert json.loads(out)["n"] == 12
+    out = call(capsys, "diagnose", tmp_path / "run", photos, "-s", tmp_path / "ae")[1]
+    assert "target images decoded again, mean squared error" in out
+    assert "_" not in out.replace("P_T", "").replace("E_T", "").split("warning")[0]
+    plan = call(capsys, "adapt", photos, "-s", tmp_path / "ae", "--dry-run", "--out", tmp_path / "auto", "--json")[1]
+    assert json.loads(plan)["method"] == "mind2mind"
     code, _, err = call(capsys, "encode", tmp_path / "ae", photos, "--out", tmp_path / "d.safetensors", "--fit", "squeeze")
     assert code == 2
     assert "crop, pad, stretch" in err

@@ -41,3 +41,4 @@ def test_method_choice_has_a_reason():
         assert name in reason
     with pytest.raises(ConfigError, match="which source"):
         advice.method("auto", 25, 0, True)
+    assert advice.method("auto", 25, 1, False, only_encode=True)[0] == "mind2mind"

@@ -10,7 +10,7 @@ from PIL import Image
 
 import regraft
 from conftest import toy_gan
-from regraft.errors import ConfigError, DataError, MissingCapability, TrainingError
+from regraft.errors import ConfigError, DataError, MissingCapability
 
 FAST = {"steps": 4, "batch": 4, "evaluate_every": 2}
 
@@ -53,7 +53,7 @@ def test_settings_of_a_run_are_whole_and_repeat_it(run, tmp_path):
 
 def test_a_run_folder_is_never_overwritten(run, photos, source_folder):
     before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
-    with pytest.raises(TrainingError, match="nothing is overwritten; go on with --resume"):
+    with pytest.raises(ConfigError, match="nothing is overwritten; go on with --resume"):
         regraft.adapt(photos, source_folder, method="freezed", out=run.folder, **FAST)
     assert before == {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
 
@@ -67,7 +67,7 @@ def test_resuming_a_finished_run_changes_nothing(run):
 
 def test_resuming_with_other_images_is_refused(run, photos):
     Image.fromarray(np.full((8, 8), 9, np.uint8)).save(photos / "000.png")
-    with pytest.raises(TrainingError, match="the images are not those"):
+    with pytest.raises(ConfigError, match="the images are not those"):
         regraft.adapt(resume=True, out=run.folder)
 
 

@@ -14,6 +14,7 @@ import regraft
 from conftest import save_program
 from regraft.classifying import train_classifier
 from regraft.cli import run as cli
+from regraft.download import cache_folder
 from regraft.errors import ConfigError, DataError, SourceError
 from regraft.evaluation import compare, extractor
 from regraft.extractors import _cache, inception
@@ -61,13 +62,13 @@ class TestInception:
         assert {"FID", "KID", "IS"} <= names
 
     def test_without_file_the_way_to_it_is_said(self, monkeypatch):
-        monkeypatch.setattr(_cache.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setenv("REGRAFT_OFFLINE", "1")
         with pytest.raises(ConfigError, match=r"download https://\S+inception-2015-12-05.pt and put it at"):
             extractor("inception")
 
     def test_a_file_in_the_cache_is_used(self, program, monkeypatch):
         monkeypatch.setattr(inception, "SHA256", hashlib.sha256(program.read_bytes()).hexdigest())
-        place = _cache.folder() / "extractors" / "inception-2015-12-05.pt"
+        place = cache_folder() / "extractors" / "inception-2015-12-05.pt"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(program.read_bytes())
         try:

@@ -11,7 +11,7 @@ import regraft
 from conftest import toy_images
 from regraft import discover
 from regraft.config import parse
-from regraft.errors import ConfigError, Interrupted, TrainingError
+from regraft.errors import ConfigError, Interrupted
 from regraft.gan import Batch, tensor_digest
 from regraft.pretraining import pretrain
 from regraft.randomness import generator_at
@@ -75,7 +75,7 @@ def test_refusals(photos, tmp_path):
         pretrain(photos, out=tmp_path / "x", backbone="dcgam", size=8)
     with pytest.raises(ConfigError, match="regraft pretrain"):
         regraft.adapt(photos, method="alae", size=8, write=False)
-    with pytest.raises(TrainingError, match="no run that can be resumed"):
+    with pytest.raises(ConfigError, match="no run that can be resumed"):
         (tmp_path / "y").mkdir()
         (tmp_path / "y" / "config.yaml").write_text(f"images: {photos}\nmethod: scratch\nsettings: {{size: 8, channels: 1}}\n")
         pretrain(out=tmp_path / "y", resume=True)

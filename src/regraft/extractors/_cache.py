@@ -2,10 +2,7 @@
 
 import contextlib
 import hashlib
-import importlib.util
-import os
 import pathlib
-import sys
 import warnings
 from collections.abc import Callable
 
@@ -14,21 +11,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from regraft.errors import ConfigError, SourceError
+from regraft import download
+from regraft.errors import ConfigError, DownloadError, SourceError
 from regraft.store import write_tensors
 
 VERSION = "1"
 """Of what extractors compute; a change of any protocol changes it, and old features are not found any more."""
-
-
-def folder() -> pathlib.Path:
-    """Where regraft keeps what it may fetch or compute again: ``$REGRAFT_CACHE``, else the platform's folder for caches."""
-    if os.environ.get("REGRAFT_CACHE"):
-        return pathlib.Path(os.environ["REGRAFT_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "regraft"
-    home = pathlib.Path.home()
-    return home / "Library" / "Caches" / "regraft" if sys.platform == "darwin" else home / ".cache" / "regraft"
 
 
 def kept(
@@ -81,14 +69,13 @@ def fetched(url: str, sha256: str, option: str) -> pathlib.Path:
     Raises:
         ConfigError: if it is not there and cannot be fetched.
     """
-    path = folder() / "extractors" / url.rpartition("/")[2]
+    path = download.cache_folder() / "extractors" / url.rpartition("/")[2]
     if path.is_file() and sha256_of(path) == sha256:
         return path
-    if importlib.util.find_spec("regraft.download") is not None:
-        download = importlib.import_module("regraft.download")
-        brought: pathlib.Path = download.fetch(download.Remote(url, sha256), path)
-        return brought
-    raise ConfigError(f"needs a file that is not here: download {url} and put it at {path}, or name it with {option}")
+    try:
+        return download.fetch(download.Remote(url, sha256), path)
+    except DownloadError as error:
+        raise ConfigError(f"{error}; or download {url} and put it at {path}, or name it with {option}") from None
 
 
 def scripted(path: pathlib.Path) -> torch.jit.ScriptModule:
