@@ -190,13 +190,13 @@ def _write(pairs: Any, judges: Any, sparse: Any, near: Any, mined: Any) -> None:
         "",
         "## Classes of a conditional source",
         "",
-        "| mode | target | right, % | share of 3 | share of 7 |",
-        "|---|---|---|---|---|",
+        "| mode | target | seeds | right, % | share of 3 | share of 7 |",
+        "|---|---|---|---|---|---|",
     ]
     for (mode, what), rows in mined.items():
         right = spread([100 * row["right"] for row in rows])
         three = _of(rows, "share of 3") if what == "two digits" else ""
-        lines.append(f"| {mode} | {what} | {right} | {three} | {_of(rows, 'share of 7')} |")
+        lines.append(f"| {mode} | {what} | {len(rows)} | {right} | {three} | {_of(rows, 'share of 7')} |")
     record = {
         "two": {f"{rule} {share}": rows for (rule, share), rows in pairs.items()}, "critic": judges, "sparse": sparse,
         "four": near, "classes": {f"{mode}, {what}": rows for (mode, what), rows in mined.items()},
