@@ -150,7 +150,7 @@ def dry_run(
     loaded = [load(s, on_event) if not isinstance(s, GAN) else s for s in sources] if sources else None
     prepared = _adapting.prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     adaptation = prepared.attach()
-    trained = adaptation.trained()
+    trained = adaptation.trained_values()
     return {
         "out": str(folder),
         "method": prepared.job.method,
@@ -160,12 +160,8 @@ def dry_run(
         "phases": [{"name": p.name, "steps": p.steps, "updates": [u.name for u in p.updates]} for p in adaptation.phases],
         "batch": adaptation.batch,
         "objective": prepared.lead.objective.model_dump() if prepared.lead else None,
-        "trained_values": sum(p.numel() for p in trained.values()),
-        "trained_by_module": {
-            m: sum(p.numel() for k, p in trained.items() if k.startswith(f"{m}."))
-            for m in adaptation.modules
-            if any(k.startswith(f"{m}.") for k in trained)
-        },
+        "trained_values": sum(trained.values()),
+        "trained_by_module": trained,
         "all_values": sum(p.numel() for m in adaptation.modules.values() for p in m.parameters()),
         "device": str(prepared.device),
         "notes": [*prepared.notes, *adaptation.notes],

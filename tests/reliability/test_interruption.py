@@ -49,19 +49,24 @@ def result(out):
     return (out / "adapter_model.safetensors").read_bytes(), (out / "adapter_config.json").read_text(), config
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """Images, a source, and what an unbroken run makes of them."""
+def save_noise(folder, shape):
+    """Twelve random pictures."""
     import numpy as np
     from PIL import Image
 
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(folder / f"{k:02d}.png")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Images, a source, and what an unbroken run makes of them."""
     from conftest import toy_gan
 
     folder = tmp_path_factory.mktemp("unbroken")
-    (folder / "photos").mkdir()
-    rng = np.random.default_rng(0)
-    for k in range(12):
-        Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(folder / "photos" / f"{k:02d}.png")
+    save_noise(folder / "photos", (8, 8))
     source = regraft.convert(toy_gan(), folder / "source")
     process = start(folder / "photos", source, folder / "run")
     _, err = process.communicate(timeout=300)
@@ -131,16 +136,10 @@ def grey_28():
 @pytest.fixture(scope="module")
 def four_families(tmp_path_factory):
     """Colour photographs and sources of four families and sizes."""
-    import numpy as np
-    from PIL import Image
-
     from conftest import toy_gan
 
     folder = tmp_path_factory.mktemp("families")
-    (folder / "photos").mkdir()
-    rng = np.random.default_rng(0)
-    for k in range(12):
-        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(folder / "photos" / f"{k:02d}.png")
+    save_noise(folder / "photos", (32, 32, 3))
     made = {
         "dcgan": grey_28(),
         "sngan": toy_gan("sngan", size=32, channels=3, width=16, latent_dim=6),

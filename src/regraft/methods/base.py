@@ -142,6 +142,14 @@ class Adaptation:
             if id(p) in moved
         }
 
+    def trained_values(self) -> dict[str, int]:
+        """How many numbers are trained, by module."""
+        counted: dict[str, int] = {}
+        for name, parameter in self.trained().items():
+            module = name.partition(".")[0]
+            counted[module] = counted.get(module, 0) + parameter.numel()
+        return counted
+
 
 class MethodConfig(Config):
     """Settings that every method has."""
