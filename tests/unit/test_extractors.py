@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from conftest import save_program
 from regraft.classifying import train_classifier
 from regraft.cli import run as cli
 from regraft.download import cache_folder
-from regraft.errors import ConfigError, DataError, SourceError
+from regraft.errors import ConfigError, DataError, MissingCapability, SourceError
 from regraft.evaluation import compare, extractor
 from regraft.extractors import _cache, inception
 from regraft.extractors.inception import as_bytes
@@ -118,6 +119,59 @@ layers: [{conv: "0", padding: 1}, {norm: "1"}, relu, {pool: 2}, {linear: "5"}]
         features = extractor(self.card(tmp_path, f"file: program.pt\nsize: 8\nsha256: {digest}\nlogits: true\n"))
         assert features(images(3)).shape == (3, 4)
         assert features.with_probabilities(images(3))[1].sum(1).tolist() == pytest.approx([1, 1, 1])
+
+    def onnx(self, tmp_path, inputs=1):
+        """A convolution, a rectifier and the mean of each map as a graph; the card of it, and the convolution."""
+        from onnx import TensorProto, helper, save
+
+        torch.manual_seed(0)
+        conv = torch.nn.Conv2d(3, 6, 3)
+        nodes = [
+            helper.make_node("Conv", ["x", "w", "b"], ["c"]), helper.make_node("Relu", ["c"], ["r"]),
+            helper.make_node("GlobalAveragePool", ["r"], ["out"]),
+        ]  # fmt: skip
+        held = [
+            helper.make_tensor(name, TensorProto.FLOAT, t.shape, t.detach().flatten().tolist())
+            for name, t in (("w", conv.weight), ("b", conv.bias))
+        ]
+        names = ["x", "other"][:inputs]
+        given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 8, 8]) for name in names]
+        given_back = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 6, 1, 1])]
+        graph = helper.make_graph(nodes, "tiny", given, given_back, held)
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "n.onnx")
+        digest = hashlib.sha256((tmp_path / "n.onnx").read_bytes()).hexdigest()
+        return f"file: n.onnx\nsize: 8\nrange: [-1, 1]\nsha256: {digest}\n", conv
+
+    def test_an_onnx_graph_is_what_torch_computes(self, tmp_path):
+        text, conv = self.onnx(tmp_path)
+        x = images(70, 8)
+        wanted = F.relu(conv(x)).mean((2, 3))
+        assert torch.allclose(extractor(self.card(tmp_path, text))(x), wanted, atol=1e-5)
+
+    def test_an_onnx_graph_is_a_program_too(self, tmp_path):
+        text, _ = self.onnx(tmp_path)
+        with pytest.raises(SourceError, match="is a program"):
+            extractor(self.card(tmp_path, text.split("sha256")[0]))
+        with pytest.raises(ConfigError, match="gives what it gives"):
+            extractor(self.card(tmp_path, text + "layer: 1\n"))
+
+    def test_an_onnx_graph_of_another_kind_is_named(self, tmp_path):
+        text, _ = self.onnx(tmp_path, inputs=2)
+        with pytest.raises(SourceError, match=r"has 2 inputs \(x, other\)"):
+            extractor(self.card(tmp_path, text))
+        text, _ = self.onnx(tmp_path)
+        with pytest.raises(SourceError, match="does not run on one image of 9 pixels"):
+            extractor(self.card(tmp_path, text.replace("size: 8", "size: 9")))
+        (tmp_path / "n.onnx").write_bytes(b"not a graph")
+        digest = hashlib.sha256(b"not a graph").hexdigest()
+        with pytest.raises(SourceError, match="is not a graph that ONNX Runtime reads"):
+            extractor(self.card(tmp_path, f"file: n.onnx\nsize: 8\nsha256: {digest}\n"))
+
+    def test_without_onnx_runtime_the_way_to_it_is_said(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        text, _ = self.onnx(tmp_path)
+        with pytest.raises(MissingCapability, match=r"pip install 'regraft\[onnx\]'"):
+            extractor(self.card(tmp_path, text))
 
     @pytest.mark.parametrize(
         ("text", "message"),

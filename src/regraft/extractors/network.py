@@ -1,6 +1,6 @@
 """Any network as an extractor: a card says where it is, what it wants to see and which layer is read.
 
-    file: vgg.safetensors        # beside the card; .safetensors, or TorchScript with its sha256
+    file: vgg.safetensors        # beside the card; .safetensors, or .onnx or TorchScript with its sha256
     size: 224
     mean: [0.485, 0.456, 0.406]  # of colours in [0, 1]; range instead for plain scaling
     std: [0.229, 0.224, 0.225]
@@ -11,7 +11,8 @@
       - pool: 2
     layer: 3                     # read after so many layers; all if left out
 
-TorchScript files are programs.  One is run only if its card states its sha256, by which the card's author vouches for it.
+TorchScript files are programs, and ONNX files graphs for the native code of ONNX Runtime (``pip install 'regraft[onnx]'``).
+One is run only if its card states its sha256, by which the card's author vouches for it.
 """
 
 import pathlib
@@ -25,7 +26,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.config import Config, parse, read_yaml
 from regraft.errors import ConfigError, SourceError
-from regraft.extractors import _cache, _tensors
+from regraft.extractors import _cache, _onnx, _tensors
 from regraft.extractors.base import Extractor, Features
 from regraft.gan import GAN, tensor_digest
 
@@ -47,7 +48,7 @@ class Card(Config):
     """What must be known of a network."""
 
     file: Annotated[str, Field(description="The network, beside the card or by its whole path.")]
-    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest; required for TorchScript.")] = None
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest; programs need it.")] = None
     name: Annotated[str | None, Field(description="As scores print it; the file's name if left out.")] = None
     size: Annotated[int, Field(ge=4, le=4096, description="Side of the images that the network sees.")]
     range: Annotated[tuple[float, float], Field(description="What black and white become.")] = (0.0, 1.0)
@@ -61,7 +62,7 @@ class Card(Config):
 class Network(Extractor):
     """A network by path."""
 
-    summary = "any TorchScript or safetensors network by a small card: --extractor network:CARD.yaml"
+    summary = "any TorchScript, ONNX or safetensors network by a small card: --extractor network:CARD.yaml"
     costly = True
 
     def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
@@ -124,12 +125,12 @@ def flat(found: object, path: pathlib.Path) -> Tensor:
 def _program(card: Card, path: pathlib.Path, where: pathlib.Path, digest: str) -> Callable[[Tensor], object]:
     if card.sha256 is None:
         raise SourceError(
-            f"{path}: a TorchScript file is a program, and running one from elsewhere is as risky as running any other; if you "
-            f"trust where it comes from, write 'sha256: {digest}' into {where}"
+            f"{path}: a TorchScript or ONNX file is a program, and running one from elsewhere is as risky as any other; "
+            f"if you trust where it comes from, write 'sha256: {digest}' into {where}"
         )
     if card.layers or card.layer is not None:
-        raise ConfigError(f"{where}: layers are for safetensors files; a TorchScript file gives what it gives")
-    return _cache.scripted(path)
+        raise ConfigError(f"{where}: layers are for safetensors files; a TorchScript or ONNX file gives what it gives")
+    return _onnx.graph(path) if path.suffix.lower() == ".onnx" else _cache.scripted(path)
 
 
 def _sequence(card: Card, tensors: dict[str, Tensor], path: pathlib.Path) -> Callable[[Tensor], object]:
