@@ -67,6 +67,9 @@ def rank(
         else "nearest: 1 where samples come as near to targets as these to one another"
     )
     print(f"Ordered by {ordered}; lower is nearer. coverage: share of targets with a sample as near as another target.")
+    close = [row["source"] for row in rows if row["tied"]]
+    if close:
+        print(f"Too close to tell from the first by these images: {', '.join(close)}; --probe 200 looks closer.")
     if out is not None:
         print(f"written: {out}")
 

@@ -45,7 +45,9 @@ def rank(
 
     Returns:
         One row per source, nearest first: ``source``, ``distance`` (kernel discrepancy), ``frechet``, ``nearest``,
-        ``coverage`` (share of targets that have a sample as near as another target), and ``probe`` with its steps.
+        ``coverage`` (share of targets that have a sample as near as another target), ``probe`` with its steps, and
+        ``tied``: without a probe, whether ``nearest`` differs from the first row's by less than two standard errors over
+        the targets, so that other images of the kind may well order the two the other way round (None with a probe).
 
     Raises:
         ConfigError: if there are fewer than two sources, or ``out`` exists.
@@ -74,10 +76,11 @@ def rank(
     made = [features(s) for s in samples]
     # Features differ in size by orders of magnitude; unscaled, overall brightness would decide.
     scale = torch.cat([wanted, *made]).std(0).clamp_min(1e-6)
-    rows, nearest = [], []
+    rows, nearest, aparts = [], [], []
     for name, gan, images_of, found in zip(names, gans, samples, made, strict=True):
-        row, which = measured(wanted / scale, found / scale)
+        row, apart, which = measured(wanted / scale, found / scale)
         nearest.append(images_of[which[:SHOWN]])
+        aparts.append(apart)
         row |= {"source": name, "probe": None, "probe_steps": probe}
         if probe:
             emit({"event": "note", "text": f"mining {name} for {probe} steps"})
@@ -87,11 +90,19 @@ def rank(
     if path is not None:
         shown = torch.cat([target[:SHOWN], *(nearest[k] for k in order)])
         pictures.save_png(path, pictures.grid(shown, columns=min(SHOWN, len(target))))
-    return [rows[k] | {"rank": place + 1} for place, k in enumerate(order)]
+    return [
+        rows[k] | {"rank": place + 1, "tied": None if probe else place > 0 and tied(aparts[k] - aparts[order[0]])}
+        for place, k in enumerate(order)
+    ]
 
 
-def measured(target: Tensor, samples: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """Distances of one source's samples from the targets, and which sample is nearest to each target.
+def tied(differences: Tensor) -> bool:
+    """Whether the mean of differences (N,) is within two standard errors of zero."""
+    return bool(differences.mean().abs() <= 2 * differences.std() / len(differences) ** 0.5)
+
+
+def measured(target: Tensor, samples: Tensor) -> tuple[dict[str, Any], Tensor, Tensor]:
+    """Distances of one source's samples from the targets, and of each target from its nearest sample, and which that is.
 
     Args:
         target: features, (N, D).
@@ -105,7 +116,7 @@ def measured(target: Tensor, samples: Tensor) -> tuple[dict[str, Any], Tensor]:
         "nearest": float(near.mean() / usual.mean().clamp_min(1e-9)),
         "coverage": float((near <= usual).double().mean()),
         "distance": kernel_match(target, samples).value, "frechet": float(frechet_distance(target, samples)),
-    }, which  # fmt: skip
+    }, near, which  # fmt: skip
 
 
 def probed(

@@ -14,10 +14,12 @@ from conftest import toy_gan, toy_images
 from regraft import pictures
 from regraft._charts import Line, chart
 from regraft.checking import near_duplicates, outliers
+from regraft.cli import run as cli
 from regraft.errors import ConfigError, DataError
 from regraft.evaluation import HeldOut, critic_scores, extractor
 from regraft.metrics.kmmd import kmmd, real_floor
 from regraft.norms import set_training
+from regraft.ranking import tied
 
 
 def write(folder, images):
@@ -78,12 +80,25 @@ class TestRank:
         assert [row["rank"] for row in rows] == [1, 2, 3]
         assert [row["source"] for row in rows] == ["digits-high", "digits-low", "toy"]
         assert rows[0]["nearest"] == min(row["nearest"] for row in rows)
+        assert [row["tied"] for row in rows] == [False, False, False]
         assert (tmp_path / "rank.png").is_file()
 
     def test_with_a_probe(self, photos):
         sources = [toy_gan(seed=s) for s in range(2)]
         rows = regraft.rank(photos, sources, n=32, probe=2)
         assert rows[0]["probe"] <= rows[1]["probe"]
+        assert [row["tied"] for row in rows] == [None, None]
+
+    def test_equal_sources_are_called_too_close_to_tell(self, photos, capsys):
+        gan = toy_gan()
+        assert [row["tied"] for row in regraft.rank(photos, [gan, gan], n=32)] == [False, True]
+        assert cli(["rank", str(photos), "-s", "digits-low", "-s", "digits-low", "--n", "32"]) == 0
+        assert "Too close to tell from the first by these images: digits-low (2)" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("mean", "is_tied"), [(0.1, True), (0.3, False)])
+    def test_two_standard_errors_decide(self, mean, is_tied):
+        # One hundred differences with standard deviation 1.005: two standard errors are 0.201.
+        assert tied(mean + torch.tensor([1.0, -1.0]).repeat(50)) is is_tied
 
     def test_one_source_is_no_ranking(self, photos, gan):
         with pytest.raises(ConfigError, match="at least two"):
