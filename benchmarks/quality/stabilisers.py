@@ -18,16 +18,14 @@ from regraft.evaluation import compare, extractor
 
 SEEDS = range(100, 105)
 IMAGES = 25
-STEPS = 3000
+STEPS = 1500
 FREEZED = {"method": "freezed", "steps": STEPS}
 ROWS: dict[str, dict[str, Any]] = {
     "FreezeD, no augmentation": {"augment": []},
     "FreezeD": {},
     "FreezeD + ADA": {"augment_probability": "ada"},
     "FreezeD + EWC": {"regularizer": "ewc"},
-    "FreezeD + EWC, weight 0": {"regularizer": "ewc", "regularizer_weight": 0},
     "FreezeD + CDC": {"regularizer": "cdc"},
-    "FreezeD + CDC, weight 0": {"regularizer": "cdc", "regularizer_weight": 0},
     "FreezeD + EWC, no augmentation": {"augment": [], "regularizer": "ewc"},
     "FreezeD + CDC, no augmentation": {"augment": [], "regularizer": "cdc"},
 }
@@ -69,7 +67,11 @@ def main() -> None:
             found = cell("stabilisers", f"{name}-{seed}", options, functools.partial(run, options, name, seed))
             if found:
                 results.setdefault(name, []).append(found)
-    lines = ["# Stabilisers", "", "Command: `python benchmarks/quality/stabilisers.py --data DATA`. Seeds 100 to 104.", ""]
+    lines = [
+        "# Stabilisers", "",
+        f"Command: `python benchmarks/quality/stabilisers.py --data DATA`. Seeds 100 to 104, {STEPS} steps.  With weight 0 "
+        "each is the base bit for bit (tests/unit/test_stabilisers.py).", "",
+    ]  # fmt: skip
     lines += ["| method | Fréchet | KMMD | MV ratio | copies, % | sign of real scores | augmentation probability | minutes |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, found in results.items():
