@@ -1,11 +1,12 @@
 """Mind2Mind against training in pixels: Fréchet distance against time, MNIST to clothes and to handwritten characters.
 
-    python benchmarks/quality/mind2mind.py --data DATA --threads 2
+    python benchmarks/quality/mind2mind.py --data DATA --threads 1
 
 Tier "plain", 28x28: the plain autoencoder, trained on MNIST; scratch is a WGAN-GP of the same layers (g1 after g0, c0 after
 c1), TransferGAN starts from such a WGAN-GP trained on MNIST.  Tier "alae", 32x32: the StyleALAE of alae_mnist.py (run that
 first); scratch is a WGAN-GP of its generator and critic, TransferGAN fine-tunes them as their family does.  All have the same
-minutes of training; measuring is not counted.  Floor: reconstructions of the target's training images.
+minutes of training on the same number of threads; measuring is not counted.  Floor: reconstructions of the target's training
+images.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ from regraft.randomness import generator_at
 SEEDS = range(5)
 TARGETS = {"clothes": "fashion_clothes_28.npz", "characters": "omniglot_small1_28.npz"}
 SIDES = {"plain": 28, "alae": 32}
-MINUTES = {"plain": 10.0, "alae": 20.0}
+MINUTES = {"plain": 3.0, "alae": 5.0}
 MOMENTS = 16  # measurements, closer together at the beginning
 SAMPLES = 2000
 UNSEEN = 0.25

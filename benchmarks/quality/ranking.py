@@ -86,8 +86,9 @@ def main() -> None:
                 )
                 for seed in SEEDS
             ]  # fmt: skip
-            if all(runs):
-                results[source] = statistics.mean(r["kmmd"] for r in runs if r)
+            done = [r["kmmd"] for r in runs if r]
+            if done:
+                results[source] = statistics.mean(done)
         if len(results) < len(SOURCES) or not all(orders.values()):
             continue
         best = min(results.values())
