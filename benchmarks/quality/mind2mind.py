@@ -71,7 +71,7 @@ def source_of(options: Any, kind: str) -> pathlib.Path:
 
 def _pretrain_wgan(options: Any, folder: pathlib.Path, steps: int) -> None:
     """The pair of the plain autoencoder's layers, as a WGAN-GP on MNIST."""
-    images = f"{options.data / 'mnist_28.npz'}:x_train"
+    images = regraft.open_images(f"{options.data / 'mnist_28.npz'}:x_train").without_labels()
     gan = regraft.adapt(
         images, method="scratch", backbone="autoencoder", size=28, channels=1, steps=steps, augment=[], flip="off", held_out=0,
         device="cpu", write=False,

@@ -1,6 +1,7 @@
 """The steps of one adaptation: gather sources and images, choose what was left open, train, keep the best, measure, save."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -10,17 +11,16 @@ from typing import Any
 import torch
 import yaml
 
-from regraft import advice, discover
+from regraft import _labels, advice, discover
 from regraft import codes as codes_files
 from regraft.codes import Codes
-from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse
-from regraft.errors import ConfigError, DataError, MissingCapability, OutOfMemory
+from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
+from regraft.errors import ConfigError, DataError, OutOfMemory
 from regraft.evaluation import HeldOut, extractor
 from regraft.gan import GAN, tensor_digest
 from regraft.images import Images, ImageSet, open_images
 from regraft.jobs import AdaptJob
 from regraft.loading import load
-from regraft.methods._classes import conditioned
 from regraft.methods.base import Adaptation, Method, MethodConfig
 from regraft.randomness import generator_at
 from regraft.store import RunStore, write_json, write_text
@@ -123,9 +123,13 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     if isinstance(listed, Codes):
         return _with_codes(job, sources, listed, method, config, notes)
     lead = method.lead(sources, config) if sources else None
-    labelled, reason = advice.labels(job.labels, listed.classes, listed.counts, _obstacle(method, name, sources, listed, job))
+    obstacle = _labels.obstacle(method, name, config, sources, listed, job.labels)
+    labelled, reason = advice.labels(job.labels, listed.classes, listed.counts, obstacle)
     notes += [reason] if reason else []
     listed = listed if labelled else listed.without_labels()
+    if labelled and lead is not None and not method.labels:
+        listed, reason = _labels.as_in_source(listed, lead)
+        notes += [reason] if reason else []
     extractor(job.extractor, lead)  # a mistake must show now, not after hours of training
     decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
@@ -174,25 +178,6 @@ def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
             raise DataError(f"{listed.where}: --take {job.take}, and there are only {len(listed)} images")
         listed = listed.take(0, job.take)
     return listed
-
-
-def _obstacle(method: Method, name: str, sources: Sequence[GAN], listed: ImageSet, job: AdaptJob) -> str | None:
-    """Why a method cannot learn the classes of the target, or None."""
-    n = len(listed.classes)
-    if n < 2 or job.labels is False:
-        return None
-    if not method.labels:
-        same = sources and all(s.generator.n_classes == n for s in sources)
-        return None if job.labels and same else f"{name} does not learn classes"
-    if "autoencoder" in method.needs:  # classes of codes ask nothing of a source
-        return None
-    try:
-        for source in sources:
-            _ = source.generator.n_classes or conditioned(source.generator, n, "auto")
-            _ = source.critic and source.critic.n_classes != n and source.critic.with_classes(n)
-    except MissingCapability as error:
-        return str(error).rstrip(".")
-    return None
 
 
 def pick_device(name: str) -> torch.device:
@@ -306,14 +291,23 @@ def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool) -> None:
             before = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
+        settings = before.pop("settings", None)  # older runs did not keep it
+        if settings is not None and settings != _settings_digest(folder):
+            raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
         if before != prepared.identity:
             what = "images" if before.get("data") != prepared.identity["data"] else "sources"
             raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
         return
     check_out(folder)
     (folder / "state").mkdir(parents=True, exist_ok=True)
-    write_json(record, prepared.identity)
     write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))
+    write_json(record, prepared.identity | {"settings": _settings_digest(folder)})
+
+
+def _settings_digest(folder: pathlib.Path) -> str:
+    """SHA-256 over what a run's config.yaml says, however it is written."""
+    said = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    return hashlib.sha256(said.model_dump_json().encode()).hexdigest()
 
 
 def parts_that_fit(prepared: Prepared) -> int:

@@ -61,6 +61,9 @@ def training_images(folder: pathlib.Path) -> torch.Tensor:
     job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
     record = adapter.read_config(folder)
     listed = _listed(job, None)
+    named = record["data"].get("classes", ())
+    if listed.classes != tuple(named) and set(listed.classes) <= set(named):  # the source's, which the method kept
+        listed = listed.with_classes(named)
     decoded = listed.decode(tuple(record["image"]["size"]), record["image"]["channels"], fit=job.fit, on_bad=job.on_bad)
     train, _ = _split(decoded, job, listed.where)
     if train.digest != record["data"]["digest"]:
@@ -77,9 +80,10 @@ def measure(prepared: Prepared, gan: GAN) -> list[Score]:
     return compare(fake, prepared.held.tensor(), prepared.train.tensor(), features, seed=prepared.job.seed)
 
 
-def findings(gan: GAN, loop: Loop) -> dict[str, Any]:
-    """What the method learned, as plain data; logged and told."""
-    found = loop.adaptation.findings(gan.generator) if loop.adaptation.findings is not None else {}
+def findings(prepared: Prepared, generator: Generator, loop: Loop) -> dict[str, Any]:
+    """What the method learned, as plain data; logged and told.  To be asked before anything changes the networks' modes."""
+    last = loop.kept_step(prepared.job.keep) == loop.position.total
+    found = loop.adaptation.findings(generator, last) if loop.adaptation.findings is not None else {}
     if found:
         loop.store.log({"step": loop.position.total, "findings": found})
         loop.emit({"event": "findings", "findings": found})

@@ -97,9 +97,10 @@ def adapt(
     if write:
         _adapting.open_run(folder, prepared, resume)
     loop.run(resume)
-    gan = _finishing.adapted(prepared, _finishing.kept_generator(prepared, loop), loop, folder)
+    generator = _finishing.kept_generator(prepared, loop)
+    findings = _finishing.findings(prepared, generator, loop)
+    gan = _finishing.adapted(prepared, generator, loop, folder)
     scores = _finishing.measure(prepared, gan)
-    findings = _finishing.findings(gan, loop)
     step, verdict = loop.kept_step(prepared.job.keep), None
     if write:
         values = _finishing.save(prepared, folder, gan, loop, scores, findings)

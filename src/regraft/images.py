@@ -71,6 +71,12 @@ class ImageSet:
         items = tuple(dataclasses.replace(i, label=None) for i in self.items if i.label == label)
         return dataclasses.replace(self, items=items, classes=())
 
+    def with_classes(self, names: Sequence[str]) -> "ImageSet":
+        """The same images, labelled as numbers of a list of class names that holds all of theirs."""
+        table = [list(names).index(name) for name in self.classes]
+        items = tuple(i if i.label is None else dataclasses.replace(i, label=table[i.label]) for i in self.items)
+        return dataclasses.replace(self, items=items, classes=tuple(names))
+
     def without_labels(self) -> "ImageSet":
         """The same images with classes forgotten."""
         return ImageSet(self.where, tuple(dataclasses.replace(i, label=None) for i in self.items))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft.build import build
@@ -60,6 +60,14 @@ class MinerConfig(Config):
             "up to 32 classes; 0 as published, where rare classes get lost.",
         ),
     ] = 1.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MinerConfig":
+        if self.form == "residual" and self.input_dim is not None:
+            raise ValueError(
+                f"input_dim={self.input_dim}: a residual miner's is the latent's own; leave it out, or choose form=mlp"
+            )
+        return self
 
 
 class Miner(nn.Module):

@@ -51,6 +51,12 @@ def can_rebase(generator: nn.Module) -> bool:
     return bool(own) and all(norm.weight is not None and norm.bias is not None for norm in own)
 
 
+def rebased(generator: nn.Module) -> frozenset[str]:
+    """Names of the gains and shifts that :func:`rebase` changes."""
+    own = {id(p) for norm in batch_norms(generator) for p in (norm.weight, norm.bias)}
+    return frozenset(name for name, p in generator.named_parameters() if id(p) in own)
+
+
 def rebase(generator: Generator) -> None:
     """Measure a generator's stored statistics anew and change gains and shifts so that its images stay what they are.
 

@@ -288,6 +288,8 @@ class Loop:
                 self.engine.load(state["optimisers"])
                 if phase.modes is not None:
                     phase.modes()
+        elif phases and (modes := phases[-1].modes) is not None:
+            modes()  # what is still asked of a finished run is asked of it as it ended
         self.observer_state = state["observer"]
         self.on_load(self.observer_state)
         return True

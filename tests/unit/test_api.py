@@ -71,6 +71,16 @@ def test_resuming_with_other_images_is_refused(run, photos):
         regraft.adapt(resume=True, out=run.folder)
 
 
+def test_resuming_with_changed_settings_is_refused(run):
+    path = run.folder / "config.yaml"
+    said = path.read_text()
+    path.write_text("# a remark\n" + said)
+    regraft.adapt(resume=True, out=run.folder)
+    path.write_text(said.replace("seed: 0", "seed: 1"))
+    with pytest.raises(ConfigError, match="config.yaml was changed since the run began"):
+        regraft.adapt(resume=True, out=run.folder)
+
+
 def test_nothing_is_written_without_a_folder(photos, tmp_path, monkeypatch):
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")

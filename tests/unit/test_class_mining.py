@@ -120,7 +120,7 @@ def test_kept_classes_stay_classes():
     adaptation = attached(conditional(), miner={"classes": "keep"})
     run(adaptation)
     assert adaptation.generator.n_classes == 3
-    assert adaptation.findings(adaptation.generator) == {}
+    assert adaptation.findings(adaptation.generator, True) == {}
 
 
 @pytest.mark.parametrize("form", ["onehot", "embedding"])
@@ -238,3 +238,19 @@ def test_without_a_guide_or_with_many_classes_there_is_none():
     assert class_guide(few, source.critic, source.recipe, 0.0) is None
     assert "classes" in attached(conditional()).modules
     assert "classes" not in attached(conditional(), miner={"class_weight": 0.0}).modules
+
+
+def test_targets_are_counted_once_a_step_however_a_batch_is_computed():
+    seen = []
+    for parts in (1, 4):
+        adaptation = attached(conditional())
+        Loop(adaptation, toy_images(), Plan(accumulate=parts), RunStore(None)).run()
+        seen.append(int(adaptation.modules["classes"].steps))
+    assert seen[0] == seen[1] == 6
+
+
+def test_filters_of_which_nothing_is_known_stay_trainable():
+    source = toy_gan().generator.requires_grad_(True)
+    masks = FilterMasks(source, dict(source.named_parameters()))
+    masks.choose(0.5, lambda rng: sum(p.sum() for p in source.parameters()) * 0, 2, 0)
+    assert all(bool(masks.mask(name).all()) for name in masks.parameters_of)

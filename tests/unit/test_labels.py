@@ -8,10 +8,13 @@ from PIL import Image
 
 import regraft
 from conftest import toy_gan, toy_images
-from regraft import _sampling, advice
+from regraft import _adapting, _finishing, _sampling, advice
 from regraft._adapting import _spread
 from regraft.errors import ConfigError
+from regraft.gan import Provenance
 from regraft.jobs import SampleJob
+from regraft.methods import _classes
+from regraft.methods._classes import LabelledConfig
 
 
 @pytest.fixture
@@ -155,3 +158,72 @@ class TestSampling:
         assert sorted(p.name for p in (tmp_path / "o" / "bars").iterdir()) == ["seed0-000000.png", "seed0-000001.png"]
         assert command(["sample", str(run.folder), "--class", "cars", "--out", str(tmp_path / "p")]) == 2
         assert "did you mean bars" in capsys.readouterr().err
+
+
+class TestOfTheSource:
+    """Methods that learn no classes keep the source's, if that is wanted."""
+
+    def source(self, names):
+        gan = toy_gan(n_classes=3)
+        gan.provenance = Provenance(name="signs", classes=names)
+        return gan
+
+    @pytest.mark.parametrize(
+        ("method", "settings"),
+        [("minegan", {"miner": {"classes": "keep"}}), ("bsa", {"scaling": {"classes": "keep"}}), ("untouched", {})],
+    )
+    def test_labels_are_the_sources_numbers_by_name(self, photos_by_class, method, settings, tmp_path):
+        source = regraft.convert(self.source(("blobs", "stripes", "bars")), tmp_path / "source")
+        steps = {"steps": 2} if method != "untouched" else {}
+        made = regraft.adapt(
+            photos_by_class, source, method=method, labels=True, out=tmp_path / "run", batch=4, **steps, **settings
+        )  # fmt: skip
+        assert made.gan.provenance.classes == ("blobs", "stripes", "bars")
+        record = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
+        assert record["data"]["classes"] == ["blobs", "stripes", "bars"]
+        listed = regraft.open_images(photos_by_class)
+        job = regraft.api.adapt_job(
+            listed, [str(source)], method, None, None, {"labels": True, "held_out": 0} | steps | settings
+        )
+        train = _adapting.prepare(job, None, listed).train
+        names = [train.classes[label] for label in train.labels]
+        assert [name.split("/")[0] for name in train.names] == names
+        assert len(_finishing.training_images(tmp_path / "run")) + made_held(record) == len(listed)
+
+    @pytest.mark.parametrize("method", ["minegan", "bsa"])
+    def test_dropped_classes_are_no_labels(self, photos_by_class, method):
+        with pytest.raises(ConfigError, match=f"{method} does not learn classes; .*classes=keep has the source's"):
+            regraft.adapt(
+                photos_by_class, self.source(("blobs", "x", "bars")), method=method, labels=True, steps=2, write=False
+            )
+
+    def test_other_names_and_other_numbers_are_refused(self, photos_by_class):
+        settings = {"method": "bsa", "labels": True, "steps": 2, "write": False, "scaling": {"classes": "keep"}}
+        with pytest.raises(ConfigError, match="among which there is no bars; rename the folders after them: a, blobs, c"):
+            regraft.adapt(photos_by_class, self.source(("a", "blobs", "c")), **settings)
+        with pytest.raises(ConfigError, match="3 without names, and the images have 2"):
+            regraft.adapt(photos_by_class, self.source(()), **settings)
+        with pytest.raises(ConfigError, match="which has none"):
+            regraft.adapt(photos_by_class, toy_gan(), **settings)
+
+    def test_without_names_they_go_by_number_and_it_is_said(self, photos_by_class):
+        gan = toy_gan(n_classes=2)
+        made = regraft.adapt(
+            photos_by_class, gan, method="bsa", labels=True, steps=2, batch=4, write=False, scaling={"classes": "keep"}
+        )
+        assert any("classes go by number (bars, blobs)" in note for note in made.notes)
+
+
+def made_held(record):
+    return record["data"]["held_out"]
+
+
+def test_new_class_tables_learn_faster_and_nothing_else():
+    """Neither the inputs that a one-hot class adds, nor a layer that happens to be as wide as there are classes."""
+    config = LabelledConfig()
+    plain, n = toy_gan(size=16, width=4, latent_dim=6), 4  # the last block has four channels
+    for how, wanted in (("norm", {"gain", "shift"}), ("concat", {"classes"})):
+        made = _classes.conditioned(plain.generator, n, how)
+        found = _classes.groups(made, plain.generator, 1.0, config, n)
+        fast = {id(p) for p in found[1][0]} if len(found) > 1 else set()
+        assert {k.rpartition(".")[2] for k, p in made.named_parameters() if id(p) in fast} == wanted

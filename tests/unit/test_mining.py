@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from regraft.build import build_with
+from regraft.config import parse
+from regraft.errors import ConfigError
 from regraft.gan import Latent, tensor_digest
 from regraft.mining import MinedGenerator, Miner, MinerConfig, prior_gap
 
@@ -92,3 +94,8 @@ def test_an_identity_miner_has_no_gap():
     miner = Miner(MinerConfig(), Latent(4, "uniform"))
     miner.initialise(torch.Generator().manual_seed(0))
     assert prior_gap(miner, 1.0, torch.Generator().manual_seed(0), torch.device("cpu"), n=100_000).item() < 1e-3
+
+
+def test_a_residual_miner_has_no_input_size_of_its_own():
+    with pytest.raises(ConfigError, match="input_dim=5: a residual miner's is the latent's own"):
+        parse(MinerConfig, {"input_dim": 5}, "miner")

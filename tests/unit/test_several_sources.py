@@ -9,11 +9,11 @@ import torch
 
 import regraft
 from conftest import toy_gan, toy_images
-from regraft import adapter, discover, loading, norms
-from regraft.build import build_with
+from regraft import _adapting, adapter, discover, loading, norms
+from regraft.build import build_fresh, build_with
 from regraft.config import Objective, Recipe, parse
 from regraft.errors import AdapterError, ConfigError, Interrupted, MissingCapability
-from regraft.gan import GAN, Critic, Generator, Latent, Provenance, tensor_digest
+from regraft.gan import GAN, Critic, Description, Generator, Latent, Provenance, tensor_digest
 from regraft.methods._looks import Looks, nearest_kind
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.mixture import GREY, MixedGenerator, MixedLatent, fitted
@@ -428,8 +428,12 @@ class TestCritic:
         with pytest.raises(ConfigError, match="sources 0 to 1"):
             settled(two, critic=2)
         assert settled([GAN(s.generator) for s in two]).critic == "fresh"
-        with pytest.raises(MissingCapability):
+        with pytest.raises(MissingCapability, match=r"critic=0: that source has no critic; choose one of 1, or critic=fresh"):
             settled([GAN(two[0].generator), two[1]], critic=0)
+        with pytest.raises(ConfigError, match=r"sources 0 and 2 are called so; say which by its number"):
+            settled([two[0], two[1], two[0]], critic=two[0].provenance.name)
+        with pytest.raises(ConfigError, match="need regularizer="):
+            attached(two, regularizer_weight=1)
         MINEGAN.check([GAN(two[0].generator), two[1]], "minegan")
 
     def test_classes_kept_cannot_be_mixed(self):
@@ -470,7 +474,7 @@ def test_adapt_adapter_convert_and_sample(two, tmp_path, photos):
     events = []
     run = regraft.adapt(
         photos, references, out=tmp_path / "run", steps=6, mining_steps=3, supersamples=100, held_out=2, seed=1,
-        recipe={"batch": 4}, on_event=events.append,
+        recipe={"batch": 4}, keep="last", on_event=events.append,
     )  # fmt: skip
     assert isinstance(run.gan.generator, MixedGenerator)
     record = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
@@ -518,3 +522,78 @@ def test_a_share_that_went_to_nothing_comes_back():
         for _ in range(100):
             looks.take_confusion_out()
         assert looks.shares.tolist() == pytest.approx(want, abs=0.03)
+
+
+def batch_sources():
+    """Sources much alike that are fine-tuned on batch statistics, judged by critics with batch norms."""
+    made = []
+    for seed in (0, 1):
+        plain = toy_gan("dcgan")
+        for k, parameter in enumerate(plain.generator.parameters()):
+            parameter.add_(0.1 * seed * torch.randn(parameter.shape, generator=rng(k)))
+        layers = plain.critic.describe().config["layers"]
+        config = plain.critic.describe().config | {"layers": [*({**r, "norm": "batch"} for r in layers[:-1]), layers[-1]]}
+        critic = build_fresh(Description("dcgan", "critic", config), seed)
+        gan = GAN(plain.generator, critic, objective=plain.objective, provenance=Provenance(name=f"source {seed}"))
+        made.append(gan.trained_with(gan.objective, Recipe(generator_norm="batch", critic_norm="batch", batch=4)))
+    return made
+
+
+def test_wins_are_counted_as_in_training(tmp_path, photos):
+    """The probabilities followed wins on batch statistics; stored ones, on which samples are made, give other wins."""
+    settings = {"mining_steps": 3, "finetuning_steps": 3, "supersamples": 400, "held_out": 2, "keep": "last"}
+    told = regraft.adapt(photos, batch_sources(), method="minegan", write=False, **settings).findings
+    listed = regraft.open_images(photos)
+    job = regraft.api.adapt_job(listed, batch_sources(), "minegan", None, None, settings)
+    prepared = _adapting.prepare(job, batch_sources(), listed)
+    loop = _adapting.assemble(prepared, None, lambda event: None)
+    loop.run()
+    game = loop.adaptation.findings.args[0]
+    assert told["win_shares"] == pytest.approx(win_shares(game, 400, batch=4).tolist(), abs=1e-3)
+    game.critic.eval()
+    assert told["win_shares"] != pytest.approx(win_shares(game, 400, batch=4).tolist(), abs=1e-3)
+
+
+def test_wins_are_not_said_of_an_earlier_generator(two):
+    adaptation = attached(two)
+    assert "win_shares" in adaptation.findings(adaptation.generator, True)
+    found = adaptation.findings(adaptation.generator, False)
+    assert "win_shares" not in found
+    assert "p" in found
+
+
+def test_a_finished_run_that_is_resumed_says_the_same(tmp_path, photos):
+    references = [regraft.convert(gan, tmp_path / f"source-{k}") for k, gan in enumerate(batch_sources())]
+    settings = {"mining_steps": 3, "finetuning_steps": 3, "supersamples": 200, "held_out": 2, "keep": "last"}
+    once = regraft.adapt(photos, references, out=tmp_path / "run", **settings)
+    again = regraft.adapt(resume=True, out=tmp_path / "run")
+    assert again.findings == once.findings
+    assert torch.equal(again.gan.sample(4, 0), once.gan.sample(4, 0))
+
+
+@pytest.mark.parametrize("family", ["dcgan", "progan"])
+def test_shares_are_counted_with_one_image_at_a_time(family):
+    sources = [toy_gan(family, seed=seed) for seed in (0, 1)]
+    assert sources[0].critic.batch_dependent == (family == "progan")
+    adaptation = attached(sources, mining_steps=3, finetuning_steps=0)
+    assert "target_shares" not in adaptation.findings(adaptation.generator, True)
+    run(adaptation, toy_images(), accumulate=adaptation.batch)
+    assert adaptation.modules["selector"].looks.steps == 3
+    assert sum(adaptation.findings(adaptation.generator, True)["target_shares"]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["minegan", "bsa"])
+def test_a_mixture_is_no_source_to_mine(two, tmp_path, photos, method):
+    mixture = regraft.adapt(
+        photos, two, write=False, mining_steps=2, finetuning_steps=0, supersamples=0, held_out=2, recipe={"batch": 4}
+    ).gan
+    with pytest.raises(MissingCapability, match="several sources by turns.*transfergan or freezed"):
+        regraft.adapt(photos, mixture, method=method, steps=2, write=False)
+    made = regraft.adapt(photos, mixture, method="transfergan", steps=2, write=False, recipe={"batch": 4})
+    assert torch.isfinite(made.gan.sample(4, 0)).all()
+
+
+def test_class_weights_of_several_sources_are_said_to_do_nothing():
+    sources = [toy_gan(n_classes=3), toy_gan(n_classes=3, seed=1)]
+    assert any("class_weight is for a single source" in n for n in attached(sources, miner={"class_weight": 2.0}).notes)
+    assert not any("class_weight" in n for n in attached(sources).notes)

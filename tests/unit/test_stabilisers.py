@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import regraft
 from conftest import toy_gan, toy_images
-from regraft import discover
+from regraft import discover, norms
 from regraft.augment import AdaptiveAugmentation, augment
 from regraft.config import HINGE, WGAN_GP, Objective, Recipe, parse
 from regraft.errors import ConfigError, Interrupted, MissingCapability
@@ -293,3 +293,26 @@ def test_adas_state_survives_a_stop_inside_its_interval(tmp_path):
 def test_adapt_takes_them_from_settings(photos):
     run = regraft.adapt(photos, toy_gan(), method="freezed", steps=3, regularizer="cdc", augment_probability="ada", write=False)
     assert run.gan.sample(2).isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_behind_a_miner_nothing_pulls_before_anything_is_learned(name):
+    """Entering fine-tuning changes gains and shifts of norms, and no image: that is no distance from the source."""
+    gan = toy_gan(size=16, width=4, latent_dim=6)
+    gan = gan.trained_with(gan.objective, gan.recipe.model_copy(update={"generator_norm": "batch"}))
+    plugin = discover.plugin("regularizers", name)
+    adaptation = attach("minegan", gan, toy_images(size=16), mining_steps=1, finetuning_steps=4, regularizer=name)
+    phase = adaptation.phases[1]
+    before = copy.deepcopy(adaptation.generator.source)
+    phase.on_enter()
+    phase.modes()
+    source = adaptation.generator.source.requires_grad_(True)
+    moved = norms.rebased(source)
+    changed = {k for k, p in source.named_parameters() if not torch.equal(p, dict(before.named_parameters())[k])}
+    assert changed == moved != set()
+    rng = torch.Generator().manual_seed(0)
+    assert plugin.attach(source, gan, plugin.Config(images=4), moved)(rng, CPU).abs() < 1e-5
+    assert plugin.attach(source, gan, plugin.Config(images=4))(rng, CPU).abs() > 1e-5
+    batch = toy_images(size=16).batch(torch.arange(4), rng, CPU)
+    _, logs = next(u for u in phase.updates if u.name == "generator").loss(batch, rng)
+    assert abs(float(logs[name])) < 1e-4

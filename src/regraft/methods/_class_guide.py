@@ -45,6 +45,8 @@ class ClassGuide:
 
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
             value, logs = update.loss(batch, rng)
+            if self.looks.noted:  # by another part of the batch
+                return value, logs
             with torch.no_grad():
                 self.looks.note(self._each_class(rng, batch.data.device), batch.data, self.critic)
             return value, logs

@@ -141,7 +141,17 @@ def groups(network: nn.Module, source: nn.Module | None, lr: float, config: Labe
     fast: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        changed = name not in old or old[name].shape != parameter.shape or not torch.equal(old[name], parameter)
-        by_class = bool(old) and changed and n in (parameter.shape[:1] + parameter.shape[-1:])
-        (fast if by_class else rest).append(parameter)
+        (fast if old and _is_by_class(parameter, old.get(name), n) else rest).append(parameter)
     return [(rest, lr), *([(fast, config.class_lr * lr)] if fast else [])]
+
+
+def _is_by_class(new: nn.Parameter, old: nn.Parameter | None, n: int) -> bool:
+    """Whether a parameter has an axis of classes, first or last, that its source's did not have or had otherwise."""
+    ends = new.shape[:1] + new.shape[-1:]
+    if old is None or (old.shape == new.shape and not torch.equal(old, new)):
+        return n in ends
+    if old.dim() != new.dim():
+        return new.shape[:1] == (n,)
+    # The inputs that a one-hot class adds to a layer are no axis of classes: they learn as fast as the layer.
+    changed = [axis for axis, (a, b) in enumerate(zip(old.shape, new.shape, strict=True)) if a != b]
+    return changed in ([0], [new.dim() - 1]) and new.shape[changed[0]] == n

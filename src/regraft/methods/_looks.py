@@ -38,6 +38,11 @@ class Looks(nn.Module):
         self.register_buffer("steps", torch.zeros([]))
         self._noted: list[tuple[Tensor, Tensor, bool]] = []
 
+    @property
+    def noted(self) -> bool:
+        """Whether anything was noted since the last :meth:`after_step`."""
+        return bool(self._noted)
+
     @torch.no_grad()
     def note(self, fake: Tensor, real: Tensor, critic: Critic) -> None:
         """Remember images until the next :meth:`after_step`.

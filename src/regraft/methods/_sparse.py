@@ -3,7 +3,7 @@
 The idea is MineGAN++'s (Wang et al. 2021, "MineGAN++: mining generative models for efficient knowledge transfer to limited data
 domains"), whose rule we do not know.  Ours: after mining, the squared gradient of the generator's loss is averaged over some
 batches of mined latents (the diagonal of an empirical Fisher matrix); a filter's importance is its mean over the filter's
-values; in each tensor the filters of the greatest importance are kept trainable, at least one.
+values; in each tensor the filters of the greatest importance are kept trainable, at least one, and all where none has any.
 """
 
 import math
@@ -82,6 +82,8 @@ class FilterMasks(nn.Module):
             others = [axis for axis in range(p.dim()) if axis != self.axes[name]]
             importance = (total[name].mean(others) if others else total[name]).flatten()
             count = max(1, math.ceil(share * len(importance)))
+            if not importance.any():  # nothing is known of it, such as of a source that won nothing
+                continue
             best = importance.argsort(descending=True, stable=True)[:count]
             self.mask(name).fill_(False)[best] = True
 

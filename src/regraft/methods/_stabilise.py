@@ -1,6 +1,6 @@
 """Losses that hold a generator near its source, for every method that fine-tunes a copy of one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import torch
@@ -24,7 +24,9 @@ class FinetuningConfig(AdversarialConfig):
     regularizer_settings: Annotated[dict[str, Any], Field(description="Its own settings.")] = {}
 
 
-def stabilise(game: Game, config: FinetuningConfig, source: GAN, generator: Generator | None = None) -> None:
+def stabilise(
+    game: Game, config: FinetuningConfig, source: GAN, generator: Generator | None = None, free: Collection[str] = ()
+) -> None:
     """Add the chosen regularizer to a game.
 
     Args:
@@ -32,6 +34,7 @@ def stabilise(game: Game, config: FinetuningConfig, source: GAN, generator: Gene
         config: names it.
         source: what the generator was copied from.
         generator: the copy, where it is a part of the game's generator.
+        free: names of its parameters that the method moves without changing any image.
 
     Raises:
         ConfigError, MissingCapability: if there is none of that name, or it does not work on this source.
@@ -44,7 +47,7 @@ def stabilise(game: Game, config: FinetuningConfig, source: GAN, generator: Gene
     settings = parse(plugin.Config, config.regularizer_settings, f"settings of {config.regularizer}")
     weight: float = plugin.weight if config.regularizer_weight is None else config.regularizer_weight
     if weight:
-        term = plugin.attach(game.generator if generator is None else generator, source, settings)
+        term = plugin.attach(game.generator if generator is None else generator, source, settings, free)
         game.extras[config.regularizer] = _weighted(term, weight)
 
 

@@ -181,10 +181,19 @@ class Supersamples(Game):
             assert self.row is not None
             self.selector.note(self.row)
             if self.selector.config.rule == "matched":
-                self.selector.looks.note(self.row.images, batch.data, self.critic)
+                self.selector.looks.note(self._several(self.row.images, rng), batch.data, self.critic)
             return value, logs
 
         return dataclasses.replace(update, loss=loss, after_step=self._then(update.after_step))
+
+    def _several(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """At least two images of each source, (N, B, C, H, W): how alike images of one source are shows in pairs only."""
+        if images.shape[1] > 1:
+            return images
+        with torch.no_grad():
+            self.fake(1, rng, images.device)
+        assert self.row is not None  # just made
+        return torch.cat([images, self.row.images], dim=1)
 
     def generator_update(self, name: str, optimisers: Sequence[Optimiser]) -> Update:
         """See :meth:`Game.generator_update`; what won nothing keeps all its state."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError
+from regraft.errors import ConfigError, MissingCapability
 from regraft.gan import GAN, Batch, Critic, Generator
+from regraft.mixture import MixedGenerator
 
 
 class Data(Protocol):
@@ -113,7 +114,8 @@ class Adaptation:
         batch: items per optimiser step.
         space: what data and generator output are.
         notes: what a user should know of choices made here, one sentence each.
-        findings: what was learned, as plain data, from the generator that is kept; None where there is nothing to say.
+        findings: what was learned, as plain data, from the generator that is kept and whether it is the last one, with all
+            modules as training left them; None where there is nothing to say.
     """
 
     generator: Generator
@@ -125,7 +127,7 @@ class Adaptation:
     batch: int = 1
     space: Literal["image", "code"] = "image"
     notes: tuple[str, ...] = ()
-    findings: Callable[[Generator], dict[str, Any]] | None = None
+    findings: Callable[[Generator, bool], dict[str, Any]] | None = None
 
     @property
     def optimisers(self) -> list[Optimiser]:
@@ -164,6 +166,7 @@ class Method:
         paper: where it is from.
         needs: capabilities of every source.
         sources: least and most number of sources.
+        mixtures: whether it can adapt a generator that chooses among several sources.
         stands_alone: whether the adapted generator holds nothing of the source's weights.
         labels: whether it learns the classes of labelled images.
         mirrors: whether training images may be mirrored at random.
@@ -175,6 +178,7 @@ class Method:
     paper: ClassVar[str]
     needs: ClassVar[frozenset[Literal["critic", "autoencoder"]]] = frozenset()
     sources: ClassVar[tuple[int, int]] = (1, 1)
+    mixtures: ClassVar[bool] = True
     stands_alone: ClassVar[bool] = False
     labels: ClassVar[bool] = False
     mirrors: ClassVar[bool] = True
@@ -201,6 +205,10 @@ class Method:
     def fitted(self, config: Any, sources: Sequence[GAN], images: Data) -> Any:
         """The settings with everything filled in that follows from sources and images."""
         return config
+
+    def classes_dropped(self, config: Any) -> str | None:
+        """Of a method that learns no classes: why it does not keep those of its sources either; None if it does."""
+        return "does not learn classes"
 
     def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
         """The source that a pretraining has made.
@@ -234,5 +242,10 @@ class Method:
             wanted = str(least) if least == most else f"{least} to {most}"
             raise ConfigError(f"{name} takes {wanted} source{'s' if most != 1 else ''}, {len(sources)} given")
         for source in sources:
+            if not self.mixtures and isinstance(source.generator, MixedGenerator):
+                raise MissingCapability(
+                    f"{source.provenance.name}: its images come from several sources by turns, which {name} cannot change; "
+                    "name those sources themselves, or choose transfergan or freezed"
+                )
             for capability in sorted(self.needs):
                 source.require(capability, for_=name)

@@ -88,6 +88,7 @@ class BSA(Method):
     summary = "learn scales and shifts of hidden layers only, one latent per image; an adapter of kilobytes, no critic"
     paper = "Noguchi & Harada 2019, Batch Statistics Adaptation, arXiv:1904.01774"
     mirrors: ClassVar[bool] = False
+    mixtures: ClassVar[bool] = False
     running_state: ClassVar[frozenset[str]] = frozenset({"generator.centre", "generator.spread"})
 
     def attach(self, sources: Sequence[GAN], images: Data, config: BSAConfig, rng: torch.Generator) -> Adaptation:
@@ -117,6 +118,10 @@ class BSA(Method):
         modules |= {"perception": seen} if seen is not None else {}
         batch = config.batch or min(source.recipe.batch, images.n)
         return Adaptation(generator, None, [phase] if config.steps else [], modules, averaged=(), batch=batch)
+
+    def classes_dropped(self, config: BSAConfig) -> str | None:
+        """See :meth:`Method.classes_dropped`."""
+        return None if config.scaling.classes == "keep" else "does not learn classes; scaling.classes=keep has the source's"
 
     def rebuild(self, sources: Sequence[GAN], config: BSAConfig) -> ScaledGenerator:
         """Scales of one and shifts of zero on a copy of the source's generator."""

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from regraft import norms
 from regraft.config import Recipe, unknown
-from regraft.errors import ConfigError
+from regraft.errors import ConfigError, MissingCapability
 from regraft.gan import GAN, Batch, Critic, Generator
 from regraft.methods._adversarial import Game, copy_generator, unfrozen
 from regraft.methods._class_guide import class_guide
@@ -45,7 +45,8 @@ from regraft.objectives import generator_loss
 from regraft.randomness import generator_at
 
 FRESH = "fresh"
-IMPORTANCE_BATCHES = 32
+IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 64, 4
+"""Small ones fit in memory wherever training does, and say more about single images."""
 
 
 class MineGANConfig(RivalConfig, FinetuningConfig):
@@ -101,6 +102,7 @@ class MineGAN(Method):
     summary = "learn where to sample one or several sources (miners), then fine-tune; mining alone with finetuning_steps=0"
     paper = "Wang et al. 2020, MineGAN, arXiv:1912.05270"
     sources = (1, 64)
+    mixtures = False
 
     def settle(self, sources: Sequence[GAN], config: MineGANConfig, seed: int) -> MineGANConfig:
         """See :meth:`Method.settle`: the critic by its number."""
@@ -113,7 +115,9 @@ class MineGAN(Method):
             drawn = torch.randint(len(able), (), generator=generator_at(seed, "critic"))
             return config.model_copy(update={"critic": able[int(drawn)]})
         number = _number(sources, config.critic)
-        sources[number].require("critic", for_="minegan")
+        if sources[number].critic is None:
+            others = f"one of {', '.join(map(str, able))}, or " if able else ""
+            raise MissingCapability(f"critic={config.critic}: that source has no critic; choose {others}critic={FRESH}")
         return config.model_copy(update={"critic": number})
 
     def lead(self, sources: Sequence[GAN], config: MineGANConfig) -> GAN:
@@ -185,10 +189,12 @@ class MineGAN(Method):
         if isinstance(generator, MixedGenerator):
             if config.regularizer is not None:
                 raise ConfigError(f"regularizer={config.regularizer}: needs a single source")
+            stabilise(Game(generator, critic, lead.objective, recipes[0], kinds), config, lead)  # refuses settings of none
             selector = Selector(generator, config.selector)
             return Supersamples(generator, critic, selector, lead.objective, recipes, kinds, config.miner.prior_weight)
         game = Game(generator, critic, lead.objective, recipes[0], kinds)
-        stabilise(game, config, lead, generator.source)
+        moved = norms.rebased(generator.source) if recipes[0].generator_norm == "batch" and norms.can_rebase(generator) else ()
+        stabilise(game, config, lead, generator.source, moved)
         if config.miner.prior_weight:
             game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
         return game
@@ -208,11 +214,15 @@ class MineGAN(Method):
         seed = int(torch.randint(1 << 62, (), generator=rng))
 
         def loss(draws: torch.Generator) -> Tensor:
-            fake, y = game.fake(batch, draws, next(inner.parameters()).device)
+            fake, y = game.fake(min(batch, IMPORTANCE_BATCH), draws, next(inner.parameters()).device)
             y = y if game.critic.n_classes else None
             return generator_loss(game.objective, game.critic(game.augment(fake, draws), y))
 
         return masks, functools.partial(masks.choose, config.sparse, loss, IMPORTANCE_BATCHES, seed)
+
+    def classes_dropped(self, config: MineGANConfig) -> str | None:
+        """See :meth:`Method.classes_dropped`."""
+        return None if config.miner.classes == "keep" else "does not learn classes; miner.classes=keep has the source's"
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator | MixedGenerator:
         """Miners with unset weights before copies of the sources' generators."""
@@ -225,18 +235,21 @@ class MineGAN(Method):
         return MixedGenerator(parts, shown.size, shown.channels, lead)
 
 
-def _findings(game: Game, config: MineGANConfig, batch: int, generator: Generator) -> dict[str, Any]:
-    """Probabilities of the sources, how often each wins with everything as it is now, and the classes that were mined."""
+def _findings(game: Game, config: MineGANConfig, batch: int, generator: Generator, last: bool) -> dict[str, Any]:
+    """Probabilities of the sources, how often each wins, and the classes that were mined.
+
+    Wins are of the last networks, whose critic no earlier generator had: they are left out where an earlier one is kept.
+    """
     parts = generator.mined if isinstance(generator, MixedGenerator) else [generator]
     classes = [mined_classes(part) if isinstance(part, MinedGenerator) else None for part in parts]
     found: dict[str, Any] = {}
     if isinstance(generator, MixedGenerator) and isinstance(game, Supersamples):
         found["p"] = _rounded(generator.p)
-        if config.selector.rule == "matched":
+        if config.selector.rule == "matched" and game.selector.looks.steps > 0:
             found["target_shares"] = _rounded(game.selector.looks.shares)
         n = config.supersamples
         n = n if n is not None else 10_000 if max(generator.size) <= 64 else 1_000
-        if n:
+        if n and last:
             found |= {"win_shares": _rounded(win_shares(game, n, batch=batch)), "supersamples": n}
     if any(shares is not None for shares in classes):
         found["mined_classes"] = [None if shares is None else _rounded(shares) for shares in classes]
@@ -250,7 +263,10 @@ def _rounded(shares: Tensor) -> list[float]:
 def _number(sources: Sequence[GAN], critic: int | str) -> int:
     names = [source.provenance.name for source in sources]
     if isinstance(critic, str):
-        if names.count(critic) != 1:
+        if names.count(critic) > 1:
+            which = " and ".join(str(k) for k, name in enumerate(names) if name == critic)
+            raise ConfigError(f"critic={critic}: sources {which} are called so; say which by its number")
+        if critic not in names:
             raise ConfigError(unknown("source (for its critic)", critic, [*dict.fromkeys(names), FRESH]))
         return names.index(critic)
     if not 0 <= critic < len(sources):
@@ -295,10 +311,13 @@ def _without_labels(update: Update) -> Update:
 def _notes(sources: Sequence[GAN], lead: GAN, config: MineGANConfig, generator: nn.Module) -> tuple[str, ...]:
     if not isinstance(generator, MixedGenerator):
         return ()
+    unguided = "class_weight" in config.miner.model_fields_set and config.miner.class_weight and config.miner.classes != "keep"
     height, width = generator.size
     colours = "colour" if generator.channels == 3 else "grey"
     whose = "a new critic" if config.critic == FRESH else f"the critic of {lead.provenance.name}"
     notes = [f"{whose} judges all sources, at {width}x{height} in {colours}"]
+    if unguided and any(source.generator.n_classes for source in sources):
+        notes.append("miner.class_weight is for a single source: of several, classes are mined by the critic alone")
     for source in sources:
         (h, w), c = source.generator.size, source.generator.channels
         if (h, w) != generator.size or c != generator.channels:

@@ -25,6 +25,9 @@ class Untouched(Method):
         generator = self.rebuild(sources, config)
         return Adaptation(generator, None, [], {"generator": generator}, averaged=())
 
+    def classes_dropped(self, config: UntouchedConfig) -> None:
+        """See :meth:`Method.classes_dropped`: it keeps everything."""
+
     def rebuild(self, sources: Sequence[GAN], config: UntouchedConfig) -> Generator:
         """A copy of the source's generator."""
         return copy_generator(sources[0].generator, sources[0].recipe, trainable=False)

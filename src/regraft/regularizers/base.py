@@ -1,6 +1,6 @@
 """What a regularizer file provides: another loss of the generator side, for any method that fine-tunes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 import torch
@@ -28,13 +28,14 @@ class Regularizer:
     paper: ClassVar[str]
     weight: ClassVar[float]
 
-    def attach(self, generator: Generator, source: GAN, config: Any) -> Term:
+    def attach(self, generator: Generator, source: GAN, config: Any, free: Collection[str] = ()) -> Term:
         """Make the loss.
 
         Args:
             generator: the copy in training; its parameters may be frozen in some phases, where the loss is zero.
             source: read-only.
             config: a :attr:`Config`.
+            free: names of parameters that the method itself moves away from the source's without changing any image.
 
         Raises:
             ConfigError, MissingCapability: if it does not work on this source.

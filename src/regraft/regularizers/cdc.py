@@ -6,7 +6,9 @@ layer; the loss is the divergence of the adapted generator's from the source's.
 Source: Ojha et al. 2021, "Few-shot image generation via cross-domain correspondence", equations 1 to 3.
 """
 
+import contextlib
 import copy
+from collections.abc import Collection
 from typing import Annotated
 
 import torch
@@ -16,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.config import Config
 from regraft.errors import ConfigError
-from regraft.gan import GAN, Generator
+from regraft.gan import GAN, Generator, evaluating
 from regraft.regularizers.base import Regularizer, Term, zero_unless_trained
 
 
@@ -34,8 +36,8 @@ class CDC(Regularizer):
     paper = "Ojha et al. 2021, Few-shot Image Generation via Cross-domain Correspondence, arXiv:2104.06820"
     weight = 1000.0
 
-    def attach(self, generator: Generator, source: GAN, config: CDCConfig) -> Term:
-        """Features are those of the generator's stages."""
+    def attach(self, generator: Generator, source: GAN, config: CDCConfig, free: Collection[str] = ()) -> Term:
+        """Features are those of the generator's stages, on stored statistics where only these give the source's images."""
         if len(_hidden(generator)) < 2:
             raise ConfigError("regularizer=cdc: this generator has no hidden stage whose features could be compared")
         frozen: list[Generator] = []
@@ -46,15 +48,16 @@ class CDC(Regularizer):
                 return nothing
             if not frozen:
                 frozen.append(copy.deepcopy(source.generator).requires_grad_(False).to(device))
-            # Norms as in training, or the two would differ before anything is learned.
-            _same_modes(frozen[0], generator)
             z = source.generator.latent.sample(config.images, rng, device)
             y = None
             if source.generator.n_classes:
                 y = torch.randint(source.generator.n_classes, (len(z),), generator=rng, device=rng.device).to(device)
-            with torch.no_grad():
-                wanted = features(frozen[0], z, y)
-            return correspondence(features(generator, z, y if generator.n_classes else None), wanted)
+            with evaluating(generator) if free else contextlib.nullcontext():
+                # Norms as in training, or the two would differ before anything is learned.
+                _same_modes(frozen[0], generator)
+                with torch.no_grad():
+                    wanted = features(frozen[0], z, y)
+                return correspondence(features(generator, z, y if generator.n_classes else None), wanted)
 
         return term
 

@@ -8,6 +8,7 @@ Source: Li et al. 2020, "Few-shot image generation with elastic weight consolida
 """
 
 import copy
+from collections.abc import Collection
 from typing import Annotated
 
 import torch
@@ -36,10 +37,11 @@ class EWC(Regularizer):
     paper = "Li et al. 2020, Few-shot Image Generation with Elastic Weight Consolidation, arXiv:2012.02780"
     weight = 1.0
 
-    def attach(self, generator: Generator, source: GAN, config: EWCConfig) -> Term:
-        """Fisher information is estimated when it is first needed, where training runs."""
+    def attach(self, generator: Generator, source: GAN, config: EWCConfig, free: Collection[str] = ()) -> Term:
+        """Fisher information is estimated when it is first needed, where training runs; ``free`` ones are left alone."""
         critic = source.require("critic", for_="regularizer=ewc")
-        pairs = [(p, name) for name, p in generator.named_parameters() if _alike(source.generator, name, p)]
+        held = ((name, p) for name, p in generator.named_parameters() if name not in free)
+        pairs = [(p, name) for name, p in held if _alike(source.generator, name, p)]
         if not pairs:
             raise ConfigError("regularizer=ewc: no parameter of the adapted generator is the source's; leave it out")
         ready: list[tuple[nn.Parameter, Tensor, Tensor]] = []
