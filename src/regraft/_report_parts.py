@@ -110,6 +110,16 @@ def read(folder: pathlib.Path) -> Subject:
     )
 
 
+def class_names(subject: Subject, number: int) -> tuple[str, ...]:
+    """Names of the classes of one of a run's sources; empty where they are unknown, or the source is gone."""
+    if number == 0:
+        return subject.source.provenance.classes if subject.source is not None else ()
+    try:
+        return load(subject.job.sources[number]).provenance.classes
+    except (RegraftError, IndexError):
+        return ()
+
+
 def show(subject: Subject, side: int, training_images: bool, alone: bool = True) -> dict[str, Any]:
     """What the page's template is given of a run."""
     record, sources = subject.record, subject.record["sources"]
