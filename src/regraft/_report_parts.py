@@ -21,6 +21,7 @@ from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
 from regraft.jobs import AdaptJob
 from regraft.loading import load, unfinished
+from regraft.mixture import between, walkable
 from regraft.nearest import nearest
 from regraft.verdict import COPIED
 
@@ -267,10 +268,10 @@ def _nearest(subject: Subject, samples: Tensor, side: int, with_training: bool) 
 
 
 def _strip(subject: Subject, side: int) -> list[dict[str, Any]]:
-    """A walk through a few latents."""
-    gan = subject.gan
+    """A walk through a few latents, of the likeliest source where several were mined."""
+    gan = walkable(subject.gan, None)
     ends = gan.generator.latent.at(subject.job.seed, range(3))
-    walk = [pictures.slerp(ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
+    walk = [between(gan.generator, ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
     label = torch.zeros(1, dtype=torch.long) if gan.generator.n_classes else None  # one class serves the whole walk
     return [_one(image, subject, min(side, 160)) for image in gan.at(torch.stack(walk), label).cpu()]
 

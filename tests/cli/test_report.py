@@ -16,7 +16,7 @@ import regraft
 from browser import CHROMIUM, DRIVER, browser
 from regraft import cli
 from regraft._report_charts import charts
-from regraft._report_parts import embed, read
+from regraft._report_parts import _strip, embed, read
 from regraft.errors import ConfigError
 from regraft.gan import GAN
 from regraft.loading import bundled_images
@@ -251,6 +251,17 @@ class TestMining:
         _, (_, *rows), _ = figure(subject, "Classes mined from named")
         wanted = [f"class {k}" for k in range(10)] if gone else list("abcdefghij")
         assert sorted(name for name, _ in rows) == wanted
+
+    def test_the_walk_stays_in_one_source(self, mixed, monkeypatch):
+        """A source's number is no place on the way from one latent to the next."""
+        subject, walked = read(mixed), []
+        drawn = subject.gan.generator.latent.at(subject.job.seed, range(3))[:, 0].tolist()
+        assert len(set(drawn)) == 2, "this seed's first latents are of both sources"
+        at = GAN.at
+        monkeypatch.setattr(GAN, "at", lambda gan, z, *more, **named: walked.append(z) or at(gan, z, *more, **named))
+        assert len(_strip(subject, 96)) == 16
+        assert set(walked[0][:, 0].tolist()) == {float(np.argmax(subject.record["findings"]["p"]))}
+        assert len(walked[0][:, 1:].unique(dim=0)) == 16
 
     def test_runs_that_mined_nothing_say_nothing_of_it(self, run):
         assert not [f["title"] for f in charts([read(run)]) if "mined" in f["title"]]
