@@ -1,21 +1,24 @@
-"""Curves of a report: what the log of one or several runs holds."""
+"""Curves of a report: what the log of one or several runs holds, and tables of what the method learned."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from markupsafe import Markup
 
 from regraft._charts import Line, chart
-from regraft._report_parts import Subject
+from regraft._report_parts import Subject, class_names
 
 LOSSES = ("critic_loss", "generator_loss", "miner_loss")
+MOST_LINES = 6
+MOST_CLASSES = 10
 
 
 def charts(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """All curves that can be drawn, as the template takes them."""
     made = _course(subjects)
     if len(subjects) == 1:
-        made += [_critic(subjects[0]), _losses(subjects[0]), _selector(subjects[0]), _mined(subjects[0])]
+        made += [_critic(subjects[0]), _losses(subjects[0]), _selector(subjects[0]), *_mined(subjects[0])]
     return [m for m in made if m is not None and m["svg"]]
 
 
@@ -86,29 +89,71 @@ def _losses(subject: Subject) -> dict[str, Any] | None:
 
 
 def _selector(subject: Subject) -> dict[str, Any] | None:
-    """Probabilities of several sources."""
-    rows = [r for r in subject.rows if isinstance(r.get("selector"), list) and isinstance(r.get("step"), int)]
-    rows = [r for r in rows if len(r["selector"]) == len(rows[0]["selector"])]
-    if not rows:
+    """Probabilities of several sources: over steps as the log has them, and those of the kept generator."""
+    found = subject.record.get("findings") or {}
+    kept = _numbers(found.get("p"))
+    if not kept:
         return None
-    names = [str(s["name"]) for s in subject.record["sources"]]
-    names += [f"source {k + 1}" for k in range(len(names), len(rows[0]["selector"]))]
+    names = [_source_name(subject, k) for k in range(len(kept))]
+    likeliest = sorted(range(len(kept)), key=lambda k: -kept[k])
     lines = [
-        Line(f"{names[k]}: {rows[-1]['selector'][k]:.0%}", [(r["step"], r["selector"][k]) for r in rows])
-        for k in range(min(6, len(rows[0]["selector"])))
+        Line(names[k], [(r["step"], r[f"p{k}"]) for r in subject.rows if isinstance(r.get(f"p{k}"), int | float)])
+        for k in likeliest[:MOST_LINES]
     ]
-    note = "How often each source's miner is chosen, in the end: " + ", ".join(line.name for line in lines) + "."
-    return _figure("Which source was mined", note, chart(lines, title="Selector probabilities over steps", description=note))
+    note = "How often each source makes an image: over steps, and in the kept generator beside what was measured at the end."
+    svg = chart(
+        lines, title="Selector probabilities over steps", description=note, mark=("step kept", float(subject.record["step"]))
+    )
+    columns = {"Probability": kept} | {
+        head: shares
+        for head, key in (("Wins at the end", "win_shares"), ("Target images like it", "target_shares"))
+        if len(shares := _numbers(found.get(key))) == len(kept)
+    }
+    rows = [[names[k], *(f"{shares[k]:.1%}" for shares in columns.values())] for k in likeliest]
+    return _figure("Which source was mined", note, svg + _table(["Source", *columns], rows))
 
 
-def _mined(subject: Subject) -> dict[str, Any] | None:
-    """The classes that were mined from most, where the log names them as {class: share}."""
-    found = next((r["classes"] for r in reversed(subject.rows) if isinstance(r.get("classes"), dict)), None)
-    if not found:
-        return None
-    top = sorted(((float(v), str(k)) for k, v in found.items() if isinstance(v, int | float)), reverse=True)[:10]
-    note = "Share of samples: " + ", ".join(f"{name} {share:.0%}" for share, name in top) + "."
-    return _figure("Mined classes", note, " ")
+def _mined(subject: Subject) -> list[dict[str, Any] | None]:
+    """The classes that were mined most, one table per conditional source."""
+    found = (subject.record.get("findings") or {}).get("mined_classes")
+    onehot = subject.record["config"].get("miner", {}).get("classes") == "onehot"
+    made: list[dict[str, Any] | None] = []
+    for number, values in enumerate(found if isinstance(found, list) else []):
+        shares, source = _numbers(values), _source_name(subject, number)
+        if not shares:
+            continue
+        names = class_names(subject, number)
+        names = names if len(names) == len(shares) else tuple(f"class {k}" for k in range(len(shares)))
+        top = sorted(range(len(shares)), key=lambda k: -shares[k])[:MOST_CLASSES]
+        rows = [[names[k], f"{shares[k]:.1%}"] for k in top]
+        if len(shares) > len(top):
+            rows.append([f"the other {len(shares) - len(top)}", f"{max(0.0, sum(shares) - sum(shares[k] for k in top)):.1%}"])
+        note = f"How much of each class of {source} is asked for, on average."
+        if not onehot:
+            note = f"How often what is asked for is nearest to each class of {source}."
+        made.append(_figure(f"Classes mined from {source}", note, _table(["Class of the source", "Share of samples"], rows)))
+    return made
+
+
+def _source_name(subject: Subject, number: int) -> str:
+    sources = subject.record["sources"]
+    return str(sources[number]["name"]) if number < len(sources) else f"source {number}"
+
+
+def _numbers(found: Any) -> list[float]:
+    """A list of numbers as a file holds it; empty for anything else."""
+    plain = isinstance(found, list) and all(isinstance(v, int | float) for v in found)
+    return [float(v) for v in found] if plain else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table whose first column names its rows; every text is escaped."""
+    top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    body = [
+        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells) + "</tr>"
+        for name, *cells in rows
+    ]
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _told(line: Line) -> str:

@@ -21,6 +21,7 @@ from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
 from regraft.jobs import AdaptJob
 from regraft.loading import load, unfinished
+from regraft.mixture import between, walkable
 from regraft.nearest import nearest
 from regraft.verdict import COPIED
 
@@ -108,6 +109,16 @@ def read(folder: pathlib.Path) -> Subject:
     return Subject(
         folder, adapter.read_config(folder), job, gan, source, training, verdict, scores, _ending.log(folder), tuple(notes)
     )
+
+
+def class_names(subject: Subject, number: int) -> tuple[str, ...]:
+    """Names of the classes of one of a run's sources; empty where they are unknown, or the source is gone."""
+    if number == 0:
+        return subject.source.provenance.classes if subject.source is not None else ()
+    try:
+        return load(subject.job.sources[number]).provenance.classes
+    except (RegraftError, IndexError):
+        return ()
 
 
 def show(subject: Subject, side: int, training_images: bool, alone: bool = True) -> dict[str, Any]:
@@ -257,10 +268,10 @@ def _nearest(subject: Subject, samples: Tensor, side: int, with_training: bool) 
 
 
 def _strip(subject: Subject, side: int) -> list[dict[str, Any]]:
-    """A walk through a few latents."""
-    gan = subject.gan
+    """A walk through a few latents, of the likeliest source where several were mined."""
+    gan = walkable(subject.gan, None)
     ends = gan.generator.latent.at(subject.job.seed, range(3))
-    walk = [pictures.slerp(ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
+    walk = [between(gan.generator, ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
     label = torch.zeros(1, dtype=torch.long) if gan.generator.n_classes else None  # one class serves the whole walk
     return [_one(image, subject, min(side, 160)) for image in gan.at(torch.stack(walk), label).cpu()]
 

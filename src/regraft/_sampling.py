@@ -36,6 +36,10 @@ def labels(gan: GAN, job: SampleJob) -> Tensor | None:
     if job.class_name is not None:
         if job.class_name in names:
             label = names.index(job.class_name)
+        elif job.class_name.isdecimal() and names and all(name.isdecimal() for name in names):
+            # A number that is no class here, such as 0 of the classes 3 and 7, would otherwise mean another one.
+            there = f"there are: {', '.join(names)}; --label counts them from 0"
+            raise ConfigError(f"{asked}: the classes of this generator are numbers, and this is none of them; {there}")
         elif job.class_name.isdecimal():
             label = int(job.class_name)
         else:

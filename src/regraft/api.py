@@ -253,11 +253,12 @@ def evaluate(
         size, channels = gan.generator.size, gan.generator.channels
         labels = gan.classes_at(job.n, job.seed)
         images = gan.sample(job.n, job.seed, y=labels)
+        classes = gan.provenance.classes if len(gan.provenance.classes) == gan.generator.n_classes else ()
     else:
         listed = fake if isinstance(fake, ImageSet) else open_images(str(fake))
         size, channels = (job.size, job.size) if job.size else _size_of(listed), 3
         decoded = listed.decode(size, channels, job.fit)
-        images, labels = decoded.tensor(), decoded.labels
+        images, labels, classes = decoded.tensor(), decoded.labels, decoded.classes
 
     def decode(which: str | pathlib.Path | ImageSet) -> Images:
         found = which if isinstance(which, ImageSet) else open_images(which)
@@ -265,11 +266,12 @@ def evaluate(
 
     seen = decode(training).tensor() if training is not None else _training_of(fake)
     unseen, features = decode(real), extractor(job.extractor, gan, job.cache)
-    if on_event is not None:
-        for note in repeated(images, unseen.tensor(), seen):
-            on_event({"event": "note", "text": note})
+    emit = on_event or (lambda event: None)
+    for note in repeated(images, unseen.tensor(), seen):
+        emit({"event": "note", "text": note})
     return compare(
-        images, unseen.tensor(), seen, features, job.metrics, job.seed, fake_labels=labels, real_labels=unseen.labels
+        images, unseen.tensor(), seen, features, job.metrics, job.seed, fake_labels=labels, real_labels=unseen.labels,
+        fake_classes=classes, real_classes=unseen.classes, tell=lambda note: emit({"event": "note", "text": note}),
     )  # fmt: skip
 
 

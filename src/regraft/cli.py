@@ -103,7 +103,9 @@ def sample(
         ),
     ],
     sources: Sources = None,
-    class_: Annotated[str | None, typer.Option("--class", help="Sample one class: its name or number.")] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Sample one class: its name or, unless names are numbers, its number.")
+    ] = None,
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="Walk between latents instead; --out is a .gif or a .png strip.")
     ] = False,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,7 +50,8 @@ def extractor(name: str, source: GAN | None = None, cache: bool = False) -> Feat
 
 def compare(
     fake: Tensor, real: Tensor, training: Tensor | None, features: Features, metrics: Sequence[str] = (), seed: int = 0,
-    *, fake_labels: Tensor | None = None, real_labels: Tensor | None = None,
+    *, fake_labels: Tensor | None = None, real_labels: Tensor | None = None, fake_classes: tuple[str, ...] = (),
+    real_classes: tuple[str, ...] = (), tell: Callable[[str], None] = lambda note: None,
 ) -> list[Score]:  # fmt: skip
     """Measure generated images against real ones.
 
@@ -63,23 +64,30 @@ def compare(
         seed: for whatever metrics draw.
         fake_labels: classes that the generated images should show, (N,), for class accuracy.
         real_labels: classes of the real images.
+        fake_classes, real_classes: names of these labels, empty where they are unknown.
+        tell: told why a usual metric is left out although there is all that it needs.
 
     Raises:
         ConfigError: if a metric was named and lacks what it needs.
-        DataError: if shapes differ or there are too few images.
+        DataError: if shapes differ, there are too few images, or a metric was named and what there is does not fit it.
     """
     shapes = {tuple(t.shape[1:]) for t in (fake, real, training) if t is not None}
     if len(shapes) != 1:
         raise DataError(f"images of different shapes cannot be compared: {sorted(shapes)}")
-    labels = (fake_labels, real_labels, None)
-    sets = [None if t is None else _samples(t, features, y) for t, y in zip((fake, real, training), labels, strict=True)]
+    labels = ((fake_labels, fake_classes), (real_labels, real_classes), (None, ()))
+    sets = [None if t is None else _samples(t, features, *y) for t, y in zip((fake, real, training), labels, strict=True)]
     if sets[0] is None or sets[1] is None:
         raise DataError("nothing to compare")
-    comparison = Comparison(sets[0], sets[1], sets[2], features.name, features.sha256, seed)
+    comparison = Comparison(sets[0], sets[1], sets[2], features.name, features.sha256, seed, features.classes)
     names = metrics or [name for name in DEFAULT_METRICS if not lacking(name, comparison)]
     for name in names:
         if missing := lacking(name, comparison):
             raise ConfigError(f"the metric {name} needs {missing}")
+    if not metrics:
+        unfit = {name: why for name in names if (why := discover.plugin("metrics", name).unfit(comparison))}
+        names = [name for name in names if name not in unfit]
+        for name, why in unfit.items():
+            tell(f"{name} is left out: {why}")
     scores = [score for name in names for score in discover.plugin("metrics", name).compute(comparison)]
     bad = [s.name for s in scores if not torch.isfinite(torch.tensor(s.value))]
     if bad:
@@ -101,9 +109,9 @@ def repeated(fake: Tensor, real: Tensor, training: Tensor | None) -> list[str]:
     return said
 
 
-def _samples(images: Tensor, features: Features, labels: Tensor | None) -> Samples:
+def _samples(images: Tensor, features: Features, labels: Tensor | None, classes: tuple[str, ...]) -> Samples:
     found, probabilities = features.with_probabilities(images)
-    return Samples(images, found, probabilities, labels)
+    return Samples(images, found, probabilities, labels, classes)
 
 
 def lacking(name: str, comparison: Comparison) -> str | None:

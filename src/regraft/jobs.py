@@ -88,7 +88,7 @@ class SampleJob(Config):
     first: Annotated[int, Field(ge=0, description="Index of the first image of the seed.")] = 0
     psi: Annotated[float, Field(ge=0, le=1, description="Truncation: 1 as trained, less for typical images.")] = 1.0
     label: Annotated[int | None, Field(ge=0, description="Number of the class to sample, for conditional generators.")] = None
-    class_name: Annotated[str | None, Field(description="Name or number of the class to sample.")] = None
+    class_name: Annotated[str | None, Field(description="Name of the class or, unless names are numbers, its number.")] = None
     source_index: Annotated[
         int | None, Field(ge=0, description="Make every image with this source, from 0, where several were mined.")
     ] = None

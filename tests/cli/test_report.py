@@ -1,6 +1,7 @@
 """The report page: what it holds, what it refuses, and how it behaves in a real browser."""
 
 import dataclasses
+import html
 import html.parser
 import json
 import re
@@ -14,8 +15,10 @@ from PIL import Image
 import regraft
 from browser import CHROMIUM, DRIVER, browser
 from regraft import cli
-from regraft._report_parts import embed, read
+from regraft._report_charts import charts
+from regraft._report_parts import _strip, embed, read
 from regraft.errors import ConfigError
+from regraft.gan import GAN
 from regraft.loading import bundled_images
 from regraft.reporting import MAX_BYTES, check_comparable
 
@@ -37,6 +40,23 @@ def other(run):
     folder = run.parent / "other"
     images = bundled_images("scanned-sixes")
     regraft.adapt(images, "digits-high", out=folder, steps=40, evaluate_every=20, batch=8, method="transfergan")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A few steps of mining two sources."""
+    folder = tmp_path_factory.mktemp("mining") / "mixed"
+    steps = {"steps": 6, "mining_steps": 3, "evaluate_every": 2, "batch": 8, "supersamples": 50}
+    regraft.adapt(bundled_images("scanned-sixes"), ["digits-low", "digits-high"], out=folder, **steps)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory):
+    """A few steps of mining the classes of a conditional source."""
+    folder = tmp_path_factory.mktemp("mining") / "mined"
+    regraft.adapt(bundled_images("scanned-sixes"), "digits", out=folder, method="minegan", steps=2, evaluate_every=0, batch=8)
     return folder
 
 
@@ -141,15 +161,13 @@ class TestPage:
         scores[0]["name"] = EVIL
         (copied / "scores.json").write_text(json.dumps(scores))
         lines = (copied / "metrics.jsonl").read_text().splitlines()
-        more = [json.dumps({"step": k, "phase": "mining", "selector": [0.5, 0.5], "classes": {EVIL: 0.5}}) for k in (1, 2)]
-        (copied / "metrics.jsonl").write_text("\n".join([*more, *lines, "no json", "[1]"]) + "\n")
+        (copied / "metrics.jsonl").write_text("\n".join([*lines, "no json", "[1]"]) + "\n")
         text = regraft.report(copied).read_text()
         page = Outline(text)
         assert "onerror" not in str(page.tags).replace(repr(EVIL)[1:-1], "")
         assert len(page.all("script")) == 1
         assert text.count("</script>") == 1
         assert EVIL in "".join(page.text), "shown as text"
-        assert "Which source was mined" in text
 
     def test_gone_images_and_an_unjudged_run_are_said(self, copied):
         (copied / "verdict.json").unlink()
@@ -174,6 +192,79 @@ class TestPage:
         assert (made["width"], made["height"]) == (512, 256)
         assert len(made["uri"]) < 200_000
         assert picture.size == (2000, 1000)
+
+
+def figure(subject, title):
+    """The figure of that title, its table as rows of texts, and the curves in it as points (x, height)."""
+    (found,) = [f for f in charts([subject]) if f["title"] == title]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", found["svg"])]
+    paths = re.findall(r'class="line c\d" d="M([^"]*)"', found["svg"])
+    return found, rows, [np.array([list(map(float, point.split())) for point in path.split("L")]) for path in paths]
+
+
+class TestMining:
+    def test_probabilities_of_sources_over_steps_and_in_the_end(self, mixed):
+        subject = read(mixed)
+        logged = [(row["p0"], row["p1"]) for row in subject.rows if "p0" in row]
+        _, (head, *rows), curves = figure(subject, "Which source was mined")
+        kept = dict(zip(("digits-low", "digits-high"), subject.record["findings"]["p"], strict=True))
+        assert head[:2] == ["Source", "Probability"]
+        assert {name: share for name, share, *_ in rows} == {name: f"{p:.1%}" for name, p in kept.items()}
+        assert len(logged) > 2
+        assert [len(curve) for curve in curves] == [len(logged)] * 2
+        drawn = dict(zip((name for name, *_ in rows), curves, strict=True))  # the likeliest first, as in the table
+        heights = np.concatenate([drawn["digits-low"][:, 1], drawn["digits-high"][:, 1]])
+        assert np.corrcoef(heights, np.array(logged).T.ravel())[0, 1] == pytest.approx(-1, abs=1e-3)
+        text = (mixed / "report.html").read_text()
+        assert "Selector probabilities over steps" in text
+        assert f'<td class="n">{kept["digits-low"]:.1%}</td>' in text
+
+    def test_mined_classes_by_share(self, mined):
+        (shares,) = json.loads((mined / "adapter_config.json").read_text())["findings"]["mined_classes"]
+        found, (_, *rows), _ = figure(read(mined), "Classes mined from digits")
+        assert sorted(rows) == sorted([f"class {k}", f"{share:.1%}"] for k, share in enumerate(shares))
+        assert [name for name, _ in rows[:1]] == [f"class {np.argmax(shares)}"]
+        assert "nearest to each class of digits" in found["note"]
+        assert "Classes mined from digits" in (mined / "report.html").read_text()
+
+    def test_names_of_classes_where_they_are_known(self, mined):
+        """Names come from files that people download."""
+        subject = read(mined)
+        names = (EVIL, *"abcdefghi")
+        origin = dataclasses.replace(subject.source.provenance, classes=names)
+        source = GAN(subject.source.generator, subject.source.critic, provenance=origin)
+        found, (_, *rows), _ = figure(dataclasses.replace(subject, source=source), "Classes mined from digits")
+        assert sorted(html.unescape(name) for name, _ in rows) == sorted(names)
+        assert EVIL not in found["svg"]
+
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_names_of_a_later_sources_classes(self, mined, tmp_path, gone):
+        subject, digits = read(mined), regraft.load("digits")
+        digits.provenance = dataclasses.replace(digits.provenance, classes=tuple("abcdefghij"))
+        where = tmp_path / "gone" if gone else regraft.convert(digits, tmp_path / "named")
+        (shares,) = subject.record["findings"]["mined_classes"]
+        record = subject.record | {"findings": {"mined_classes": [None, shares]}}
+        record["sources"] = [*record["sources"], record["sources"][0] | {"name": "named"}]
+        subject = dataclasses.replace(
+            subject, record=record, job=subject.job.model_copy(update={"sources": ("digits-low", str(where))})
+        )
+        _, (_, *rows), _ = figure(subject, "Classes mined from named")
+        wanted = [f"class {k}" for k in range(10)] if gone else list("abcdefghij")
+        assert sorted(name for name, _ in rows) == wanted
+
+    def test_the_walk_stays_in_one_source(self, mixed, monkeypatch):
+        """A source's number is no place on the way from one latent to the next."""
+        subject, walked = read(mixed), []
+        drawn = subject.gan.generator.latent.at(subject.job.seed, range(3))[:, 0].tolist()
+        assert len(set(drawn)) == 2, "this seed's first latents are of both sources"
+        at = GAN.at
+        monkeypatch.setattr(GAN, "at", lambda gan, z, *more, **named: walked.append(z) or at(gan, z, *more, **named))
+        assert len(_strip(subject, 96)) == 16
+        assert set(walked[0][:, 0].tolist()) == {float(np.argmax(subject.record["findings"]["p"]))}
+        assert len(walked[0][:, 1:].unique(dim=0)) == 16
+
+    def test_runs_that_mined_nothing_say_nothing_of_it(self, run):
+        assert not [f["title"] for f in charts([read(run)]) if "mined" in f["title"]]
 
 
 class TestComparison:

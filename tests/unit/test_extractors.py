@@ -1,5 +1,6 @@
 """Extractors read from files: what they compute, what they refuse, what they keep; and the classifier that regraft trains."""
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -12,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import regraft
-from conftest import save_program
+from conftest import save_program, toy_gan
 from regraft.classifying import train_classifier
 from regraft.cli import run as cli
 from regraft.download import cache_folder
@@ -281,6 +282,35 @@ class TestTrainClassifier:
         assert found["class_accuracy[classifier:own.safetensors]"]["value"] > 0.8
         assert "inception_score[classifier:own.safetensors]" in found
         assert extractor(f"classifier:{out}").classes == ("bright", "dark", "stripes")
+
+    def test_classes_go_by_name(self, labelled, tmp_path, capsys):
+        out = tmp_path / "own.safetensors"
+        train_classifier(labelled, out, steps=60, size=12)
+        (labelled / "bright").rename(tmp_path / "bright")
+        arguments = ["evaluate", str(labelled), str(labelled), "--extractor", f"classifier:{out}", "--json"]
+        assert cli([*arguments, "--metrics", "class_accuracy"]) == 0
+        (score,) = json.loads(capsys.readouterr().out)
+        assert score["value"] > 0.8
+        assert set(score["details"]["by_class"]) == {"dark", "stripes"}
+        (labelled / "dark").rename(labelled / "dim")
+        assert cli([*arguments, "--metrics", "class_accuracy"]) == 2
+        assert "images of the classes dim, and the classifier knows bright, dark, stripes" in capsys.readouterr().err
+        assert cli(arguments) == 0
+        said = capsys.readouterr()
+        assert "class_accuracy is left out: images of the classes dim" in said.err
+        assert not any(s["name"].startswith("class_accuracy") for s in json.loads(said.out))
+
+    def test_classes_of_a_generator_go_by_name(self, photos_by_class, tmp_path):
+        """Of two classes, those that are right in one order are wrong in the other."""
+        train_classifier(photos_by_class, tmp_path / "own", steps=2, size=8, batch=4)
+        gan, found = toy_gan(n_classes=2), {}
+        for names in (("bars", "blobs"), ("blobs", "bars"), ()):
+            gan.provenance = dataclasses.replace(gan.provenance, classes=names)
+            settings = {"metrics": ["class_accuracy"], "extractor": f"classifier:{tmp_path / 'own'}", "n": 25}
+            (score,) = regraft.evaluate(gan, photos_by_class, **settings)
+            found[names] = score.value
+        assert found["bars", "blobs"] == found[()] != 0.5
+        assert found["blobs", "bars"] == pytest.approx(1 - found[()])
 
     def test_what_cannot_be(self, labelled, tmp_path):
         with pytest.raises(DataError, match="at least two classes"):

@@ -134,6 +134,17 @@ class TestSampling:
         with pytest.raises(ConfigError, match="has no classes"):
             regraft.sample(toy_gan(), n=2, class_name="bars")
 
+    def test_names_that_are_numbers_are_names(self):
+        gan = toy_gan(n_classes=2)
+        for names, asked, label in ((("3", "7"), "7", 1), (("1", "0"), "0", 1), (("3", "b"), "0", 0), ((), "0", 0)):
+            gan.provenance = regraft.gan.Provenance(classes=names)
+            assert _sampling.labels(gan, SampleJob(n=2, class_name=asked)).tolist() == [label] * 2
+        gan.provenance = regraft.gan.Provenance(classes=("3", "7"))
+        for asked in ("0", "1", "33"):
+            with pytest.raises(ConfigError, match=f"--class {asked}: .* there are: 3, 7; --label counts them from 0"):
+                regraft.sample(gan, n=2, class_name=asked)
+        assert _sampling.labels(gan, SampleJob(n=2, label=0)).tolist() == [0, 0]
+
     def test_names_that_are_no_folder_names_become_numbers(self):
         gan = toy_gan(n_classes=3)
         for names in (("a/b", "c", "d"), ("..", "c", "d"), ("A", "a", "b"), ()):

@@ -54,12 +54,14 @@ class Samples:
         features: (N, D).
         probabilities: of classes, (N, K), where the extractor is a classifier.
         labels: the classes that the images should show, (N,), or None.
+        classes: names of the labels, empty where they are unknown.
     """
 
     images: Tensor
     features: Tensor
     probabilities: Tensor | None = None
     labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -70,7 +72,7 @@ class Samples:
         """Some of the images, in the given order."""
         probabilities = None if self.probabilities is None else self.probabilities[index]
         labels = None if self.labels is None else self.labels[index]
-        return Samples(self.images[index], self.features[index], probabilities, labels)
+        return Samples(self.images[index], self.features[index], probabilities, labels, self.classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Comparison:
         extractor: name of the features' extractor.
         extractor_sha256: digest of its weights.
         seed: for whatever a metric draws.
+        classes: names of the extractor's classes, where it is a classifier that has them.
     """
 
     fake: Samples
@@ -92,6 +95,7 @@ class Comparison:
     extractor: str
     extractor_sha256: str | None
     seed: int
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         widths = {s.features.shape[1:] for s in (self.fake, self.real, self.training) if s is not None}
@@ -150,6 +154,10 @@ class Metric:
         """
         scores = self.measure(comparison)
         return with_floor(self, comparison, scores) if self.has_floor else scores
+
+    def unfit(self, comparison: Comparison) -> str | None:
+        """Why a comparison that has all that is needed cannot be measured, with the way out; None if it can."""
+        return None
 
     def measure(self, comparison: Comparison) -> list[Score]:
         """Measure, with intervals.
