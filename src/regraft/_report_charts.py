@@ -18,7 +18,13 @@ def charts(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """All curves that can be drawn, as the template takes them."""
     made = _course(subjects)
     if len(subjects) == 1:
-        made += [_critic(subjects[0]), _losses(subjects[0]), _selector(subjects[0]), *_mined(subjects[0])]
+        made += [
+            _reached(subjects[0]),
+            _critic(subjects[0]),
+            _losses(subjects[0]),
+            _selector(subjects[0]),
+            *_mined(subjects[0]),
+        ]
     return [m for m in made if m is not None and m["svg"]]
 
 
@@ -61,6 +67,24 @@ def _course(subjects: Sequence[Subject]) -> list[dict[str, Any] | None]:
             ),
         ),
     ]  # fmt: skip
+
+
+def _reached(subject: Subject) -> dict[str, Any] | None:
+    """Recall and copies."""
+    rows = [r for r in subject.history if "recall" in r and "copies" in r]
+    if len(rows) < 2:
+        return None
+    lines = [
+        Line(name, [(r["step"], r[key]) for r in rows])
+        for key, name in (
+            ("recall", "recall: target images like some sample"),
+            ("copies", "copies: samples on a training image"),
+        )
+    ]
+    note = "Memorising: both rise together. Collapse: recall falls."
+    mark = ("step kept", float(subject.record["step"]))
+    svg = chart(lines, title="Recall and copies over steps", description=" ".join(map(_told, lines)), mark=mark)
+    return _figure("Recall of target images, and copies of training images", note, svg)
 
 
 def _critic(subject: Subject) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from regraft.jobs import AdaptJob
 from regraft.loading import load, unfinished
 from regraft.mixture import between, walkable
 from regraft.nearest import nearest
-from regraft.verdict import COPIED
+from regraft.copying import COPIED
 
 SHOWN = 12
 FRAMES = 41

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from regraft import discover, download, norms, pictures
+from regraft.copying import CopyScale
 from regraft.errors import ConfigError, DataError
 from regraft.extractors.base import Features
 from regraft.gan import GAN, Critic, Generator, evaluating
@@ -17,11 +18,13 @@ from regraft.metrics.base import Comparison, Samples, Score
 from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import KernelMatch, kernel_match, mean_match, real_floor
 from regraft.metrics.mean_variance import mean_variance
+from regraft.metrics.precision_recall import precision_recall
 from regraft.observation import Observation
 
 TOLERANCE = 2.0  # standard errors
 FLOOR_IMAGES = 400
-SCORED = 128  # images that the critic scores at a time
+SCORED = 128  # samples that the critic scores, and that are looked for among training images
+ENOUGH = 50  # held-out images that are compared with alone
 DEFAULT_METRICS = (
     "frechet", "kid", "kmmd", "mean_variance", "precision_recall", "copies", "intra_cluster", "inception_score",
     "class_accuracy",
@@ -129,8 +132,10 @@ def lacking(name: str, comparison: Comparison) -> str | None:
 class HeldOut:
     """Watches a run: measures its generator and says which step to keep.
 
-    Each step's generator is compared with all target images, held-out ones included, by the unbiased kernel discrepancy at the
-    same latents every time; measures on a few held-out images alone were often off by half and more.  Where there are several
+    Each step's generator is compared with held-out images by the unbiased kernel discrepancy, at the same latents every time.
+    Measures on a few held-out images alone were often off by half and more: with fewer than 50 of them, training images are
+    compared with as well.  A generator that hands training images back would win then, so no step at which it does is kept,
+    unless nothing else was ever seen.  Where there are several
     extractors, their kernels are averaged: a critic that takes every digit for much the same, or a random network that does not
     know faces, then cannot decide alone.  With 25 images the least
     value is partly chance, so the latest step that is not worse than the best by more than two standard errors (of the
@@ -158,8 +163,10 @@ class HeldOut:
         self.worse: list[float] = []
         self.shown = {"train": train.tensor(slice(SCORED)), "held": held.tensor(slice(SCORED))}
         self.extractors, self.seed, self.folder, self.n = extractors, seed, folder, n
-        images = torch.cat([train.tensor(), held.tensor()])
+        seen, unseen = train.tensor(), held.tensor()
+        images = unseen if len(unseen) >= ENOUGH else torch.cat([seen, unseen])
         self.targets = [extract(images) for extract in extractors]
+        self.copies = CopyScale(seen, unseen) if len(seen) >= 3 else None
         # Of some hundreds at most: the floor of more images is lower than any run gets.
         floors = [real_floor(target[:FLOOR_IMAGES]) for target in self.targets if len(target) >= 4]
         self.floor = sum(floors) / len(floors) if floors else 0.0
@@ -181,11 +188,16 @@ class HeldOut:
             pictures.save_png(self.folder / "samples" / f"step-{step:06d}.png", pictures.grid(images[:16]))
         error = 0.0 if self.best is None else found.error(self.best)
         keep = self.best is None or found.value - self.best.value <= TOLERANCE * error
-        if self.best is None or found.value < self.best.value:
+        copied = self.copies.share(images[:SCORED]) if self.copies is not None else 0.0
+        if self.copies is not None and self.copies.alarm(copied):
+            keep = self.best is None
+        elif self.best is None or found.value < self.best.value:
             self.best = found
+        few = min(len(target), len(fake))
         values = {
             "kmmd_target": found.value, "kmmd_error": found.error(), "kmmd_floor": self.floor,
             "frechet_target": float(frechet_distance(target, fake)), "variety": variety,
+            "recall": float(precision_recall(target[:few], fake[:few])[1]), "copies": copied,
             "extractor": "+".join(extract.name for extract in self.extractors),
         }  # fmt: skip
         if self.critic is not None:
@@ -194,7 +206,8 @@ class HeldOut:
                 f"critic_{name}": float(critic_scores(self.critic, x, self.shown["train"]).mean()) for name, x in shown.items()
             }
         stop = self._judge(step, keep, found.value)
-        state = {"best": list(dataclasses.astuple(self.best)), "worse": list(self.worse)}
+        best = None if self.best is None else list(dataclasses.astuple(self.best))
+        state = {"best": best, "worse": list(self.worse)}
         return Observation(values, best=keep, stop=stop, state=state)
 
     def _judge(self, step: int, keep: bool, value: float) -> str | None:

@@ -12,18 +12,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from regraft.nearest import Near, nearest, small
+from regraft.copying import COPIED, JUDGED, CopyScale
+from regraft.nearest import small
 
 Word = Literal["good", "still improving", "overfitting", "collapsed", "copying", "unknown"]
 History = Sequence[dict[str, Any]]
 
-COPIED = 0.5  # of the distance between a training image and its nearest other one
-COPY_ALARM = 0.25
-COPY_EXCESS = 0.15
 DISTINCT_ALARM = 0.4
 VARIETY_ALARM = 0.15
 IMPROVING = 0.15
-JUDGED = 400
+TOLERATED = 0.05  # share of copies beyond what real images have that is not worth a word
+MOST_REAL = 2000  # images that all are compared with all of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +87,25 @@ def judge(
     if held is None or len(held) < 20:
         n = "No image was" if held is None else f"Only {len(held)} images were"
         cautions.append(f"{n} kept from training: mild overfitting cannot be told from chance.")
+    if not samples.isfinite().all():
+        text = "the samples hold values that are no finite numbers."
+        finding = Finding("finite", float(samples.isfinite().float().mean()), text, alarm=True)
+        return Verdict("collapsed", f"{_LEADS['collapsed']} {text}", (finding,), tuple(cautions))
     found = [_variety(samples, real), _distinct(samples, real, seed)]
-    found += [_copies(samples, training, held)] if len(training) >= 3 else []
+    apart = "and training was on too few images to tell copies"
+    if len(training) >= 3:
+        scale = CopyScale(training, held)
+        found.append(_copies(samples, scale))
+        excess = found[-1].value - scale.natural
+        apart = "and no nearer to training images than real ones are"
+        if excess > TOLERATED:
+            apart = f"though {found[-1].value:.0%} of them lie on a training image or next to one"
+            cautions.append(f"{found[-1].text[:1].upper()}{found[-1].text[1:]} Look at these before you use the generator.")
     named: dict[str, list[Finding]] = {
         "collapsed": [f for f in found[:2] if f.alarm],
         "copying": [f for f in found[2:] if f.alarm],
     }
-    course, word, sentence = _course(history, step, augmented)
+    course, word, sentence = _course(history, step, augmented, apart)
     found += course
     for alarm, reasons in named.items():
         if reasons:
@@ -107,7 +118,7 @@ def judge(
         near = value <= 2 * floor
         found.append(Finding("discrepancy", value, _against_floor(value, floor)))
         if near:
-            return Verdict("good", f"{_LEADS['good']} {AS_NEAR}", _sorted(found), tuple(cautions))
+            return Verdict("good", f"{_LEADS['good']} {AS_NEAR}, {apart}.", _sorted(found), tuple(cautions))
     cautions.append(
         "There are too few measurements over time (three or more are needed): whether training went on too long or not long "
         "enough cannot be known."
@@ -116,7 +127,7 @@ def judge(
     return Verdict("unknown", text, _sorted(found), tuple(cautions))
 
 
-AS_NEAR = "the samples are as near to the target images as these are to one another, varied, and lie on no training image."
+AS_NEAR = "the samples are as near to the target images as these are to one another, varied"
 _LEADS = {
     "good": "Good:",
     "collapsed": "Collapsed:",
@@ -141,8 +152,10 @@ def _variety(samples: Tensor, real: Tensor) -> Finding:
 def _distinct(samples: Tensor, real: Tensor, seed: int) -> Finding:
     """Share of samples that differ from one another as real images do, in sets as large as the real one."""
     m = min(len(samples), len(real), 200)
-    fake, true = small(samples).flatten(1), small(real).flatten(1)
     rng = torch.Generator().manual_seed(seed)
+    if len(real) > MOST_REAL:
+        real = real[torch.randperm(len(real), generator=rng)[:MOST_REAL]]
+    fake, true = small(samples).flatten(1), small(real).flatten(1)
     between = torch.cdist(true, true).fill_diagonal_(float("inf"))
     radius = float(COPIED * between.min(1).values.median())
     shares = {}
@@ -168,44 +181,25 @@ def _leaders(images: Tensor, radius: float) -> int:
     return count
 
 
-def _copies(samples: Tensor, training: Tensor, held: Tensor | None) -> Finding:
+def _copies(samples: Tensor, scale: CopyScale) -> Finding:
     """Share of samples that lie nearer to a training image than half its distance to its nearest other one."""
-    everyone = torch.arange(len(training))
-    picked = everyone[torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()]
-    among = nearest(training[picked], training, own=picked)
-    usual = float(among.distance[:, 0].median())
-
-    def rate(images: Tensor, own: Tensor | None = None) -> float:
-        near = nearest(images, training, own=own)
-        first = near.index[:, 0]
-        images_of, back = torch.unique(first, return_inverse=True)
-        twins = nearest(training[images_of], training, own=images_of)
-        found = Near(twins.distance[back], twins.index[back])
-        # Twins among the training images, and the image that is itself asked about, do not set the scale.
-        unfit = found.distance < 0.2 * usual
-        if own is not None:
-            unfit |= found.index == own[:, None]
-        scale = found.distance.masked_fill(unfit, float("inf")).min(1).values
-        known = scale.isfinite()
-        return float(((near.distance[:, 0] < COPIED * scale) & known).float().mean())
-
-    copied = rate(samples)
-    natural = rate(training[picked], own=picked)
-    if held is not None and len(held) >= 20:
-        natural = rate(held)
+    copied = scale.share(samples)
     text = (
         f"{copied:.0%} of the samples lie less than half as far from a training image as its nearest neighbour does; "
-        f"of real images, {natural:.0%}."
+        f"of real images, {scale.natural:.0%}."
     )
-    return Finding("copies", copied, text, copied >= COPY_ALARM and copied >= natural + COPY_EXCESS)
+    return Finding("copies", copied, text, scale.alarm(copied))
 
 
 def _against_floor(value: float, floor: float) -> str:
     return f"the samples differ from the target images by {value:.3g}; two halves of the target images by up to {floor:.3g}."
 
 
-def _course(history: History, step: int | None, augmented: bool) -> tuple[list[Finding], Word | None, str]:
-    """What a run's measurements say of its generator at a step: findings, and the word and sentence where they decide."""
+def _course(history: History, step: int | None, augmented: bool, apart: str) -> tuple[list[Finding], Word | None, str]:
+    """What a run's measurements say of its generator at a step: findings, and the word and sentence where they decide.
+
+    ``apart`` says, for a good one, how its samples lie to training images.
+    """
     rows = [h for h in history if "kmmd_target" in h]
     if len(rows) < 3:
         return [], None, ""
@@ -240,13 +234,13 @@ def _course(history: History, step: int | None, augmented: bool) -> tuple[list[F
             "The samples are no nearer to the target images than the source's own were; another source may help.",
         )
     if floor and value <= floor:
-        return found, "good", f"{_LEADS['good']} {AS_NEAR}"
+        return found, "good", f"{_LEADS['good']} {AS_NEAR}, {apart}."
     before = [h["kmmd_target"] for h in past if h["step"] <= 0.75 * now["step"]]
     if now["step"] == last["step"] and before and value < (1 - IMPROVING) * min(before):
         fell = 1 - value / min(before)
         more = f"the distance to the target images still fell by {fell:.0%} over the last quarter; train longer."
         return found, "still improving", f"{_LEADS['still improving']} {more}"
-    text = "varied, on no training image, and later steps match the target images no better."
+    text = f"later steps match the target images no better; the samples are varied, {apart}."
     return found, "good", f"{_LEADS['good']} {text}"
 
 
