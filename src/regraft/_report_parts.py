@@ -17,13 +17,13 @@ from torch import Tensor
 
 from regraft import _ending, _finishing, adapter, pictures
 from regraft.config import parse, read_yaml
+from regraft.copying import COPIED
 from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
 from regraft.jobs import AdaptJob
 from regraft.loading import load, unfinished
 from regraft.mixture import between, walkable
 from regraft.nearest import nearest
-from regraft.copying import COPIED
 
 SHOWN = 12
 FRAMES = 41

@@ -180,7 +180,7 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
     record = read_config(folder)
     try:
         generator = _generator(folder, record, sources)
-        lead = _lead(record, sources)
+        lead = lead_of(record, sources)
         critic = _critic(folder, lead)
         size = tuple(record["image"]["size"])
     except (KeyError, TypeError, ValueError, SourceError) as error:
@@ -264,7 +264,7 @@ def save_critic(folder: pathlib.Path, critic: Critic) -> None:
     write_tensors(folder / CRITIC, critic.state_dict(), {"description": description})
 
 
-def _lead(record: dict[str, Any], sources: Sequence[GAN]) -> GAN | None:
+def lead_of(record: dict[str, Any], sources: Sequence[GAN]) -> GAN | None:
     """The source whose critic and way of training an adapter goes on with."""
     if not sources:
         return None

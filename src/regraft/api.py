@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, _ending, _finishing, _sampling, adapter, catalogue, discover, loading, pictures
+from regraft import _adapting, _ending, _finishing, _measuring, _sampling, adapter, catalogue, discover, loading, pictures
 from regraft.config import merge, parse, read_yaml
-from regraft.errors import ConfigError, DataError, MissingCapability
-from regraft.evaluation import compare, extractor, repeated
-from regraft.formats import native
+from regraft.errors import ConfigError, MissingCapability
 from regraft.gan import GAN, tensor_digest
-from regraft.images import Images, ImageSet, open_images
+from regraft.images import ImageSet
 from regraft.jobs import AdaptJob, EvaluateJob, SampleJob
 from regraft.loading import load, load_adapter
 from regraft.metrics.base import Score
@@ -239,40 +237,18 @@ def evaluate(
     Args:
         fake: a run, adapter or source to sample, or a folder or archive of generated images.
         real: real images that training did not see.
-        training: images that training saw, for copy rates; a run knows its own.
+        training: images that training saw, for copy rates and for the row of replayed ones; a run knows its own.
         sources: the sources of an adapter, if they are not where it expects them.
-        on_event: told of what makes numbers mean little.
+        on_event: told of what makes numbers mean little, and of what could not be measured.
         **settings: ``metrics``, ``extractor``, ``n``, ``seed``, ``size``, ``fit``, ``device``.
 
     Raises:
         DataError: if there are too few images.
     """
     job = parse(EvaluateJob, settings, "settings of evaluate")
-    gan = None if isinstance(fake, ImageSet) or _is_images(fake) else opened(fake, sources, job.device)
-    if gan is not None:
-        size, channels = gan.generator.size, gan.generator.channels
-        labels = gan.classes_at(job.n, job.seed)
-        images = gan.sample(job.n, job.seed, y=labels)
-        classes = gan.provenance.classes if len(gan.provenance.classes) == gan.generator.n_classes else ()
-    else:
-        listed = fake if isinstance(fake, ImageSet) else open_images(str(fake))
-        size, channels = (job.size, job.size) if job.size else _size_of(listed), 3
-        decoded = listed.decode(size, channels, job.fit)
-        images, labels, classes = decoded.tensor(), decoded.labels, decoded.classes
-
-    def decode(which: str | pathlib.Path | ImageSet) -> Images:
-        found = which if isinstance(which, ImageSet) else open_images(which)
-        return found.decode(size, channels, job.fit)
-
-    seen = decode(training).tensor() if training is not None else _training_of(fake)
-    unseen, features = decode(real), extractor(job.extractor, gan, job.cache)
     emit = on_event or (lambda event: None)
-    for note in repeated(images, unseen.tensor(), seen):
-        emit({"event": "note", "text": note})
-    return compare(
-        images, unseen.tensor(), seen, features, job.metrics, job.seed, fake_labels=labels, real_labels=unseen.labels,
-        fake_classes=classes, real_classes=unseen.classes, tell=lambda note: emit({"event": "note", "text": note}),
-    )  # fmt: skip
+    gan = None if isinstance(fake, ImageSet) or _measuring.is_images(fake) else opened(fake, sources, job.device)
+    return _measuring.evaluate(fake, gan, real, training, sources, job, lambda note: emit({"event": "note", "text": note}))
 
 
 def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source] | None = None) -> pathlib.Path:
@@ -350,40 +326,6 @@ def opened(source: Source, sources: Sequence[Source] | None, device: str) -> GAN
         if gan.critic is not None:
             gan.critic.to(wanted)
     return gan
-
-
-def _is_images(reference: Source) -> bool:
-    if isinstance(reference, GAN):
-        return False
-    path = pathlib.Path(str(reference).partition(".npz:")[0] + (".npz" if ".npz:" in str(reference) else ""))
-    if path.suffix.lower() == ".npz":
-        return True
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return True
-    if not path.is_dir() or adapter.is_adapter(path) or (path / native.RECORD).is_file() or loading.unfinished(path):
-        return False
-    try:
-        return len(open_images(path)) > 0
-    except DataError:
-        return False
-
-
-def _size_of(listed: ImageSet) -> tuple[int, int]:
-    """Size of the first readable image of a set."""
-    from regraft._pixels import decode
-
-    content = listed.items[0].read()
-    if isinstance(content, bytes):
-        picture = decode(content, listed.items[0].name, lambda note: None)
-        return picture.height, picture.width
-    return content.shape[0], content.shape[1]
-
-
-def _training_of(fake: Any) -> Tensor | None:
-    """The images that a run was trained on, if its folder still finds them."""
-    if isinstance(fake, GAN | ImageSet) or not (pathlib.Path(fake) / "config.yaml").is_file():
-        return None
-    return _finishing.training_images(pathlib.Path(fake))
 
 
 def _kind(network: Any) -> str:

@@ -329,12 +329,15 @@ def _table(scores: list[dict[str, Any]]) -> None:
         return
     width = max(len(s["name"]) for s in scores)
     arrow = {"lower": "lower is better", "higher": "higher is better", "none": ""}
-    print(f"{'':<{width}}  {'value':>10}   {'95 % interval':<22} {'real images':<12}")
+    print(f"{'':<{width}}  {'value':>10}   {'95 % interval':<22} {'real images':<12} {'replayed':<9}")
     for s in scores:
         doubt = "; rough, its threshold rests on so few unseen images" if s["details"].get("threshold_uncertain") else ""
         counts = f"n real {s['n_real']}, generated {s['n_fake']}" if s["n_real"] else f"n generated {s['n_fake']}"
         interval = "" if s["interval"] is None else f"{s['interval'][0]:.4g} to {s['interval'][1]:.4g}"
-        line = f"{s['name']:<{width}}  {s['value']:10.4g}   {interval:<22} {_reference(s['details']):<12} {counts}; "
+        replayed = f"{s['details']['replayed']:.4g}" if "replayed" in s["details"] else "-"
+        line = (
+            f"{s['name']:<{width}}  {s['value']:10.4g}   {interval:<22} {_reference(s['details']):<12} {replayed:<9} {counts}; "
+        )
         print((line + arrow[s["better"]] + doubt).rstrip("; "))
 
 

@@ -113,9 +113,10 @@ class EvaluateJob(Config):
     n: Annotated[int, Field(ge=2, le=1_000_000, description="Images to sample from a run or source.")] = 1000
     seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Of the samples and of what metrics draw.")] = 0
     size: Annotated[int | None, Field(ge=4, le=4096, description="Side to compare two sets of images at.")] = None
-    fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="What happens to images of another aspect ratio.")] = (
-        "crop"
-    )
+    fit: Annotated[
+        Literal["crop", "pad", "stretch"] | None,
+        Field(description="What happens to images of another aspect ratio; as in the run, or crop, if left out."),
+    ] = None
     device: Annotated[Device, Field(description="Where to compute.")] = "auto"
 
 

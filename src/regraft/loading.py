@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, cast
 
@@ -198,6 +198,17 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
             return adapter.load_adapter(folder, [])
         sources = list(_remembered(folder, record))
     return adapter.load_adapter(folder, [s if isinstance(s, GAN) else load(s) for s in sources])
+
+
+def lead_source(folder: pathlib.Path, sources: Sequence[GAN | str | pathlib.Path] | None = None) -> GAN | None:
+    """The source whose critic an adapter was trained and measured with; None if it has no source.
+
+    Raises:
+        AdapterError: if a source cannot be found.
+    """
+    record = adapter.read_config(folder)
+    given = list(sources) if sources else list(_remembered(folder, record))
+    return adapter.lead_of(record, [s if isinstance(s, GAN) else load(s) for s in given])
 
 
 def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:

@@ -13,6 +13,7 @@ from regraft import __version__
 from regraft._report_charts import charts
 from regraft._report_parts import Subject, read, show
 from regraft.errors import ConfigError
+from regraft.metrics.copies import too_many
 from regraft.store import write_text
 
 FILE = "report.html"
@@ -119,35 +120,45 @@ def _render(subjects: Sequence[Subject], side: int, training_images: bool) -> st
         title=" against ".join(s.name for s in subjects), version=__version__, runs=shown, tones=TONES, marks=MARKS,
         charts=charts(subjects), scores=scores, few_held=held if 0 < held < 20 else 0, notes=[*notes, licence],
         script=Markup(SCRIPT), script_hash=script_hash, strip_columns=8,
-        with_floor=any(row["floor"] for row in scores),
+        with_floor=any(row["floor"] for row in scores), with_replayed=any(row["replayed"] for row in scores),
+        copiers=[s.name for s in subjects if _copies(s)],
     )  # fmt: skip
 
 
 def _scores(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """Rows of the table of scores: those that every run has."""
     tables = [{s["name"]: s for s in subject.scores} for subject in subjects]
+    honest = [not _copies(subject) for subject in subjects]
     rows = []
     for name, first in tables[0].items():
         if any(name not in table for table in tables):
             continue
-        values = [table[name]["value"] for table in tables]
+        values = [table[name]["value"] for table, counts in zip(tables, honest, strict=True) if counts]
         better = first.get("better", "none")
-        best = min(values) if better == "lower" else max(values) if better == "higher" else None
+        best = min(values) if values and better == "lower" else max(values) if values and better == "higher" else None
         cells = []
-        for table in tables:
+        for table, counts in zip(tables, honest, strict=True):
             score = table[name]
             between = "" if not score.get("interval") else " ({:.3g} to {:.3g})".format(*score["interval"])
-            cells.append({"text": f"{score['value']:.4g}{between}", "best": len(tables) > 1 and score["value"] == best})
+            cells.append(
+                {"text": f"{score['value']:.4g}{between}", "best": len(tables) > 1 and counts and score["value"] == best}
+            )
         details = first.get("details") or {}
         floor, rough = details.get("floor"), ", rough" if details.get("threshold_uncertain") else ""
         rows.append(
             {
                 "name": name + rough, "cells": cells, "floor": f"{floor:.3g}" if isinstance(floor, int | float) else "",
+                "replayed": f"{details['replayed']:.3g}" if isinstance(details.get("replayed"), int | float) else "",
                 "better": {"lower": "lower", "higher": "higher"}.get(better, ""),
                 "counts": f"{first['n_real']}, {first['n_fake']}",
             }
         )  # fmt: skip
     return rows
+
+
+def _copies(subject: Subject) -> bool:
+    """Whether so many samples of a run are copies that its other numbers do not count."""
+    return any(too_many(s) for s in subject.scores if s["name"].startswith("copies["))
 
 
 def _is_ours(path: pathlib.Path) -> bool:

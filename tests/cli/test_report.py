@@ -14,7 +14,7 @@ from PIL import Image
 
 import regraft
 from browser import CHROMIUM, DRIVER, browser
-from regraft import cli
+from regraft import cli, reporting
 from regraft._report_charts import charts
 from regraft._report_parts import _strip, embed, read
 from regraft.errors import ConfigError
@@ -274,6 +274,22 @@ class TestComparison:
         assert "digits-run against other" in text
         assert len([t for t in page.all("td") if "best" in (t.get("class") or "")]) > 2
         assert text.count('class="line c1"') == 2, "both runs in both curves"
+
+    def test_copies_win_no_column(self, run, other):
+        subjects = [read(r) for r in (run, other)]
+        copier = [dict(s) for s in subjects[0].scores]
+        for score in copier:
+            if score["name"].startswith("copies["):
+                score["value"] = 1.0
+            elif score["better"] == "lower":
+                score["value"] = 0.0
+        copying = dataclasses.replace(subjects[0], scores=copier)
+        table = reporting._scores([copying, subjects[1]])
+        assert not any(row["cells"][0]["best"] for row in table)
+        assert any(row["cells"][1]["best"] for row in table)
+        assert any(row["replayed"] for row in table)
+        assert "too many samples are copies of training images" in reporting.page([copying, subjects[1]])
+        assert "too many samples" not in reporting.page(subjects)
 
     def test_what_cannot_be_compared(self, run, other, copied):
         with pytest.raises(ConfigError, match="the same run twice"):

@@ -17,6 +17,8 @@ from regraft.checking import near_duplicates, outliers
 from regraft.cli import run as cli
 from regraft.errors import ConfigError, DataError
 from regraft.evaluation import HeldOut, critic_scores, extractor
+from regraft.gan import Generator, Latent
+from regraft.images import Images
 from regraft.metrics.kmmd import kmmd, real_floor
 from regraft.norms import set_training
 from regraft.ranking import tied
@@ -109,6 +111,61 @@ def observer(patience, **more):
     images = toy_images(24)
     train, held = images.select(range(20)), images.select(range(20, 24))
     return HeldOut(train, held, [extractor("random_conv")], 0, None, n=32, patience=patience, **more)
+
+
+class Replaying(Generator):
+    """Hands out given images, whatever the latent."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.latent, self.size, self.channels = Latent(2), tuple(images.shape[2:]), images.shape[1]
+        self.images = images
+
+    def forward(self, z, y=None, *, psi=1.0, noise="const", rng=None):
+        picked = (z[:, 0].abs() * 1e4).long() % len(self.images)
+        return self.images[picked]
+
+
+class TestBest:
+    def images(self, n, seed):
+        """Blobs at random places."""
+        rng = torch.Generator().manual_seed(seed)
+        low = torch.randn(n, 1, 4, 4, generator=rng)
+        return torch.nn.functional.interpolate(low, scale_factor=4, mode="bicubic").clamp(-1, 1)
+
+    def watch(self, n, held):
+        images = self.images(n, 0)
+        pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+        whole = Images(pixels, names=tuple(map(str, range(n))))
+        split = (range(n - held), range(n - held, n))
+        train, unseen = (whole.select(list(s)) for s in split)
+        return HeldOut(train, unseen, [extractor("random_conv")], 0, None, n=200), train.tensor()
+
+    def test_handing_training_images_back_is_never_the_best(self):
+        watch, train = self.watch(30, 5)
+        far, near, copying = 0.3 * self.images(300, 1), self.images(300, 2), train
+        assert watch(0, Replaying(far)).best
+        seen = watch(50, Replaying(copying))
+        assert seen.values["copies"] == 1.0
+        assert seen.values["kmmd_target"] < watch.best.value, "it would be the nearest"
+        assert not seen.best
+        good = watch(100, Replaying(near))
+        assert good.best
+        assert good.values["copies"] < 0.1
+        assert 0 <= good.values["recall"] <= 1
+
+    def test_enough_held_out_images_are_compared_with_alone(self):
+        few, _ = self.watch(100, 20)
+        many, _ = self.watch(100, 50)
+        assert [len(w.targets[0]) for w in (few, many)] == [100, 50]
+
+    def test_where_all_copy_the_first_is_kept_and_state_comes_back(self):
+        watch, train = self.watch(30, 5)
+        seen = watch(0, Replaying(train))
+        assert seen.best
+        again, _ = self.watch(30, 5)
+        again.load(seen.state)
+        assert again.best is None
 
 
 class TestPatience:

@@ -143,3 +143,31 @@ class TestCourse:
     def test_few_held_out_images_are_a_caution(self):
         assert any("Only 5 images" in c for c in self.judged(()).cautions)
         assert any("No image was" in c for c in judge(self.images[0], self.images[1]).cautions)
+
+
+def test_some_copies_are_said_beside_a_good_word():
+    training, new = strokes(60, 0), strokes(400, 1)
+    mixed = torch.cat([training[:40].repeat(2, 1, 1, 1)[:60], new[:340]])
+    found = judge(mixed, training, strokes(40, 2), discrepancy=(0.001, 0.01))
+    clean = judge(new, training, strokes(40, 2), discrepancy=(0.001, 0.01))
+    assert found.word == clean.word == "good"
+    assert "of them lie on a training image or next to one" in found.sentence
+    assert any("Look at these" in caution for caution in found.cautions)
+    assert "no nearer to training images than real ones are" in clean.sentence
+    assert not any("Look at these" in caution for caution in clean.cautions)
+
+
+def test_values_that_are_no_numbers_are_a_collapse():
+    samples = strokes(50, 1)
+    samples[3] = float("nan")
+    found = judge(samples, strokes(20, 0))
+    assert found.word == "collapsed"
+    assert "no finite numbers" in found.sentence
+
+
+def test_many_training_images_fit_in_memory(monkeypatch):
+    largest = []
+    cdist = torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda a, b: largest.append(len(a) * len(b)) or cdist(a, b))
+    judge(strokes(50, 1, size=8), strokes(5000, 0, size=8))
+    assert max(largest) <= 2000 * 2000

@@ -19,6 +19,7 @@ from regraft.metrics.base import Comparison, Metric, Score, at_least
 
 SHIFT = 2
 PERCENTILE = 0.01
+BOUND = 0.05
 HALVES = 200
 
 
@@ -65,6 +66,15 @@ def copy_rate(fake: Tensor, unseen: Tensor) -> tuple[float, float]:
     """Share of ``fake`` distances below the 1st percentile of ``unseen`` distances, and that threshold."""
     threshold = float(torch.quantile(unseen.double(), PERCENTILE))
     return float((fake < threshold).double().mean()), threshold
+
+
+def too_many(score: Score | dict[str, Any]) -> bool:
+    """Whether a copy rate is so high that a generator's other numbers do not count: 5 % above a perfect generator's.
+
+    Below a hundred unseen images the threshold is the nearest of them, and a perfect generator is expected at 1 / (n + 1).
+    """
+    said = score if isinstance(score, dict) else score.to_dict()
+    return bool(said["value"] > max(PERCENTILE, 1 / (said["n_real"] + 1)) + BOUND)
 
 
 def _interval(fake: Tensor, unseen: Tensor, rate: float, seed: int) -> tuple[float, float]:

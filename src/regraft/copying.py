@@ -1,0 +1,57 @@
+"""Whether images are copies of training images, told from samples and training images alone."""
+
+import torch
+from torch import Tensor
+
+from regraft.nearest import Near, nearest
+
+COPIED = 0.5  # of the distance between a training image and its nearest other one
+ALARM = 0.25
+EXCESS = 0.15
+JUDGED = 400
+
+
+class CopyScale:
+    """How near to a training image is too near, and how many real images lie so near by nature.
+
+    Attributes:
+        natural: share of real images that would pass for copies: of unseen ones where there are 20, else of training images
+            among the others.
+    """
+
+    def __init__(self, training: Tensor, held: Tensor | None) -> None:
+        """Prepare.
+
+        Args:
+            training: at least three images, (N, C, H, W) in [-1, 1].
+            held: target images that training does not see, if there are any.
+        """
+        self.training = training
+        picked = torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()
+        self._usual = float(nearest(training[picked], training, own=picked).distance[:, 0].median())
+        enough = held is not None and len(held) >= 20
+        self.natural = self.share(held) if enough and held is not None else self.share(training[picked], own=picked)
+
+    def share(self, images: Tensor, own: Tensor | None = None) -> float:
+        """Share of images that lie nearer to a training image than half its distance to its nearest other one.
+
+        Args:
+            images: (N, C, H, W) in [-1, 1].
+            own: which training image each is, and may not be matched with; None if they are other images.
+        """
+        near = nearest(images, self.training, own=own)
+        first = near.index[:, 0]
+        images_of, back = torch.unique(first, return_inverse=True)
+        twins = nearest(self.training[images_of], self.training, own=images_of)
+        found = Near(twins.distance[back], twins.index[back])
+        # Twins among the training images, and the image that is itself asked about, do not set the scale.
+        unfit = found.distance < 0.2 * self._usual
+        if own is not None:
+            unfit |= found.index == own[:, None]
+        scale = found.distance.masked_fill(unfit, float("inf")).min(1).values
+        known = scale.isfinite()
+        return float(((near.distance[:, 0] < COPIED * scale) & known).float().mean())
+
+    def alarm(self, share: float) -> bool:
+        """Whether a share is no chance any more."""
+        return share >= ALARM and share >= self.natural + EXCESS
