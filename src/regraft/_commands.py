@@ -45,7 +45,7 @@ def rank(
     n: Annotated[int, typer.Option("--n", min=16, help="Samples per source.")] = 1000,
     probe: Annotated[int, typer.Option(min=0, help="Steps of mining to try on each source; slower, and surer.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and probes.")] = 0,
-    extractor: Annotated[str, typer.Option(help="Features to compare in: random_conv or classifier:FILE.")] = "random_conv",
+    extractor: Annotated[str, typer.Option(help="Features to compare in, as for evaluate.")] = "random_conv",
     out: Annotated[pathlib.Path | None, typer.Option(help="A .png: targets, and the nearest sample of each source.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -39,6 +39,11 @@ def history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row["held_out"] | {"step": row["step"], "best": bool(row.get("best"))} for row in rows if "held_out" in row]
 
 
+def _augmented(settings: dict[str, Any]) -> bool:
+    """Whether the critic saw augmented images; adaptive augmentation may well have shown some."""
+    return settings.get("augment") != [] and settings.get("augment_probability") != 0
+
+
 def conclude(
     prepared: Prepared,
     folder: pathlib.Path,
@@ -53,7 +58,7 @@ def conclude(
     verdict = judge(
         gan.sample(SAMPLES, prepared.job.seed).cpu(), prepared.train.tensor(),
         None if prepared.held is None else prepared.held.tensor(), history=history(log(folder)), step=step,
-        augmented=prepared.job.settings.get("augment", None) != [], seed=prepared.job.seed,
+        augmented=_augmented(prepared.job.settings), seed=prepared.job.seed,
     )  # fmt: skip
     verdict = dataclasses.replace(verdict, cautions=(*verdict.cautions, *_near_copies(scores)))
     write_json(folder / FILE, {"step": step} | dataclasses.asdict(verdict))

@@ -72,12 +72,16 @@ def training_images(folder: pathlib.Path) -> torch.Tensor:
 
 
 def measure(prepared: Prepared, gan: GAN) -> list[Score]:
-    """Measure the adapted generator on held-out images, its own and the replayed training images as a row to beat."""
+    """Measure the adapted generator on held-out images, beside replayed training images as what is to be beaten."""
     if prepared.held is None or prepared.held.n < 2 or isinstance(prepared.train, Codes):
         return []
     features = extractor(prepared.job.extractor, prepared.lead)
-    fake = gan.sample(SAMPLES_MEASURED, prepared.job.seed)
-    return compare(fake, prepared.held.tensor(), prepared.train.tensor(), features, seed=prepared.job.seed)
+    seed, held = prepared.job.seed, prepared.held
+    y = gan.classes_at(SAMPLES_MEASURED, seed)
+    return compare(
+        gan.sample(SAMPLES_MEASURED, seed, y=y), held.tensor(), prepared.train.tensor(), features, seed=seed, fake_labels=y,
+        real_labels=held.labels, fake_classes=gan.provenance.classes, real_classes=held.classes,
+    )  # fmt: skip
 
 
 def findings(prepared: Prepared, generator: Generator, loop: Loop) -> dict[str, Any]:

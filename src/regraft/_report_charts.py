@@ -60,7 +60,7 @@ def _course(subjects: Sequence[Subject]) -> list[dict[str, Any] | None]:
         ),
         _figure(
             "Variety: 1 is as varied as the target images",
-            f"Variance of {kind} features, relative to that of the target images.",
+            f"Variance of {kind.partition('+')[0]} features, relative to that of the target images.",
             chart(
                 variety, title="Variety of samples over steps", description=_told(variety[0]) if alone else "One line per run.",
                 floor=("target images", 1.0), mark=mark,

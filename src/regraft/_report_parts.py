@@ -76,7 +76,7 @@ class Subject:
         """What the curves were measured with: the extractor, and the critic it is made of if it is one."""
         kind = str(self.history[-1].get("extractor", "")) if self.history else ""
         sources = self.record["sources"]
-        return kind, sources[0].get("critic_digest") if kind == "critic" and sources else None
+        return kind, sources[0].get("critic_digest") if "critic" in kind.split("+") and sources else None
 
 
 def read(folder: pathlib.Path) -> Subject:

@@ -179,14 +179,15 @@ class HeldOut:
         """
         self.critic, self.patience, self.not_before = critic, patience, not_before
         self.worse: list[float] = []
-        self.shown = {"train": train.tensor(slice(SCORED)), "held": held.tensor(slice(SCORED))}
+        self.shown = {"train": train.tensor(_some(train.n, SCORED, seed)), "held": held.tensor(_some(held.n, SCORED, seed))}
         self.extractors, self.seed, self.folder, self.n = extractors, seed, folder, n
         seen, unseen = train.tensor(), held.tensor()
         images = unseen if len(unseen) >= ENOUGH else torch.cat([seen, unseen])
         self.targets = [extract(images) for extract in extractors]
         self.copies = CopyScale(seen, unseen) if len(seen) >= 3 else None
         # Of some hundreds at most: the floor of more images is lower than any run gets.
-        floors = [real_floor(target[:FLOOR_IMAGES]) for target in self.targets if len(target) >= 4]
+        few = _some(len(images), FLOOR_IMAGES, seed)
+        floors = [real_floor(target[few]) for target in self.targets if len(target) >= 4]
         self.floor = sum(floors) / len(floors) if floors else 0.0
         self.best: KernelMatch | None = None
 
@@ -238,6 +239,11 @@ class HeldOut:
         if not self.patience or len(recent) < self.patience or value < sum(recent) / len(recent):
             return None
         return f"the last {len(self.worse)} measurements were clearly worse than the best, and not on their way back"
+
+
+def _some(n: int, most: int, seed: int) -> Tensor:
+    """Which images stand for all ``n``: files are often sorted by kind, so the first ones do not."""
+    return torch.randperm(n, generator=generator_at(seed, "some"))[:most].sort().values
 
 
 @torch.no_grad()

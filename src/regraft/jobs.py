@@ -58,7 +58,9 @@ class AdaptJob(Config):
     settings: Annotated[dict[str, Any], Field(description="The method's settings.")] = {}
     extractor: Annotated[
         str,
-        Field(description="Features to measure with: random_conv, critic, inception; classifier, network with :FILE."),
+        Field(
+            description="Features to measure with: random_conv, critic, inception; or classifier, mobilenet_v1, network :FILE."
+        ),
     ] = "random_conv"
     evaluate_every: Annotated[int | None, Field(ge=0, description="Steps between held-out measurements; 0 for none.")] = None
     patience: Annotated[
@@ -66,7 +68,10 @@ class AdaptJob(Config):
     ] = 8
     keep: Annotated[
         Literal["best", "last"],
-        Field(description="Which generator becomes the adapter: the best on held-out images, or the last."),
+        Field(
+            description="Which generator becomes the adapter: the best seen (nearest to held-out images, to all with fewer than "
+            "50 of them, and not copying), or the last."
+        ),
     ] = "best"
     checkpoint_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 250
 

@@ -371,3 +371,29 @@ def test_intervals_cover_the_expectation(setting):
     for row in benchmark.study([*benchmark.QUICK, "intra_cluster", "precision_recall"], *setting, trials=300):
         assert benchmark.LOW <= row["expectation"] <= benchmark.HIGH, row
         assert row["population"] is None or benchmark.LOW <= row["population"] <= benchmark.HIGH, row
+
+
+class TestCopiesAmongUnseen:
+    def sets(self):
+        rng = torch.Generator().manual_seed(0)
+        return (samples_of(torch.rand(n, 1, 8, 8, generator=rng) * 2 - 1) for n in (40, 150, 30))
+
+    def test_training_images_among_the_unseen_do_not_hide_copies(self):
+        fake, real, training = self.sets()
+        copying = training.take(torch.arange(40) % 30)
+        mixed = samples_of(torch.cat([real.images, training.images[:6]]))
+        clean = scores("copies", comparison(copying, real, training))
+        found = scores("copies", comparison(copying, mixed, training))
+        assert found["copies[pixels]"].value == clean["copies[pixels]"].value == 1.0
+        assert found["copies[test]"].value == clean["copies[test]"].value
+        assert found["copies[pixels]"].details["unseen_that_were_seen"] == 6
+        assert scores("copies", comparison(fake, mixed, training))["copies[pixels]"].value < 0.1
+
+    def test_where_all_were_seen_nothing_is_said(self):
+        fake, _, training = self.sets()
+        with pytest.raises(DataError, match="name images that it did not see"):
+            scores("copies", comparison(fake, training.take(torch.arange(10)), training))
+
+
+def samples_of(images):
+    return Samples(images, images.flatten(1))

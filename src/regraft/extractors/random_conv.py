@@ -30,7 +30,7 @@ class RandomConv(Extractor):
         kernels = []
         for inputs, outputs in zip(WIDTHS[:-1], WIDTHS[1:], strict=True):
             matrix = torch.randn(outputs, inputs * 9, generator=rng)
-            # Each kernel of unit norm and, next to the image, without mean: it answers to structure, not to brightness.
+            # Each kernel of norm sqrt(2), which keeps the variance of what ReLU halves.
             kernels.append(F.normalize(matrix, dim=1).view(outputs, inputs, 3, 3) * 2**0.5)
         digest = tensor_digest({str(i): k for i, k in enumerate(kernels)})
 

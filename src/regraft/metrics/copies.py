@@ -1,7 +1,8 @@
 """Copy rate: the share of generated images that lie nearer to a training image than unseen real images do.
 
-The threshold is the 1st percentile of the distances from unseen real images to their nearest training image, so that a perfect
-generator scores about 1 %.  In pixels the distance is the least over mirroring and shifts of up to two pixels.
+The threshold is the 1st percentile of the distances from unseen real images to their nearest training image, so that a
+perfect generator scores about 1 %.  Unseen images that are training images, pixel for pixel, are left out of it: with them the threshold
+would be zero, and nothing a copy.  In pixels the distance is the least over mirroring and shifts of up to two pixels.
 
 Replaying training images beats most generators under every distance between distributions when images are few; a result above
 the copy bound does not count.
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regraft.errors import DataError
 from regraft.metrics._distances import squared_distances
 from regraft.metrics._intervals import half_variance, share
 from regraft.metrics.base import Comparison, Metric, Score, at_least
@@ -30,6 +32,13 @@ class Copies(Metric):
     needs_training = True
     has_floor = False  # it is the percentile, by construction
 
+    def unfit(self, comparison: Comparison) -> str | None:
+        """See :meth:`Metric.unfit`: nothing is known of unseen images where there are none."""
+        training = comparison.training
+        if training is None or not seen(comparison.real.images, training.images).all():
+            return None
+        return "every real image is one that training saw; name images that it did not see"
+
     def measure(self, comparison: Comparison) -> list[Score]:
         """Two shares."""
         training = comparison.training
@@ -37,22 +46,28 @@ class Copies(Metric):
             return []
         at_least(1, training, "training", "copies")
         at_least(1, comparison.real, "unseen", "copies")
-        few = comparison.real.n < 100
+        if reason := self.unfit(comparison):
+            raise DataError(f"copies: {reason}")
+        new = ~seen(comparison.real.images, training.images)
+        few = int(new.sum()) < 100
         details: dict[str, Any] = {
             "n_training": training.n,
             "percentile": PERCENTILE,
             "floor": PERCENTILE,
             "threshold_uncertain": few,
+            "unseen_that_were_seen": int((~new).sum()),
         }
         fake, real = (
             squared_distances(s.features.double(), training.features.double()).min(1).values.sqrt()
             for s in (comparison.fake, comparison.real)
         )
+        real = real[new]
         rate, threshold = copy_rate(fake, real)
         interval = _interval(fake, real, rate, comparison.seed)
         name = f"copies[{comparison.extractor}]"
         scores = [comparison.score(name, rate, "lower", interval=interval, threshold=threshold, **details)]
-        fake, real = (nearest_in_pixels(s.images, training.images)[0] for s in (comparison.fake, comparison.real))
+        fake = nearest_in_pixels(comparison.fake.images, training.images)[0]
+        real = nearest_in_pixels(comparison.real.images[new], training.images)[0]
         rate, threshold = copy_rate(fake, real)
         details["invariance"] = f"mirroring, shifts of {SHIFT} pixels"
         interval = _interval(fake, real, rate, comparison.seed)
@@ -60,6 +75,12 @@ class Copies(Metric):
             *scores,
             comparison.score("copies[pixels]", rate, "lower", pixels=True, interval=interval, threshold=threshold, **details),
         ]
+
+
+def seen(images: Tensor, training: Tensor) -> Tensor:
+    """Which of some images (N, C, H, W) are training images (M, C, H, W), value for value, (N,)."""
+    known = {row.numpy().tobytes() for row in training.cpu().contiguous()}
+    return torch.tensor([row.numpy().tobytes() in known for row in images.cpu().contiguous()], dtype=torch.bool)
 
 
 def copy_rate(fake: Tensor, unseen: Tensor) -> tuple[float, float]:

@@ -51,10 +51,20 @@ class Wasserstein(Metric):
             variances.append(sum(float(s.var()) / len(s) for s in scores))
         # Both values depend on all images, judged by one critic and taught to the other: their mean is no surer than one.
         value, variance = statistics.mean(values), statistics.mean(variances)
-        interval = around(value, variance, min(comparison.real.n, comparison.fake.n))
+        n_real, n_fake = (min(s.n, MOST_IMAGES) for s in (comparison.real, comparison.fake))
+        interval = around(value, variance, min(n_real, n_fake))
         return [
             comparison.score(
-                "wasserstein", value, "lower", pixels=True, interval=interval, steps=STEPS, side=SIDE, both_halves=values
+                "wasserstein",
+                value,
+                "lower",
+                n_real=n_real,
+                n_fake=n_fake,
+                pixels=True,
+                interval=interval,
+                steps=STEPS,
+                side=SIDE,
+                both_halves=values,
             )
         ]
 
