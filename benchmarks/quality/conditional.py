@@ -66,6 +66,8 @@ NEAR = "conditional 0 to 4, digits 5 to 9"
 ROWS |= {
     NEAR: (LOW, PROJECTION | {"steps": DIGIT_STEPS}),
     f"{NEAR}, from scratch": (LOW, SCRATCH | {"steps": DIGIT_STEPS}),
+    f"{NEAR}, generator only": (LOW, GENERATOR | {"steps": DIGIT_STEPS}),
+    f"{NEAR}, critic only": (LOW, CRITIC | {"steps": DIGIT_STEPS}),
 }
 # What a source knows is worth less and less, the longer scratch trains.
 ROWS |= {f"{name}, {LATER} steps": (source, had | {"steps": LATER}) for name, (source, had) in list(ROWS.items())[:5]}

@@ -69,8 +69,8 @@ class AdaptJob(Config):
     keep: Annotated[
         Literal["best", "last"],
         Field(
-            description="Which generator becomes the adapter: the best seen (nearest to held-out images, to all with fewer than "
-            "50 of them, and not copying), or the last."
+            description="Which generator becomes the adapter: the best seen (nearest to held-out images, to all with fewer "
+            "than 50 of them, and not copying), or the last."
         ),
     ] = "best"
     checkpoint_every: Annotated[int, Field(ge=1, description="Steps between checkpoints.")] = 250

@@ -1,8 +1,8 @@
 """Copy rate: the share of generated images that lie nearer to a training image than unseen real images do.
 
 The threshold is the 1st percentile of the distances from unseen real images to their nearest training image, so that a
-perfect generator scores about 1 %.  Unseen images that are training images, pixel for pixel, are left out of it: with them the threshold
-would be zero, and nothing a copy.  In pixels the distance is the least over mirroring and shifts of up to two pixels.
+perfect generator scores about 1 %.  Unseen images that are training images, pixel for pixel, are left out of it: with them the
+threshold would be zero, and nothing a copy.  In pixels the distance is the least over mirroring and shifts of up to two pixels.
 
 Replaying training images beats most generators under every distance between distributions when images are few; a result above
 the copy bound does not count.
