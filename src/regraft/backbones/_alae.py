@@ -37,8 +37,9 @@ def spread(kernel: Tensor) -> Tensor:
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel of each image, (N, C, 1, 1)."""
-    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
-    return mean, variance
+    # On the CPU torch.var_mean takes ten times as long.
+    mean = x.mean((2, 3), keepdim=True)
+    return mean, (x - mean).square().mean((2, 3), keepdim=True)
 
 
 class Style(nn.Linear):
