@@ -279,29 +279,44 @@ def check_out(folder: pathlib.Path) -> None:
         raise ConfigError(f"{folder}: {there} cannot be written to; choose another --out")
 
 
-def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool) -> None:
+def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool, licence: str | None = None) -> str | None:
     """Make a run folder, or check that one can be resumed.
 
+    Args:
+        folder, prepared: the run.
+        resume: whether it is there already.
+        licence: terms of the images, to keep with the run; a resumed one may have been begun without.
+
+    Returns:
+        The licence that the run keeps.
+
     Raises:
-        ConfigError: if the folder is in the way, or belongs to other images, sources or settings.
+        ConfigError: if the folder is in the way, or belongs to other images, sources or settings, or keeps another licence.
     """
     record = folder / RUN_RECORD
     if resume:
         try:
-            before = json.loads(record.read_text(encoding="utf-8"))
+            whole = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
-        settings = before.pop("settings", None)  # older runs did not keep it
+        before = dict(whole)
+        settings, kept = before.pop("settings", None), before.pop("licence", None)  # older runs kept neither
         if settings is not None and settings != _settings_digest(folder):
             raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
         if before != prepared.identity:
             what = "images" if before.get("data") != prepared.identity["data"] else "sources"
             raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
-        return
+        if licence is None or licence == kept:
+            return str(kept) if kept is not None else None
+        if kept is not None:
+            raise ConfigError(f"{folder}: --licence {licence}, and the run began with {kept}; leave --licence out")
+        write_json(record, whole | {"licence": licence})
+        return licence
     check_out(folder)
     (folder / "state").mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))
-    write_json(record, prepared.identity | {"settings": _settings_digest(folder)})
+    write_json(record, prepared.identity | {"settings": _settings_digest(folder), "licence": licence})
+    return licence
 
 
 def _settings_digest(folder: pathlib.Path) -> str:

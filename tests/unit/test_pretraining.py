@@ -49,18 +49,23 @@ def test_the_folder_is_a_source(backbone, photos, tmp_path):
         pretrain(photos, out=tmp_path / "mine", **settings(backbone))
 
 
-def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
-    whole = pretrain(photos, out=tmp_path / "whole", **settings(backbone))
+def interrupted(monkeypatch, *given, at=3, **settings):
+    """Pretrain, and stop in step ``at``, the first being 0."""
     step = Loop._step
 
     def stops(self, phase):
-        self._stop_requested = self.position.total == 3
+        self._stop_requested = self.position.total == at
         step(self, phase)
 
     with monkeypatch.context() as patched:
         patched.setattr(Loop, "_step", stops)
         with pytest.raises(Interrupted):
-            pretrain(photos, out=tmp_path / "broken", **settings(backbone))
+            pretrain(*given, **settings)
+
+
+def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
+    whole = pretrain(photos, out=tmp_path / "whole", **settings(backbone))
+    interrupted(monkeypatch, photos, out=tmp_path / "broken", **settings(backbone))
     assert not (tmp_path / "broken" / "source.json").exists()
     again = pretrain(out=tmp_path / "broken", resume=True)
     for role in ("generator", "critic", "autoencoder"):
@@ -68,6 +73,31 @@ def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monk
         assert (a is None) == (b is None)
         if a is not None:
             assert tensor_digest(a) == tensor_digest(b), role
+
+
+@pytest.mark.parametrize(("first", "then"), [("CC-BY-NC-4.0", None), (None, "CC-BY-NC-4.0"), ("CC-BY-NC-4.0", "CC-BY-NC-4.0")])
+def test_the_licence_is_kept_when_resuming(photos, tmp_path, monkeypatch, first, then):
+    folder = tmp_path / "mine"
+    interrupted(monkeypatch, photos, out=folder, licence=first, **settings("dcgan"))
+    if first is not None:
+        with pytest.raises(ConfigError, match="began with CC-BY-NC-4.0; leave --licence out"):
+            pretrain(out=folder, resume=True, licence="CC0")
+    interrupted(monkeypatch, out=folder, resume=True, licence=then, at=4)
+    assert pretrain(out=folder, resume=True).provenance.noncommercial
+    assert regraft.load(folder).provenance.licence == "CC-BY-NC-4.0"
+
+
+def test_resuming_a_finished_source_writes_nothing(photos, tmp_path):
+    folder, said = tmp_path / "mine", []
+    made = pretrain(photos, out=folder, licence="CC-BY-NC-4.0", **settings("dcgan"))
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+    again = pretrain(out=folder, resume=True, on_event=said.append)
+    assert again.provenance.licence == made.provenance.licence == "CC-BY-NC-4.0"
+    assert tensor_digest(again.generator) == tensor_digest(made.generator)
+    assert any("finished" in event.get("text", "") for event in said)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()} == before
+    with pytest.raises(ConfigError, match=r"what its source\.json says"):
+        pretrain(out=folder, resume=True, licence="CC0")
 
 
 def test_refusals(photos, tmp_path):
