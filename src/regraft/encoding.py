@@ -138,7 +138,8 @@ class _Work:
         values = torch.stack([r.code for _, r in kept])
         made = Codes(values, tuple(i.name for i, _ in kept), labels, self.listed.classes, record=self.record | rows)
         if before is None or not _same(before, made):
-            codes.save(self.path, made)
+            codes.write(self.path, made)
+        codes.describe(self.path, made)
         shutil.rmtree(self.parts, ignore_errors=True)
         return Encoded(self.path, made, self.computed, made.n - self.computed, tuple(dict.fromkeys(self.notes)))
 
@@ -194,8 +195,8 @@ class _Work:
             names, rows = zip(*touched, strict=True)
             record = self.record | {"stamps": [r.stamp for r in rows], "digests": [r.digest for r in rows]}
             part = Codes(torch.stack([r.code for r in rows]), tuple(names), record=record)
-            number = len(list(self.parts.glob("*.json"))) if self.parts.is_dir() else 0
-            codes.save(self.parts / f"{number:06d}.safetensors", part)
+            number = len(list(self.parts.glob("*.safetensors"))) if self.parts.is_dir() else 0
+            codes.write(self.parts / f"{number:06d}.safetensors", part)
 
 
 def _decoded(some: ImageSet, autoencoder: Autoencoder, fit: Fit, on_bad: Literal["error", "skip"]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import regraft
 from conftest import toy_autoencoder, toy_gan
@@ -63,11 +64,12 @@ class TestEncode:
         assert found.classes == ("cat", "dog")
         assert torch.equal(found.labels, images.labels)
         assert torch.allclose(found.values, source.autoencoder.encode(images.tensor()), atol=1e-6)
-        stored = __import__("safetensors.torch").torch.load_file(tmp_path / "c.safetensors")
+        stored = load_file(tmp_path / "c.safetensors")
         assert torch.allclose(stored["mean"], found.values.mean(0), atol=1e-6)
         assert torch.allclose(stored["std"], found.values.std(0, correction=0), atol=1e-6)
         assert found.record["autoencoder_digest"] == tensor_digest(source.autoencoder)
         assert found.record["image"] == {"height": 8, "width": 8, "channels": 1, "range": [-1, 1]}
+        assert json.loads((tmp_path / "c.json").read_text()) == found.record
         assert (made.computed, made.reused) == (10, 0)
 
     def test_second_time_reads_and_writes_nothing(self, source, photos, tmp_path):
@@ -124,6 +126,28 @@ class TestEncode:
         assert torch.equal(made.codes.values, whole.codes.values)
         assert not (tmp_path / "c.parts").exists()
 
+    @pytest.mark.parametrize("more", [False, True])
+    def test_a_stop_between_the_two_files_loses_nothing(self, source, photos, tmp_path, monkeypatch, more):
+        out = tmp_path / "c.safetensors"
+        if more:
+            encoding.encode(source, photos, out)
+            Image.fromarray(np.full((8, 8), 77, np.uint8)).save(photos / "0000.png")
+
+        def stops(path, data):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(codes, "write_json", stops)
+            with pytest.raises(KeyboardInterrupt):
+                encoding.encode(source, photos, out)
+        assert codes.read(out).n == 12 + more
+        listed, seen = watched(open_images(photos))
+        again = encoding.encode(source, listed, out)
+        assert (seen, again.computed, again.reused) == ([], 0, 12 + more)
+        beside = json.loads((tmp_path / "c.json").read_text())
+        assert (beside["n"], beside["names"]) == (12 + more, list(again.codes.names))
+        assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("c.")) == ["c.json", "c.safetensors"]
+
     def test_another_autoencoder_encodes_anew(self, source, photos, tmp_path):
         out = tmp_path / "c.safetensors"
         first = encoding.encode(source, photos, out)
@@ -170,24 +194,32 @@ class TestEncode:
 
 class TestFile:
     def test_damage_is_named(self, source, photos, tmp_path):
-        out = tmp_path / "c.safetensors"
+        out, damaged = tmp_path / "c.safetensors", tmp_path / "d.safetensors"
         encoding.encode(source, photos, out)
-        beside = tmp_path / "c.json"
-        good = beside.read_text()
-        record = json.loads(good)
+        tensors = load_file(out)
+        record = json.loads(tensors["record"].numpy().tobytes())
         for change, message in (
             ({"names": ["a"]}, "with 1 names"), ({"digest": "0"}, "not those that"),
             ({"format_version": 9}, "format version 9"), ({"classes": None}, "TypeError"),
         ):  # fmt: skip
-            beside.write_text(json.dumps(record | change))
-            with pytest.raises(DataError, match=message):
-                codes.read(out)
-        beside.unlink()
-        with pytest.raises(DataError, match="JSON beside it"):
-            codes.read(out)
-        beside.write_text(good)
+            text = torch.tensor(list(json.dumps(record | change).encode()), dtype=torch.uint8)
+            save_file(tensors | {"record": text}, damaged, {"format": codes.FORMAT})
+            with pytest.raises(DataError, match=f"{message}.*encode the images again"):
+                codes.read(damaged)
         out.write_bytes(out.read_bytes()[:-8])
         assert not codes.is_codes(out)
+
+    def test_files_of_codes_alone_are_read_with_the_json_beside_them(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        made = encoding.encode(source, photos, out)
+        tensors = load_file(out)
+        del tensors["record"]
+        save_file(tensors, out, {"format": codes.FORMAT})
+        assert codes.read(out).names == made.codes.names
+        assert encoding.encode(source, photos, out).computed == 0
+        (tmp_path / "c.json").unlink()
+        with pytest.raises(DataError, match=r"c\.json.*remove it and encode the images again"):
+            codes.read(out)
 
     def test_training_from_codes_alone(self, source, labelled, tmp_path):
         folder = regraft.convert(source, tmp_path / "source")
