@@ -88,7 +88,7 @@ class TestEncode:
         copied = shutil.copytree(photos, tmp_path / "copy", copy_function=shutil.copy)
         listed, seen = watched(open_images(copied))
         again = encoding.encode(source, listed, out)
-        assert len(seen) == 12
+        assert len(set(seen)) == 12
         assert again.computed == 0
 
     def test_only_what_is_new_is_encoded(self, source, photos, tmp_path):
@@ -148,13 +148,35 @@ class TestEncode:
         assert (beside["n"], beside["names"]) == (12 + more, list(again.codes.names))
         assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("c.")) == ["c.json", "c.safetensors"]
 
-    def test_another_autoencoder_encodes_anew(self, source, photos, tmp_path):
-        out = tmp_path / "c.safetensors"
-        first = encoding.encode(source, photos, out)
+    def test_other_codes_are_not_replaced(self, source, photos, tmp_path):
+        out = tmp_path / "out" / "c.safetensors"
+        encoding.encode(source, photos, out)
+        before = state_of(out.parent)
         other = GAN(source.generator, autoencoder=toy_autoencoder(seed=4))
-        second = encoding.encode(other, photos, out)
-        assert second.computed == 12
-        assert not torch.equal(first.codes.values, second.codes.values)
+        with pytest.raises(ConfigError, match="codes of another autoencoder.*choose another --out"):
+            encoding.encode(other, photos, out)
+        with pytest.raises(ConfigError, match="fit crop, not pad"):
+            encoding.encode(source, photos, out, fit="pad")
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        for k, path in enumerate(sorted(photos.iterdir())):  # of the same names
+            Image.fromarray(np.full((8, 8), 9 * k, np.uint8)).save(elsewhere / path.name)
+        with pytest.raises(ConfigError, match="codes of other images than .*elsewhere.*choose another --out"):
+            encoding.encode(source, elsewhere, out)
+        shutil.copy(photos / "000.png", elsewhere / "one of them.png")
+        assert state_of(out.parent) == before
+        assert encoding.encode(source, elsewhere, out).reused == 1
+
+    def test_an_unfinished_encoding_is_not_replaced(self, source, photos, labelled, tmp_path):
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos, out)
+        (tmp_path / "c.parts").mkdir()
+        out.rename(tmp_path / "c.parts" / "000000.safetensors")
+        with pytest.raises(ConfigError, match=r"c\.parts: holds codes of other images"):
+            encoding.encode(source, labelled, out)
+        with pytest.raises(ConfigError, match=r"c\.parts: holds codes of another autoencoder"):
+            encoding.encode(GAN(source.generator, autoencoder=toy_autoencoder(seed=4)), photos, out)
+        assert encoding.encode(source, photos, out).reused == 12
 
     @pytest.mark.parametrize("kind", ["zip", "npz"])
     def test_archives(self, source, photos, tmp_path, kind):
@@ -256,7 +278,23 @@ class TestPublished:
         assert made.codes.names == tuple(f"{k:05d}" for k in range(5, 10))
         assert torch.equal(made.codes.values, torch.from_numpy(values[::-1].copy()))
         assert "imported from pickles" in made.notes[0]
+        again = encoding.encode(source, tmp_path / "Encoded_from_FFHQ", tmp_path / "c.safetensors")
+        assert (again.reused, again.notes) == (5, ())
         assert torch.equal(codes.read(tmp_path / "c.safetensors").values, made.codes.values)
+
+    def test_other_codes_are_not_replaced(self, source, photos, tmp_path):
+        out, folder = tmp_path / "c.safetensors", self.folder(tmp_path, np.eye(6, dtype=np.float32))
+        encoding.encode(source, photos, tmp_path / "images.safetensors")
+        with pytest.raises(ConfigError, match="codes of images, not imported ones"):
+            encoding.encode(source, folder, tmp_path / "images.safetensors")
+        encoding.encode(source, folder, out)
+        with pytest.raises(ConfigError, match="codes imported from pickles"):
+            encoding.encode(source, photos, out)
+        (folder / "00100").write_bytes(pickle.dumps(np.ones(6, np.float32)))
+        assert encoding.encode(source, folder, out).codes.n == 7
+        shutil.rmtree(folder)
+        with pytest.raises(ConfigError, match="codes of other images"):
+            encoding.encode(source, self.folder(tmp_path, np.zeros((5, 6), np.float32)), out)
 
     @pytest.mark.parametrize(
         ("bad", "message"),
