@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from regraft import _adapting, adapter, codes, published
-from regraft._pixels import Fit, Pixels
+from regraft._pixels import Fit, Pixels, UnreadableImage
 from regraft.codes import Codes
 from regraft.errors import ConfigError, DataError
 from regraft.gan import GAN, Autoencoder, tensor_digest
-from regraft.images import ImageSet, Item, open_images
+from regraft.images import Images, ImageSet, Item, open_images
 from regraft.loading import load
 
 CHUNK = 256
@@ -168,7 +168,7 @@ class _Work:
         """Whether any of the images has a code: one of this name and stamp, else one of this content."""
         if any(i.name in self.rows and self.rows[i.name].stamp == s for i, s in zip(self.listed.items, stamps, strict=True)):
             return True
-        return any(_digest(item.read()) in self.by_content for item in self.listed.items)
+        return any(_digest(_content(item)) in self.by_content for item in self.listed.items)
 
     def _take(self, names: Sequence[str], stamps: Sequence[str], digests: Sequence[str], values: Tensor) -> None:
         for name, stamp, digest, code in zip(names, stamps, digests, values, strict=True):
@@ -180,7 +180,8 @@ class _Work:
         fresh: list[tuple[Item, str, str]] = []
         touched: list[tuple[str, _Row]] = []
         for item, stamp in todo:
-            content = item.read()
+            self.rows.pop(item.name, None)  # of what the image was before
+            content = _content(item)
             digest = _digest(content)
             if digest in self.by_content:
                 touched.append((item.name, _Row(stamp, digest, self.by_content[digest])))
@@ -188,7 +189,7 @@ class _Work:
                 fresh.append((dataclasses.replace(item, read=_given(content)), stamp, digest))
         if fresh:
             some = ImageSet(self.listed.where, tuple(item for item, _, _ in fresh))
-            images = _decoded(some, self.autoencoder, self.fit, self.on_bad)
+            images = self._decoded(some)
             if images is not None:
                 self.notes += images.notes
                 values = codes.encoded(self.autoencoder, images.tensor(), batch)
@@ -205,21 +206,38 @@ class _Work:
             number = len(list(self.parts.glob("*.safetensors"))) if self.parts.is_dir() else 0
             codes.write(self.parts / f"{number:06d}.safetensors", part)
 
+    def _decoded(self, some: ImageSet) -> Images | None:
+        """Images of a part; None if they are to be skipped and not one can be read."""
+        try:
+            return some.decode(self.autoencoder.size, self.autoencoder.channels, self.fit, self.on_bad)
+        except DataError as error:
+            if self.on_bad == "error":
+                raise
+            self.notes.append(str(error))
+            return None
 
-def _decoded(some: ImageSet, autoencoder: Autoencoder, fit: Fit, on_bad: Literal["error", "skip"]) -> Any:
+
+def _content(item: Item) -> bytes | Pixels | UnreadableImage:
+    """What an image's file holds, or why it cannot be read."""
     try:
-        return some.decode(autoencoder.size, autoencoder.channels, fit, on_bad)
-    except DataError:
-        if on_bad == "error":
-            raise
-        return None  # not one of this part can be read
+        return item.read()
+    except UnreadableImage as error:
+        return error
 
 
-def _given(content: bytes | Pixels) -> Callable[[], bytes | Pixels]:
-    return lambda: content
+def _given(content: bytes | Pixels | UnreadableImage) -> Callable[[], bytes | Pixels]:
+    def read() -> bytes | Pixels:
+        if isinstance(content, UnreadableImage):
+            raise content
+        return content
+
+    return read
 
 
-def _digest(content: bytes | Pixels) -> str:
+def _digest(content: bytes | Pixels | UnreadableImage) -> str:
+    """SHA-256 of an image's content; empty for one that cannot be read, which is no content."""
+    if isinstance(content, UnreadableImage):
+        return ""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha256(f"{content.shape}|{content.dtype}".encode() + content.tobytes()).hexdigest()

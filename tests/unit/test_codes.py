@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -203,6 +204,30 @@ class TestEncode:
             encoding.encode(source, photos, tmp_path / "c.safetensors")
         made = encoding.encode(source, photos, tmp_path / "c.safetensors", on_bad="skip")
         assert made.codes.n == 12
+
+    def test_images_that_cannot_be_read(self, source, photos, tmp_path):
+        """A member of a .zip with damaged bytes fails when it is read, before it is decoded."""
+        where = tmp_path / "photos.zip"
+        with zipfile.ZipFile(where, "w") as archive:
+            for path in sorted(photos.iterdir()):
+                archive.write(path, path.name)
+        data = bytearray(where.read_bytes())
+        data[data.find(b"IDAT") + 8] ^= 255
+        where.write_bytes(data)
+        with pytest.raises(DataError, match=r"000\.png.*--on-bad skip"):
+            encoding.encode(source, where, tmp_path / "c.safetensors")
+        for _ in range(2):
+            made = encoding.encode(source, where, tmp_path / "c.safetensors", on_bad="skip")
+            assert made.codes.n == 11
+            assert "000.png" in made.notes[0]
+
+    def test_an_image_that_became_unreadable_has_no_code(self, source, photos, tmp_path):
+        encoding.encode(source, photos, tmp_path / "c.safetensors")
+        (photos / "003.png").write_bytes(b"nothing")
+        made = encoding.encode(source, photos, tmp_path / "c.safetensors", on_bad="skip")
+        assert "003.png" not in made.codes.names
+        assert (made.codes.n, made.computed) == (11, 0)
+        assert "003.png" in made.notes[0]
 
     def test_refusals(self, source, photos, tmp_path):
         with pytest.raises(MissingCapability, match="encode needs autoencoder"):
