@@ -205,7 +205,7 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
             f"{held} of the {n} images are held out for measuring"
             + ("; too few for more than rough numbers." if held < 20 else ".")
         )
-    mirror, why = advice.flip("auto", pixels[:2000])
+    mirror, why = advice.flip("auto", pixels)
     said.append(f"--flip {'on' if mirror else 'off'}: {str(why).partition(': ')[2]}.")
     return said
 
