@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from regraft import _labels, advice, discover
+from regraft import _given_codes, _labels, advice, discover
 from regraft import codes as codes_files
 from regraft.codes import Codes
 from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
@@ -155,15 +155,11 @@ def _with_codes(
     job: AdaptJob, sources: Sequence[GAN], data: Codes, method: Method, config: MethodConfig, notes: list[str]
 ) -> Prepared:
     """Training from codes alone: no image is read, so none can be held out."""
-    if job.take is not None:
-        data = data.select(range(min(job.take, data.n)))
-    if not job.labels:
-        data = dataclasses.replace(data, labels=None, classes=())
+    data, made, said = _given_codes.chosen(job, data)
     config = method.fitted(config, sources, data)
-    made = {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None, "held_out": 0}
-    notes.append("trained from codes: no images to hold out, so nothing is measured; see regraft evaluate and diagnose")
+    made |= {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None}
     return Prepared(
-        job.model_copy(update=made), tuple(sources), data, None, method, config, tuple(notes), pick_device(job.device)
+        job.model_copy(update=made), tuple(sources), data, None, method, config, (*notes, *said), pick_device(job.device)
     )  # fmt: skip
 
 
@@ -173,11 +169,7 @@ def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
         listed = listed.only(job.only_class)
     if job.labels is False:
         listed = listed.without_labels()
-    if job.take is not None:
-        if job.take > len(listed):
-            raise DataError(f"{listed.where}: --take {job.take}, and there are only {len(listed)} images")
-        listed = listed.take(0, job.take)
-    return listed
+    return listed.take(0, job.taken(len(listed), listed.where))
 
 
 def pick_device(name: str) -> torch.device:
