@@ -26,7 +26,6 @@ from regraft.randomness import generator_at
 from regraft.store import RunStore, write_json, write_text
 from regraft.train import Loop, Plan
 
-LEAST_IMAGES = 4
 RUN_RECORD = "state/run.json"
 FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
 SAMPLES_MEASURED = 1000
@@ -134,6 +133,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
+    notes += ["1 image is held out: too few to measure on, so there will be no scores"] if held and held.n == 1 else []
     config = method.fitted(config, sources, train)
     if not method.mirrors and job.flip == "on":
         raise ConfigError(f"--flip on: {name} ties each image to something of its own, and a mirrored one is another image")
@@ -219,10 +219,10 @@ def _shape(lead: GAN | None, config: MethodConfig) -> tuple[tuple[int, int], int
 
 def _split(images: Images, job: AdaptJob, where: str) -> tuple[Images, Images | None]:
     """Keep some images from training, chosen by the seed."""
-    if images.n < LEAST_IMAGES:
-        raise DataError(f"{where}: {images.n} usable images; at least {LEAST_IMAGES} are needed, and 25 or more are advised")
+    if images.n < advice.LEAST:
+        raise DataError(f"{where}: {images.n} usable images; at least {advice.LEAST} are needed, and 25 or more are advised")
     keep = advice.held_out(images.n) if job.held_out is None else job.held_out
-    if images.n - keep < LEAST_IMAGES - 1:
+    if images.n - keep < advice.LEAST - 1:
         raise DataError(f"{where}: holding {keep} of {images.n} images out leaves too few to train on; lower --held-out")
     if keep == 0:
         return images, None

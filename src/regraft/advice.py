@@ -12,6 +12,7 @@ from regraft.randomness import subset
 # at 10 to 100 images, the nearest neighbour of mirrored digits is 16 % or more farther, of faces, cats and flowers at most 3 %.
 FOREIGN_GAP = 0.10
 FOREIGN_EVIDENCE = 2.0
+LEAST = 4  # images that can be adapted to
 MIRRORED = 2000  # images compared with mirrored ones at most; memory grows with the square
 FEW = 10  # images of a class, below which folders are not taken for classes unless asked
 
@@ -56,7 +57,9 @@ def mirror_gap(images: Tensor) -> tuple[float, float]:
 
 
 def held_out(n: int) -> int:
-    """How many of ``n`` images to keep from training: a fifth of few, a tenth of many, at most 500."""
+    """How many of ``n`` images to keep from training: a fifth of few, a tenth of many, at most 500; one of 4."""
+    if n <= LEAST:
+        return 1
     return min(500, max(2, n // 5)) if n < 50 else min(500, max(10, n // 10))
 
 
