@@ -50,6 +50,7 @@ LEVELS = [
             "published",
             "classifying",
         ),
+        *("_labels", "_given_codes"),
         *("_finishing", "_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
     },
     {"_options", "_progress", "_commands", "_source_commands", "cli", "__main__"},

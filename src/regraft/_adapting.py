@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from regraft import _labels, advice, discover
+from regraft import _given_codes, _labels, advice, discover
 from regraft import codes as codes_files
 from regraft.codes import Codes
 from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
@@ -26,7 +26,6 @@ from regraft.randomness import generator_at
 from regraft.store import RunStore, write_json, write_text
 from regraft.train import Loop, Plan
 
-LEAST_IMAGES = 4
 RUN_RECORD = "state/run.json"
 FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
 SAMPLES_MEASURED = 1000
@@ -134,6 +133,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
     train, held = _split(decoded, job, listed.where)
+    notes += ["1 image is held out: too few to measure on, so there will be no scores"] if held and held.n == 1 else []
     config = method.fitted(config, sources, train)
     if not method.mirrors and job.flip == "on":
         raise ConfigError(f"--flip on: {name} ties each image to something of its own, and a mirrored one is another image")
@@ -155,15 +155,11 @@ def _with_codes(
     job: AdaptJob, sources: Sequence[GAN], data: Codes, method: Method, config: MethodConfig, notes: list[str]
 ) -> Prepared:
     """Training from codes alone: no image is read, so none can be held out."""
-    if job.take is not None:
-        data = data.select(range(min(job.take, data.n)))
-    if not job.labels:
-        data = dataclasses.replace(data, labels=None, classes=())
+    data, made, said = _given_codes.chosen(job, data)
     config = method.fitted(config, sources, data)
-    made = {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None, "held_out": 0}
-    notes.append("trained from codes: no images to hold out, so nothing is measured; see regraft evaluate and diagnose")
+    made |= {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None}
     return Prepared(
-        job.model_copy(update=made), tuple(sources), data, None, method, config, tuple(notes), pick_device(job.device)
+        job.model_copy(update=made), tuple(sources), data, None, method, config, (*notes, *said), pick_device(job.device)
     )  # fmt: skip
 
 
@@ -173,11 +169,7 @@ def _listed(job: AdaptJob, images: ImageSet | None) -> ImageSet:
         listed = listed.only(job.only_class)
     if job.labels is False:
         listed = listed.without_labels()
-    if job.take is not None:
-        if job.take > len(listed):
-            raise DataError(f"{listed.where}: --take {job.take}, and there are only {len(listed)} images")
-        listed = listed.take(0, job.take)
-    return listed
+    return listed.take(0, job.taken(len(listed), listed.where))
 
 
 def pick_device(name: str) -> torch.device:
@@ -227,10 +219,10 @@ def _shape(lead: GAN | None, config: MethodConfig) -> tuple[tuple[int, int], int
 
 def _split(images: Images, job: AdaptJob, where: str) -> tuple[Images, Images | None]:
     """Keep some images from training, chosen by the seed."""
-    if images.n < LEAST_IMAGES:
-        raise DataError(f"{where}: {images.n} usable images; at least {LEAST_IMAGES} are needed, and 25 or more are advised")
+    if images.n < advice.LEAST:
+        raise DataError(f"{where}: {images.n} usable images; at least {advice.LEAST} are needed, and 25 or more are advised")
     keep = advice.held_out(images.n) if job.held_out is None else job.held_out
-    if images.n - keep < LEAST_IMAGES - 1:
+    if images.n - keep < advice.LEAST - 1:
         raise DataError(f"{where}: holding {keep} of {images.n} images out leaves too few to train on; lower --held-out")
     if keep == 0:
         return images, None
@@ -279,29 +271,44 @@ def check_out(folder: pathlib.Path) -> None:
         raise ConfigError(f"{folder}: {there} cannot be written to; choose another --out")
 
 
-def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool) -> None:
+def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool, licence: str | None = None) -> str | None:
     """Make a run folder, or check that one can be resumed.
 
+    Args:
+        folder, prepared: the run.
+        resume: whether it is there already.
+        licence: terms of the images, to keep with the run; a resumed one may have been begun without.
+
+    Returns:
+        The licence that the run keeps.
+
     Raises:
-        ConfigError: if the folder is in the way, or belongs to other images, sources or settings.
+        ConfigError: if the folder is in the way, or belongs to other images, sources or settings, or keeps another licence.
     """
     record = folder / RUN_RECORD
     if resume:
         try:
-            before = json.loads(record.read_text(encoding="utf-8"))
+            whole = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
-        settings = before.pop("settings", None)  # older runs did not keep it
+        before = dict(whole)
+        settings, kept = before.pop("settings", None), before.pop("licence", None)  # older runs kept neither
         if settings is not None and settings != _settings_digest(folder):
             raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
         if before != prepared.identity:
             what = "images" if before.get("data") != prepared.identity["data"] else "sources"
             raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
-        return
+        if licence is None or licence == kept:
+            return str(kept) if kept is not None else None
+        if kept is not None:
+            raise ConfigError(f"{folder}: --licence {licence}, and the run began with {kept}; leave --licence out")
+        write_json(record, whole | {"licence": licence})
+        return licence
     check_out(folder)
     (folder / "state").mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))
-    write_json(record, prepared.identity | {"settings": _settings_digest(folder)})
+    write_json(record, prepared.identity | {"settings": _settings_digest(folder), "licence": licence})
+    return licence
 
 
 def _settings_digest(folder: pathlib.Path) -> str:

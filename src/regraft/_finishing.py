@@ -18,6 +18,7 @@ from regraft.images import Images
 from regraft.jobs import AdaptJob
 from regraft.methods.base import Method
 from regraft.metrics.base import Score
+from regraft.mind import autoencoder_of
 from regraft.store import write_json
 from regraft.train import Loop
 
@@ -47,7 +48,7 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     shared = type(prepared.method).training is Method.training
     return GAN(
         generator, critic.requires_grad_(False).eval() if critic is not None else None,
-        autoencoder=first.autoencoder if first else None, objective=first.objective if first and shared else None,
+        autoencoder=autoencoder_of(generator, first), objective=first.objective if first and shared else None,
         recipe=first.recipe if first and shared else None, provenance=provenance, aspect=prepared.image["aspect"],
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from regraft.config import parse
 from regraft.errors import AdapterError, MissingCapability, SourceError
 from regraft.formats.base import read_safetensors
 from regraft.gan import GAN, Critic, Description, Generator, Provenance, forbids_commerce, tensor_digest
+from regraft.mind import autoencoder_of
 from regraft.store import write_json, write_tensors, write_text
 
 FORMAT = "regraft-adapter"
@@ -195,7 +196,7 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         files={}, classes=_class_names(record, sources, generator.n_classes),
     )  # fmt: skip
     return GAN(
-        generator.requires_grad_(False).eval(), critic, autoencoder=lead.autoencoder if lead else None,
+        generator.requires_grad_(False).eval(), critic, autoencoder=autoencoder_of(generator, lead),
         objective=lead.objective if lead else None,
         recipe=lead.recipe if lead else None, provenance=provenance, aspect=record["image"].get("aspect"),
     )  # fmt: skip

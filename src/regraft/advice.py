@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from regraft.errors import ConfigError
+from regraft.randomness import subset
 
 # A mirrored image of a mirror-symmetric set (faces, paintings, flowers) lies as near to the set as the image itself; measured
 # at 10 to 100 images, the nearest neighbour of mirrored digits is 16 % or more farther, of faces, cats and flowers at most 3 %.
 FOREIGN_GAP = 0.10
 FOREIGN_EVIDENCE = 2.0
+LEAST = 4  # images that can be adapted to
+MIRRORED = 2000  # images compared with mirrored ones at most; memory grows with the square
 FEW = 10  # images of a class, below which folders are not taken for classes unless asked
 
 
@@ -37,7 +40,13 @@ def flip(setting: str, images: Tensor) -> tuple[bool, str | None]:
 
 
 def mirror_gap(images: Tensor) -> tuple[float, float]:
-    """How much farther mirrored images are from their nearest other image, relative and in standard errors."""
+    """How much farther mirrored images are from their nearest other image, relative and in standard errors.
+
+    Args:
+        images: (N, C, H, W); of many, 2,000 are drawn.
+    """
+    if len(images) > MIRRORED:
+        images = images[subset(len(images), MIRRORED, 0)]
     small = torch.nn.functional.interpolate(images, size=(16, 16), mode="area")
     straight, mirrored = small.flatten(1), small.flip(3).flatten(1)
     own = torch.cdist(straight, straight).fill_diagonal_(float("inf")).min(1).values
@@ -48,7 +57,9 @@ def mirror_gap(images: Tensor) -> tuple[float, float]:
 
 
 def held_out(n: int) -> int:
-    """How many of ``n`` images to keep from training: a fifth of few, a tenth of many, at most 500."""
+    """How many of ``n`` images to keep from training: a fifth of few, a tenth of many, at most 500; one of 4."""
+    if n <= LEAST:
+        return 1
     return min(500, max(2, n // 5)) if n < 50 else min(500, max(10, n // 10))
 
 

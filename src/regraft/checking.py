@@ -167,8 +167,8 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
     unseen = [what for what, least in (("near-duplicates", 3), ("images unlike all others", 8)) if n < least]
     if unseen:
         said.append(f"Nothing can be said of {' and '.join(unseen)}: {n} images are too few to know what is usual.")
-    if n < 4:
-        said.append(f"More images: {n} cannot be adapted to; 4 are the least, 25 or more are advised.")
+    if n < advice.LEAST:
+        said.append(f"More images: {n} cannot be adapted to; {advice.LEAST} are the least, 25 or more are advised.")
     elif n < 25:
         said.append(
             f"More images if you can: from {n} little can be held out, so that copying and overfitting are hard to see."
@@ -194,18 +194,17 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
     grey = sum(s.mode == "L" for s in seen)
     if 0 < grey < n:
         said.append(f"Decide on grey or colour: {grey} of {n} images are grey; a colour source will learn both.")
-    if n >= 4:
+    if n >= advice.LEAST:
         chosen, why = advice.method("auto", n, 1, True)
         steps = getattr(discover.plugin("methods", chosen).Config(), "steps", None)
         said.append(f"--method {chosen} with one source: {str(why).partition(': ')[2]}; minegan with several sources.")
         if steps:
             said.append(f"--steps {steps}, the method's own: the best step is kept, and a worsening run ends early.")
         held = advice.held_out(n)
-        said.append(
-            f"{held} of the {n} images are held out for measuring"
-            + ("; too few for more than rough numbers." if held < 20 else ".")
-        )
-    mirror, why = advice.flip("auto", pixels[:2000])
+        rough = "; too few for more than rough numbers." if held < 20 else "."
+        many = f"{held} of the {n} images are held out for measuring{rough}"
+        said.append(many if held > 1 else f"1 of the {n} images is held out, which is too few to measure on.")
+    mirror, why = advice.flip("auto", pixels)
     said.append(f"--flip {'on' if mirror else 'off'}: {str(why).partition(': ')[2]}.")
     return said
 

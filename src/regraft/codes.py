@@ -1,7 +1,8 @@
 """Images as an autoencoder's codes: encoded once, kept in one file, resident in memory while a MindGAN trains.
 
-A codes file is safetensors (``codes`` (N, D), ``mean`` and ``std`` (D,), ``labels`` (N,) where there are classes) with a JSON
-of the same name beside it: names, digests, the autoencoder's digest, how images were prepared.
+A codes file is safetensors: ``codes`` (N, D), ``mean`` and ``std`` (D,), ``labels`` (N,) where there are classes, and as bytes
+in ``record`` a JSON of names, digests, the autoencoder's digest, how images were prepared.  So one write makes it whole.  A
+copy of the JSON lies beside it, for people and other programs.
 """
 
 import dataclasses
@@ -131,7 +132,7 @@ def of_images(autoencoder: Autoencoder, images: Any) -> Codes:
 
 
 def json_beside(path: pathlib.Path) -> pathlib.Path:
-    """The JSON of a codes file."""
+    """The JSON beside a codes file."""
     return path.with_suffix(".json")
 
 
@@ -148,24 +149,46 @@ def is_codes(path: str | pathlib.Path) -> bool:
 
 
 def save(path: pathlib.Path, codes: Codes) -> None:
-    """Write a codes file with its JSON; both atomically, the JSON last."""
+    """Write a codes file atomically, with its JSON beside it."""
+    write(path, codes)
+    describe(path, codes)
+
+
+def write(path: pathlib.Path, codes: Codes) -> None:
+    """Write a codes file atomically, and nothing beside it."""
     tensors = {"codes": codes.values, "mean": codes.mean, "std": codes.std}
     tensors |= {} if codes.labels is None else {"labels": codes.labels}
+    # A tensor, because safetensors bounds its own metadata and names of a million images are larger.
+    tensors["record"] = torch.frombuffer(bytearray(json.dumps(_record(codes)).encode()), dtype=torch.uint8)
     write_tensors(path, tensors, {"format": FORMAT, "version": str(VERSION), "digest": codes.digest})
-    record = {"format": FORMAT, "format_version": VERSION, "n": codes.n, "digest": codes.digest}
-    write_json(json_beside(path), codes.record | record | {"names": list(codes.names), "classes": list(codes.classes)})
+
+
+def describe(path: pathlib.Path, codes: Codes) -> None:
+    """Write the JSON beside a codes file, unless it is there and right."""
+    beside, record = json_beside(path), json.loads(json.dumps(_record(codes)))
+    try:
+        right = json.loads(beside.read_text(encoding="utf-8")) == record
+    except (OSError, ValueError, RecursionError):
+        right = False
+    if not right:
+        write_json(beside, record)
+
+
+def _record(codes: Codes) -> dict[str, Any]:
+    own = {"format": FORMAT, "format_version": VERSION, "n": codes.n, "digest": codes.digest}
+    return codes.record | own | {"names": list(codes.names), "classes": list(codes.classes)}
 
 
 def read(path: str | pathlib.Path) -> Codes:
     """Read a codes file.
 
     Raises:
-        DataError: if it is damaged, or the JSON beside it is missing or belongs to other codes.
+        DataError: if it is damaged.
     """
     where = pathlib.Path(path)
     try:
         tensors = safetensors.torch.load_file(where)
-        record: dict[str, Any] = json.loads(json_beside(where).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(_text(where, tensors.get("record")))
         names, classes = tuple(map(str, record["names"])), tuple(map(str, record["classes"]))
         if record.get("format_version") != VERSION:
             raise ValueError(f"format version {record.get('format_version')}; this regraft reads {VERSION}")
@@ -183,9 +206,14 @@ def read(path: str | pathlib.Path) -> Codes:
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{where}: not a readable codes file with its JSON beside it ({type(error).__name__}: {reason})"
+            f"{where}: a damaged codes file ({type(error).__name__}: {reason}); remove it and encode the images again"
         ) from None
     codes = Codes(values, names, labels, classes, record=record)
-    if codes.digest != record["digest"]:
-        raise DataError(f"{where}: its codes are not those that {json_beside(where).name} describes; encode again")
+    if codes.digest != record.get("digest"):
+        raise DataError(f"{where}: its codes are not those that its record describes; remove it and encode the images again")
     return codes
+
+
+def _text(path: pathlib.Path, record: Tensor | None) -> str:
+    """The JSON inside a codes file; of the first files, the one beside it."""
+    return json_beside(path).read_text(encoding="utf-8") if record is None else record.numpy().tobytes().decode()

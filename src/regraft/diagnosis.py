@@ -22,7 +22,7 @@ from regraft.errors import ConfigError, DataError
 from regraft.gan import GAN, Autoencoder, evaluating
 from regraft.images import ImageSet, open_images
 from regraft.mind import DecodedGenerator
-from regraft.randomness import generator_at
+from regraft.randomness import generator_at, subset
 
 PROBES = 32
 POWER_STEPS = 8
@@ -41,7 +41,8 @@ def diagnose(
         images: target images.
         source_images: images that the autoencoder was trained on, for the second form of the bound.
         sources: the sources of a run, if they are not where it expects them.
-        n: images and codes to measure on; distances between samples of this size carry the error of so few.
+        n: images and codes to measure on; of more images that many are drawn.  Distances between samples of this size carry
+            the error of so few.
         seed: of what is drawn.
 
     Returns:
@@ -50,7 +51,7 @@ def diagnose(
     gan = opened(source, list(sources) if sources else None, "cpu")
     generator = gan.generator
     autoencoder = generator.autoencoder if isinstance(generator, DecodedGenerator) else gan.require("autoencoder", "diagnose")
-    target = _decoded(images, autoencoder, n)
+    target = _decoded(images, autoencoder, n, seed)
     facts: dict[str, Any] = {"n": len(target), "code_dim": int(torch.Size(autoencoder.code_shape).numel())}
     with evaluating(autoencoder, generator):
         found = encoded(autoencoder, target)
@@ -61,9 +62,10 @@ def diagnose(
         facts |= {"decoder_lipschitz": a, "code_distance": gap, "code_term": a * gap}
         facts["bound_by_target"] = facts["code_term"] + facts["reconstruction_distance"]
         if source_images is not None:
-            theirs = _decoded(source_images, autoencoder, n)
-            b = lipschitz(lambda x: autoencoder.encode(x).flatten(1), target[:PROBES], seed)
-            between = transport(theirs.flatten(1), target.flatten(1))
+            theirs = _decoded(source_images, autoencoder, n, seed)
+            b = lipschitz(lambda x: autoencoder.encode(x).flatten(1), _some(target, PROBES, seed), seed)
+            fewer = min(len(theirs), len(target))
+            between = transport(_some(theirs, fewer, seed).flatten(1), _some(target, fewer, seed).flatten(1))
             left = float((_through(autoencoder, theirs) - theirs).flatten(1).norm(dim=1).mean())
             facts |= {"encoder_lipschitz": b, "source_target_distance": between, "source_reconstruction_distance": left}
             facts["bound_by_source"] = facts["code_term"] + (1 + a * b) * between + left
@@ -71,11 +73,15 @@ def diagnose(
     return facts
 
 
-def _decoded(images: str | pathlib.Path | ImageSet, autoencoder: Autoencoder, n: int) -> Tensor:
+def _decoded(images: str | pathlib.Path | ImageSet, autoencoder: Autoencoder, n: int, seed: int) -> Tensor:
     listed = images if isinstance(images, ImageSet) else open_images(images)
     if len(listed) < 8:
         raise DataError(f"{listed.where}: {len(listed)} images; at least 8 are needed to measure anything")
-    return listed.take(0, n).decode(autoencoder.size, autoencoder.channels).tensor()
+    return listed.some(n, seed).decode(autoencoder.size, autoencoder.channels).tensor()
+
+
+def _some(images: Tensor, n: int, seed: int) -> Tensor:
+    return images[subset(len(images), n, seed)]
 
 
 @torch.no_grad()

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from regraft import _adapting, adapter, codes, published
-from regraft._pixels import Fit, Pixels
+from regraft._pixels import Fit, Pixels, UnreadableImage
 from regraft.codes import Codes
 from regraft.errors import ConfigError, DataError
 from regraft.gan import GAN, Autoencoder, tensor_digest
-from regraft.images import ImageSet, Item, open_images
+from regraft.images import Images, ImageSet, Item, open_images
 from regraft.loading import load
 
 CHUNK = 256
+OTHER_IMAGES = "{}: holds codes of other images than {}, of which it knows none; choose another --out, or remove it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,8 @@ def encode(
     """Encode images once.
 
     Finished parts are kept beside ``out`` until all is done, so that a stopped run goes on where it was.  An image is encoded
-    again only if its content, the autoencoder or the way it is fitted has changed; if nothing has, no image is read and nothing
-    is written.
+    again only if its content has changed; if none has, no image is read and nothing is written.  Codes of another autoencoder,
+    of another ``fit`` or of other images altogether are not replaced.
 
     Args:
         source: a GAN with an autoencoder.
@@ -63,7 +64,7 @@ def encode(
         on_event: told of progress.
 
     Raises:
-        ConfigError: if ``out`` is no codes file of the same autoencoder.
+        ConfigError: if ``out`` is something else than codes of this autoencoder, fitted alike, of at least one of the images.
         MissingCapability: if the source has no autoencoder.
         DataError: naming unreadable images.
     """
@@ -123,8 +124,8 @@ class _Work:
 
     def run(self, batch: int) -> Encoded:
         """Reuse what is known, encode the rest, write what changed."""
-        before = self._remembered()
         stamps = stamps_of(self.listed)
+        before = self._remembered(stamps)
         known = {(name, row.stamp) for name, row in self.rows.items()}
         todo = [(i, s) for i, s in zip(self.listed.items, stamps, strict=True) if (i.name, s) not in known]
         for start in range(0, len(todo), CHUNK):
@@ -138,29 +139,36 @@ class _Work:
         values = torch.stack([r.code for _, r in kept])
         made = Codes(values, tuple(i.name for i, _ in kept), labels, self.listed.classes, record=self.record | rows)
         if before is None or not _same(before, made):
-            codes.save(self.path, made)
+            codes.write(self.path, made)
+        codes.describe(self.path, made)
         shutil.rmtree(self.parts, ignore_errors=True)
         return Encoded(self.path, made, self.computed, made.n - self.computed, tuple(dict.fromkeys(self.notes)))
 
-    def _remembered(self) -> Codes | None:
-        """Take over codes of a finished file and of the parts of a stopped run."""
-        found = None
-        if self.path.exists():
-            found = codes.read(self.path)
-            if self._fits(found.record):
-                self._take(found.names, found.record["stamps"], found.record["digests"], found.values)
+    def _remembered(self, stamps: Sequence[str]) -> Codes | None:
+        """Take over codes of a finished file and of the parts of a stopped run.
+
+        Raises:
+            ConfigError: if they are of another autoencoder or of other images.
+        """
+        found = codes.read(self.path) if self.path.exists() else None
+        known = [] if found is None else [(self.path, found)]
         for part in sorted(self.parts.glob("*.safetensors")) if self.parts.is_dir() else ():
             try:
-                content = codes.read(part)
+                known.append((self.parts, codes.read(part)))
             except DataError:
                 continue  # cut short by the stop; its images are encoded again
-            if self._fits(content.record):
-                self._take(content.names, content.record["stamps"], content.record["digests"], content.values)
+        for where, content in known:
+            _check_alike(where, content.record, self.record)
+            self._take(content.names, content.record["stamps"], content.record["digests"], content.values)
+        if known and not self._any_known(stamps):
+            raise ConfigError(OTHER_IMAGES.format(known[0][0], self.listed.where))
         return found
 
-    def _fits(self, record: dict[str, Any]) -> bool:
-        same = ("autoencoder_digest", "fit", "image")
-        return all(record.get(k) == self.record[k] for k in same) and "stamps" in record and "digests" in record
+    def _any_known(self, stamps: Sequence[str]) -> bool:
+        """Whether any of the images has a code: one of this name and stamp, else one of this content."""
+        if any(i.name in self.rows and self.rows[i.name].stamp == s for i, s in zip(self.listed.items, stamps, strict=True)):
+            return True
+        return any(_digest(_content(item)) in self.by_content for item in self.listed.items)
 
     def _take(self, names: Sequence[str], stamps: Sequence[str], digests: Sequence[str], values: Tensor) -> None:
         for name, stamp, digest, code in zip(names, stamps, digests, values, strict=True):
@@ -172,7 +180,8 @@ class _Work:
         fresh: list[tuple[Item, str, str]] = []
         touched: list[tuple[str, _Row]] = []
         for item, stamp in todo:
-            content = item.read()
+            self.rows.pop(item.name, None)  # of what the image was before
+            content = _content(item)
             digest = _digest(content)
             if digest in self.by_content:
                 touched.append((item.name, _Row(stamp, digest, self.by_content[digest])))
@@ -180,7 +189,7 @@ class _Work:
                 fresh.append((dataclasses.replace(item, read=_given(content)), stamp, digest))
         if fresh:
             some = ImageSet(self.listed.where, tuple(item for item, _, _ in fresh))
-            images = _decoded(some, self.autoencoder, self.fit, self.on_bad)
+            images = self._decoded(some)
             if images is not None:
                 self.notes += images.notes
                 values = codes.encoded(self.autoencoder, images.tensor(), batch)
@@ -194,24 +203,41 @@ class _Work:
             names, rows = zip(*touched, strict=True)
             record = self.record | {"stamps": [r.stamp for r in rows], "digests": [r.digest for r in rows]}
             part = Codes(torch.stack([r.code for r in rows]), tuple(names), record=record)
-            number = len(list(self.parts.glob("*.json"))) if self.parts.is_dir() else 0
-            codes.save(self.parts / f"{number:06d}.safetensors", part)
+            number = len(list(self.parts.glob("*.safetensors"))) if self.parts.is_dir() else 0
+            codes.write(self.parts / f"{number:06d}.safetensors", part)
+
+    def _decoded(self, some: ImageSet) -> Images | None:
+        """Images of a part; None if they are to be skipped and not one can be read."""
+        try:
+            return some.decode(self.autoencoder.size, self.autoencoder.channels, self.fit, self.on_bad)
+        except DataError as error:
+            if self.on_bad == "error":
+                raise
+            self.notes.append(str(error))
+            return None
 
 
-def _decoded(some: ImageSet, autoencoder: Autoencoder, fit: Fit, on_bad: Literal["error", "skip"]) -> Any:
+def _content(item: Item) -> bytes | Pixels | UnreadableImage:
+    """What an image's file holds, or why it cannot be read."""
     try:
-        return some.decode(autoencoder.size, autoencoder.channels, fit, on_bad)
-    except DataError:
-        if on_bad == "error":
-            raise
-        return None  # not one of this part can be read
+        return item.read()
+    except UnreadableImage as error:
+        return error
 
 
-def _given(content: bytes | Pixels) -> Callable[[], bytes | Pixels]:
-    return lambda: content
+def _given(content: bytes | Pixels | UnreadableImage) -> Callable[[], bytes | Pixels]:
+    def read() -> bytes | Pixels:
+        if isinstance(content, UnreadableImage):
+            raise content
+        return content
+
+    return read
 
 
-def _digest(content: bytes | Pixels) -> str:
+def _digest(content: bytes | Pixels | UnreadableImage) -> str:
+    """SHA-256 of an image's content; empty for one that cannot be read, which is no content."""
+    if isinstance(content, UnreadableImage):
+        return ""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha256(f"{content.shape}|{content.dtype}".encode() + content.tobytes()).hexdigest()
@@ -229,6 +255,32 @@ def stamps_of(listed: ImageSet) -> list[str]:
     return [sums.get(item.name) or sums[item.name.partition("[")[0] + ".npy"] for item in listed.items]
 
 
+def _check_alike(where: pathlib.Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse codes that were made in another way.
+
+    Raises:
+        ConfigError: saying what differs.
+    """
+    said = None
+    if there.get("autoencoder_digest") != wanted["autoencoder_digest"]:
+        said = (
+            f"codes of another autoencoder: {(there.get('source') or {}).get('name')}, digest "
+            f"{str(there.get('autoencoder_digest'))[:16]}, and this one's is {wanted['autoencoder_digest'][:16]}"
+        )
+    elif there.get("imported") != wanted.get("imported"):
+        said = "codes imported from pickles" if there.get("imported") else "codes of images, not imported ones"
+    elif not there.get("imported") and not {"stamps", "digests"} <= there.keys():
+        said = "codes that do not say which images they are of"
+    elif differing := [k for k in ("fit", "image") if there.get(k) != wanted[k]]:
+        said = " and ".join(f"codes of images with {k} {there.get(k)}, not {wanted[k]}" for k in differing)
+    if said is not None:
+        raise ConfigError(f"{where}: holds {said}; choose another --out, or remove it")
+
+
+def _bytes(code: Tensor) -> bytes:
+    return code.numpy().tobytes()
+
+
 def _same(a: Codes, b: Codes) -> bool:
     keys = ("stamps", "digests", "autoencoder_digest", "fit", "image", "source")
     alike = all(a.record.get(k) == b.record.get(k) for k in keys)
@@ -242,8 +294,15 @@ def _imported(folder: pathlib.Path, path: pathlib.Path, record: dict[str, Any], 
     if values.shape[1] != wanted:
         raise DataError(f"{folder}: its codes have {values.shape[1]} numbers, this source's have {wanted}")
     made = Codes(values, names, record=record | {"imported": True})
-    if path.exists() and _same(codes.read(path), made):
-        return Encoded(path, made, 0, made.n)
+    if path.exists():
+        before = codes.read(path)
+        _check_alike(path, before.record, made.record)
+        there = {(name, _bytes(code)) for name, code in zip(before.names, before.values, strict=True)}
+        if there.isdisjoint((name, _bytes(code)) for name, code in zip(names, values, strict=True)):
+            raise ConfigError(OTHER_IMAGES.format(path, folder))
+        if _same(before, made):
+            codes.describe(path, made)
+            return Encoded(path, made, 0, made.n)
     codes.save(path, made)
     note = "codes imported from pickles, which do not say which autoencoder made them: they are taken to be this source's"
     return Encoded(path, made, 0, made.n, (note,))

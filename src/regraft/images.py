@@ -18,6 +18,7 @@ from torch import Tensor
 from regraft._pixels import MAX_BYTES, Fit, Pixels, UnreadableImage, decode, fitted
 from regraft.errors import DataError
 from regraft.gan import Batch
+from regraft.randomness import subset
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
 MAX_UNPACKED = 16 << 30
@@ -58,6 +59,10 @@ class ImageSet:
     def take(self, start: int, stop: int) -> "ImageSet":
         """Images ``start`` to ``stop - 1``."""
         return dataclasses.replace(self, items=self.items[start:stop])
+
+    def some(self, n: int, seed: int) -> "ImageSet":
+        """At most ``n`` images of all, chosen by a seed, in their order."""
+        return dataclasses.replace(self, items=tuple(self.items[k] for k in subset(len(self), n, seed)))
 
     def only(self, name: str) -> "ImageSet":
         """Images of one class, without labels.

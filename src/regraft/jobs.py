@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from regraft.config import OBJECTIVES, Config
+from regraft.errors import DataError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SourceName = str
@@ -83,6 +84,16 @@ class AdaptJob(Config):
 
             raise ValueError(unknown("objective", value, list(OBJECTIVES)))
         return value
+
+    def taken(self, n: int, where: str) -> int:
+        """How many to use of ``n`` images, or of their codes, that are in ``where``.
+
+        Raises:
+            DataError: if there are not as many as ``take`` says.
+        """
+        if self.take is not None and self.take > n:
+            raise DataError(f"{where}: --take {self.take}, and there are only {n} images")
+        return n if self.take is None else self.take
 
 
 class SampleJob(Config):

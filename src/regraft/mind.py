@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regraft.build import build
 from regraft.config import Config, parse
 from regraft.errors import MissingCapability
-from regraft.gan import Autoencoder, ClassCode, Description, Generator, Latent, Noise
+from regraft.gan import GAN, Autoencoder, ClassCode, Description, Generator, Latent, Noise
 from regraft.randomness import Rng, global_seed
 
 CodeRange = Literal["none", "tanh", "relu"]
@@ -201,6 +201,13 @@ class DecodedGenerator(Generator):
     def stages(self) -> list[nn.Module]:
         """MindGAN, decoder."""
         return [self.mind, self.decoding]
+
+
+def autoencoder_of(generator: Generator, source: GAN | None) -> Autoencoder | None:
+    """The autoencoder of an adapted generator: the one behind it, whose decoder may have been trained, else its source's."""
+    if isinstance(generator, DecodedGenerator):
+        return generator.autoencoder
+    return source.autoencoder if source is not None else None
 
 
 def from_description(description: Description) -> DecodedGenerator:

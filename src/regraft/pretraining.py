@@ -14,6 +14,7 @@ from regraft.formats import native
 from regraft.gan import GAN, Provenance
 from regraft.images import Images
 from regraft.jobs import AdaptJob
+from regraft.loading import load
 from regraft.saving import save_source
 from regraft.train import Loop
 
@@ -34,7 +35,7 @@ def pretrain(
         channels: 1 or 3.
         out: folder to make; it is a source once training is over, and can be resumed before.
         resume: go on with the training in ``out``.
-        licence: terms of the images, kept with the source.
+        licence: terms of the images, kept with the source; when resuming, only for a run that began without.
         on_event: told of progress.
         **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields
             of the backbone as ``backbone_settings``.
@@ -49,20 +50,24 @@ def pretrain(
     if out is None:
         raise ConfigError("pretrain needs --out, the folder to make")
     folder = pathlib.Path(out)
+    finished = resume and (folder / native.RECORD).is_file()
+    if finished and licence is not None:
+        raise ConfigError(f"{folder}: is finished, and its licence is what its {native.RECORD} says; leave --licence out")
     if resume:
         job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
     else:
         job = _job(images, backbone, size, channels, folder, settings)
     prepared = _adapting.prepare(job)
-    done = [_adapting.FINISHED.format(folder)] if resume and (folder / native.RECORD).is_file() else []
-    for note in (*prepared.notes, *done):
+    for note in (*prepared.notes, *([_adapting.FINISHED.format(folder)] if finished else [])):
         emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder, emit)
-    _adapting.open_run(folder, prepared, resume)
+    kept = _adapting.open_run(folder, prepared, resume, licence)
+    if finished:
+        return load(folder)
     loop.run(resume)
-    gan = _source(prepared, loop, folder, licence)
-    save_source(folder, gan)
+    gan = _source(prepared, loop, folder, kept)
     pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(SAMPLES, job.seed)))
+    save_source(folder, gan)  # the last, because a folder with a source in it is finished
     return gan
 
 

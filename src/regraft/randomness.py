@@ -27,6 +27,16 @@ def row_generators(seed: int, stream: str, indices: Sequence[int]) -> list[torch
     return [generator_at(seed, stream, int(k)) for k in indices]
 
 
+def subset(total: int, n: int, seed: int) -> list[int]:
+    """Choose ``n`` of ``total`` places by a seed, in rising order; all of them where there are no more than ``n``.
+
+    The first ``n`` of images in class folders would be those of the first classes.
+    """
+    if n >= total:
+        return list(range(total))
+    return sorted(torch.randperm(total, generator=generator_at(seed, "subset"))[:n].tolist())
+
+
 def normal(shape: Sequence[int], rng: Rng, like: Tensor) -> Tensor:
     """Draw standard normal numbers, row by row where ``rng`` holds one generator per row.
 

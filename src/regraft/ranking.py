@@ -34,11 +34,11 @@ def rank(
     kernel discrepancy is nearly the same for all sources that are far).
 
     Args:
-        images: target images.
+        images: target images; of more than 2,000 that many are drawn.
         sources: at least two GANs: loaded, or files, folders, cards, runs or names of bundled sources.
         n: samples per source.
         probe: steps of mining to try on each source; 0 for none.
-        seed: of the samples and the probe.
+        seed: of the samples, the probe and the images drawn.
         extractor_name: features that all sources are compared in.
         out: a ``.png`` with some targets and, per source, the sample nearest to each.
         on_event: told what is being done.
@@ -62,7 +62,7 @@ def rank(
     gans = [s if isinstance(s, GAN) else load(s) for s in sources]
     names = _distinct([s.provenance.name if isinstance(s, GAN) else str(s) for s in sources])
     listed = images if isinstance(images, ImageSet) else open_images(images)
-    listed = listed.without_labels().take(0, MOST_IMAGES)
+    listed = listed.without_labels().some(MOST_IMAGES, seed)
     side = min(SIDE, *(min(g.generator.size) for g in gans))
     target = listed.decode((side, side), 3).tensor()
     if len(target) < 4:

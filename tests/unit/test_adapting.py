@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+import regraft
 from conftest import toy_gan
 from regraft import _adapting
-from regraft.errors import OutOfMemory
+from regraft.errors import DataError, OutOfMemory
+from regraft.images import open_images
 from regraft.jobs import AdaptJob
 
 
@@ -64,3 +66,27 @@ def test_the_split_is_the_seeds_and_keeps_the_order(photos):
     assert list(train) == sorted(train)
     assert set(train) | set(held) == {f"{k:03d}.png" for k in range(12)}
     assert len({split(seed)[1] for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 12])
+def test_the_least_images_are_those_that_check_names(photos, n):
+    listed = open_images(photos).take(0, n)
+    enough = not any("cannot be adapted to" in said for said in regraft.check(listed)["advice"])
+    assert enough == (n >= 4)
+    job = AdaptJob(images=str(photos), method="transfergan", steps=1, batch=2)
+    if not enough:
+        with pytest.raises(DataError, match="at least 4 are needed"):
+            _adapting.prepare(job, [toy_gan()], listed)
+        return
+    prepared = _adapting.prepare(job, [toy_gan()], listed)
+    assert prepared.train.n >= 3
+    assert any("no scores" in note for note in prepared.notes) == (prepared.held.n == 1) == (n == 4)
+
+
+def test_four_images_make_a_run_with_a_verdict_and_a_page(photos, source_folder, tmp_path):
+    for path in sorted(photos.iterdir())[4:]:
+        path.unlink()
+    run = regraft.adapt(photos, source_folder, method="transfergan", out=tmp_path / "run", steps=2, batch=2, evaluate_every=1)
+    assert run.verdict is not None
+    assert run.scores == ()
+    assert (tmp_path / "run" / "report.html").is_file()

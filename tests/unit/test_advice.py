@@ -29,6 +29,21 @@ def test_mirroring_is_off_where_mirror_images_are_foreign():
     assert advice.flip("auto", blobs(2, False))[0] is False
 
 
+def test_mirroring_is_decided_on_a_part_of_many_images(monkeypatch):
+    compared = []
+
+    def noted(a, b):
+        compared.append(len(a) * len(b))
+        return cdist(a, b)
+
+    cdist = torch.cdist
+    monkeypatch.setattr(torch, "cdist", noted)
+    # First the foreign ones: a part of the beginning would not see the others.
+    images = torch.cat([blobs(2500, mirrored_too=False), blobs(5000, mirrored_too=False).flip(3)])
+    assert advice.flip("auto", images)[0] is True
+    assert max(compared) <= 2000**2
+
+
 @pytest.mark.parametrize(("n", "least", "most"), [(4, 1, 2), (10, 2, 3), (25, 3, 6), (100, 8, 20), (10_000, 100, 1000)])
 def test_held_out_is_a_modest_share(n, least, most):
     assert least <= advice.held_out(n) <= most

@@ -5,11 +5,13 @@ import io
 import json
 import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import regraft
 from conftest import toy_autoencoder, toy_gan
@@ -63,11 +65,12 @@ class TestEncode:
         assert found.classes == ("cat", "dog")
         assert torch.equal(found.labels, images.labels)
         assert torch.allclose(found.values, source.autoencoder.encode(images.tensor()), atol=1e-6)
-        stored = __import__("safetensors.torch").torch.load_file(tmp_path / "c.safetensors")
+        stored = load_file(tmp_path / "c.safetensors")
         assert torch.allclose(stored["mean"], found.values.mean(0), atol=1e-6)
         assert torch.allclose(stored["std"], found.values.std(0, correction=0), atol=1e-6)
         assert found.record["autoencoder_digest"] == tensor_digest(source.autoencoder)
         assert found.record["image"] == {"height": 8, "width": 8, "channels": 1, "range": [-1, 1]}
+        assert json.loads((tmp_path / "c.json").read_text()) == found.record
         assert (made.computed, made.reused) == (10, 0)
 
     def test_second_time_reads_and_writes_nothing(self, source, photos, tmp_path):
@@ -86,7 +89,7 @@ class TestEncode:
         copied = shutil.copytree(photos, tmp_path / "copy", copy_function=shutil.copy)
         listed, seen = watched(open_images(copied))
         again = encoding.encode(source, listed, out)
-        assert len(seen) == 12
+        assert len(set(seen)) == 12
         assert again.computed == 0
 
     def test_only_what_is_new_is_encoded(self, source, photos, tmp_path):
@@ -124,13 +127,57 @@ class TestEncode:
         assert torch.equal(made.codes.values, whole.codes.values)
         assert not (tmp_path / "c.parts").exists()
 
-    def test_another_autoencoder_encodes_anew(self, source, photos, tmp_path):
+    @pytest.mark.parametrize("more", [False, True])
+    def test_a_stop_between_the_two_files_loses_nothing(self, source, photos, tmp_path, monkeypatch, more):
         out = tmp_path / "c.safetensors"
-        first = encoding.encode(source, photos, out)
+        if more:
+            encoding.encode(source, photos, out)
+            Image.fromarray(np.full((8, 8), 77, np.uint8)).save(photos / "0000.png")
+
+        def stops(path, data):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(codes, "write_json", stops)
+            with pytest.raises(KeyboardInterrupt):
+                encoding.encode(source, photos, out)
+        assert codes.read(out).n == 12 + more
+        listed, seen = watched(open_images(photos))
+        again = encoding.encode(source, listed, out)
+        assert (seen, again.computed, again.reused) == ([], 0, 12 + more)
+        beside = json.loads((tmp_path / "c.json").read_text())
+        assert (beside["n"], beside["names"]) == (12 + more, list(again.codes.names))
+        assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("c.")) == ["c.json", "c.safetensors"]
+
+    def test_other_codes_are_not_replaced(self, source, photos, tmp_path):
+        out = tmp_path / "out" / "c.safetensors"
+        encoding.encode(source, photos, out)
+        before = state_of(out.parent)
         other = GAN(source.generator, autoencoder=toy_autoencoder(seed=4))
-        second = encoding.encode(other, photos, out)
-        assert second.computed == 12
-        assert not torch.equal(first.codes.values, second.codes.values)
+        with pytest.raises(ConfigError, match="codes of another autoencoder.*choose another --out"):
+            encoding.encode(other, photos, out)
+        with pytest.raises(ConfigError, match="fit crop, not pad"):
+            encoding.encode(source, photos, out, fit="pad")
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        for k, path in enumerate(sorted(photos.iterdir())):  # of the same names
+            Image.fromarray(np.full((8, 8), 9 * k, np.uint8)).save(elsewhere / path.name)
+        with pytest.raises(ConfigError, match="codes of other images than .*elsewhere.*choose another --out"):
+            encoding.encode(source, elsewhere, out)
+        shutil.copy(photos / "000.png", elsewhere / "one of them.png")
+        assert state_of(out.parent) == before
+        assert encoding.encode(source, elsewhere, out).reused == 1
+
+    def test_an_unfinished_encoding_is_not_replaced(self, source, photos, labelled, tmp_path):
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos, out)
+        (tmp_path / "c.parts").mkdir()
+        out.rename(tmp_path / "c.parts" / "000000.safetensors")
+        with pytest.raises(ConfigError, match=r"c\.parts: holds codes of other images"):
+            encoding.encode(source, labelled, out)
+        with pytest.raises(ConfigError, match=r"c\.parts: holds codes of another autoencoder"):
+            encoding.encode(GAN(source.generator, autoencoder=toy_autoencoder(seed=4)), photos, out)
+        assert encoding.encode(source, photos, out).reused == 12
 
     @pytest.mark.parametrize("kind", ["zip", "npz"])
     def test_archives(self, source, photos, tmp_path, kind):
@@ -158,6 +205,30 @@ class TestEncode:
         made = encoding.encode(source, photos, tmp_path / "c.safetensors", on_bad="skip")
         assert made.codes.n == 12
 
+    def test_images_that_cannot_be_read(self, source, photos, tmp_path):
+        """A member of a .zip with damaged bytes fails when it is read, before it is decoded."""
+        where = tmp_path / "photos.zip"
+        with zipfile.ZipFile(where, "w") as archive:
+            for path in sorted(photos.iterdir()):
+                archive.write(path, path.name)
+        data = bytearray(where.read_bytes())
+        data[data.find(b"IDAT") + 8] ^= 255
+        where.write_bytes(data)
+        with pytest.raises(DataError, match=r"000\.png.*--on-bad skip"):
+            encoding.encode(source, where, tmp_path / "c.safetensors")
+        for _ in range(2):
+            made = encoding.encode(source, where, tmp_path / "c.safetensors", on_bad="skip")
+            assert made.codes.n == 11
+            assert "000.png" in made.notes[0]
+
+    def test_an_image_that_became_unreadable_has_no_code(self, source, photos, tmp_path):
+        encoding.encode(source, photos, tmp_path / "c.safetensors")
+        (photos / "003.png").write_bytes(b"nothing")
+        made = encoding.encode(source, photos, tmp_path / "c.safetensors", on_bad="skip")
+        assert "003.png" not in made.codes.names
+        assert (made.codes.n, made.computed) == (11, 0)
+        assert "003.png" in made.notes[0]
+
     def test_refusals(self, source, photos, tmp_path):
         with pytest.raises(MissingCapability, match="encode needs autoencoder"):
             encoding.encode(toy_gan(), photos, tmp_path / "c.safetensors")
@@ -170,31 +241,42 @@ class TestEncode:
 
 class TestFile:
     def test_damage_is_named(self, source, photos, tmp_path):
-        out = tmp_path / "c.safetensors"
+        out, damaged = tmp_path / "c.safetensors", tmp_path / "d.safetensors"
         encoding.encode(source, photos, out)
-        beside = tmp_path / "c.json"
-        good = beside.read_text()
-        record = json.loads(good)
+        tensors = load_file(out)
+        record = json.loads(tensors["record"].numpy().tobytes())
         for change, message in (
             ({"names": ["a"]}, "with 1 names"), ({"digest": "0"}, "not those that"),
             ({"format_version": 9}, "format version 9"), ({"classes": None}, "TypeError"),
         ):  # fmt: skip
-            beside.write_text(json.dumps(record | change))
-            with pytest.raises(DataError, match=message):
-                codes.read(out)
-        beside.unlink()
-        with pytest.raises(DataError, match="JSON beside it"):
-            codes.read(out)
-        beside.write_text(good)
+            text = torch.tensor(list(json.dumps(record | change).encode()), dtype=torch.uint8)
+            save_file(tensors | {"record": text}, damaged, {"format": codes.FORMAT})
+            with pytest.raises(DataError, match=f"{message}.*encode the images again"):
+                codes.read(damaged)
         out.write_bytes(out.read_bytes()[:-8])
         assert not codes.is_codes(out)
 
-    def test_training_from_codes_alone(self, source, labelled, tmp_path):
+    def test_files_of_codes_alone_are_read_with_the_json_beside_them(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        made = encoding.encode(source, photos, out)
+        tensors = load_file(out)
+        del tensors["record"]
+        save_file(tensors, out, {"format": codes.FORMAT})
+        assert codes.read(out).names == made.codes.names
+        assert encoding.encode(source, photos, out).computed == 0
+        (tmp_path / "c.json").unlink()
+        with pytest.raises(DataError, match=r"c\.json.*remove it and encode the images again"):
+            codes.read(out)
+
+
+class TestTraining:
+    SMALL = {"steps": 3, "batch": 4, "generator_widths": [8], "critic_widths": [8]}
+
+    def test_from_codes_alone(self, source, labelled, tmp_path):
         folder = regraft.convert(source, tmp_path / "source")
         encoding.encode(load(folder), labelled, tmp_path / "c.safetensors")
         shutil.rmtree(labelled)
-        small = {"steps": 3, "batch": 4, "generator_widths": [8], "critic_widths": [8]}
-        made = regraft.adapt(tmp_path / "c.safetensors", folder, out=tmp_path / "run", labels=True, **small)
+        made = regraft.adapt(tmp_path / "c.safetensors", folder, out=tmp_path / "run", labels=True, **self.SMALL)
         assert made.gan.generator.n_classes == 2
         assert made.scores == ()
         assert torch.equal(load_adapter(made.folder).sample(3, 0), made.gan.sample(3, 0))
@@ -202,7 +284,46 @@ class TestFile:
             regraft.adapt(tmp_path / "c.safetensors", folder, method="freezed", write=False)
         with pytest.raises(ConfigError, match="encode the images with this source"):
             other = GAN(source.generator, autoencoder=toy_autoencoder(seed=4))
-            regraft.adapt(tmp_path / "c.safetensors", other, write=False, **small)
+            regraft.adapt(tmp_path / "c.safetensors", other, write=False, **self.SMALL)
+
+    def test_what_codes_do_not_allow_is_named_at_once(self, source, photos, tmp_path):
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos, out, fit="pad")
+        wrong = {"held_out": 5, "evaluate_every": 2, "flip": "on", "fit": "crop"}
+        with pytest.raises(ConfigError) as caught:
+            regraft.adapt(out, source, write=False, **wrong, **self.SMALL)
+        said = str(caught.value)
+        assert all(part in said for part in ("--held-out 5", "--evaluate-every 2", "--flip on", "--fit crop", "--fit pad"))
+        for images in (out, photos):
+            with pytest.raises(DataError, match="--take 13, and there are only 12 images"):
+                regraft.adapt(images, source, method="mind2mind", write=False, take=13, **self.SMALL)
+        with pytest.raises(DataError, match="no class cat; there are: no classes"):
+            regraft.adapt(out, source, write=False, only_class="cat", **self.SMALL)
+        with pytest.raises(ConfigError, match="no labels"):
+            regraft.adapt(out, source, write=False, labels=True, **self.SMALL)
+        made = regraft.adapt(out, source, out=tmp_path / "run", fit="pad", held_out=0, take=6, **self.SMALL)
+        assert json.loads((made.folder / "adapter_config.json").read_text())["data"]["n"] == 6
+        assert regraft.adapt(resume=True, out=made.folder, sources=[source]).step == 3
+
+    def test_settings_follow_the_codes(self, source, photos, tmp_path):
+        """The fit need not be said again, and a resumed run finds it as it was."""
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos, out, fit="pad")
+        made = regraft.adapt(out, source, out=tmp_path / "run", **self.SMALL)
+        assert "fit: pad" in (made.folder / "config.yaml").read_text()
+        assert regraft.adapt(resume=True, out=made.folder, sources=[source]).step == 3
+
+    def test_classes(self, source, photos_by_class, tmp_path):
+        out = tmp_path / "c.safetensors"
+        encoding.encode(source, photos_by_class, out)
+        learned = regraft.adapt(out, source, write=False, **self.SMALL)
+        assert learned.gan.generator.n_classes == 2
+        assert any("bars, blobs" in note for note in learned.notes)
+        assert regraft.adapt(out, source, write=False, labels=False, **self.SMALL).gan.generator.n_classes == 0
+        one = regraft.adapt(out, source, out=tmp_path / "run", only_class="blobs", **self.SMALL)
+        assert one.gan.generator.n_classes == 0
+        blobs = codes.read(out).values[12:]
+        assert json.loads((one.folder / "adapter_config.json").read_text())["data"]["digest"] == codes.Codes(blobs).digest
 
 
 class Evil:
@@ -224,7 +345,23 @@ class TestPublished:
         assert made.codes.names == tuple(f"{k:05d}" for k in range(5, 10))
         assert torch.equal(made.codes.values, torch.from_numpy(values[::-1].copy()))
         assert "imported from pickles" in made.notes[0]
+        again = encoding.encode(source, tmp_path / "Encoded_from_FFHQ", tmp_path / "c.safetensors")
+        assert (again.reused, again.notes) == (5, ())
         assert torch.equal(codes.read(tmp_path / "c.safetensors").values, made.codes.values)
+
+    def test_other_codes_are_not_replaced(self, source, photos, tmp_path):
+        out, folder = tmp_path / "c.safetensors", self.folder(tmp_path, np.eye(6, dtype=np.float32))
+        encoding.encode(source, photos, tmp_path / "images.safetensors")
+        with pytest.raises(ConfigError, match="codes of images, not imported ones"):
+            encoding.encode(source, folder, tmp_path / "images.safetensors")
+        encoding.encode(source, folder, out)
+        with pytest.raises(ConfigError, match="codes imported from pickles"):
+            encoding.encode(source, photos, out)
+        (folder / "00100").write_bytes(pickle.dumps(np.ones(6, np.float32)))
+        assert encoding.encode(source, folder, out).codes.n == 7
+        shutil.rmtree(folder)
+        with pytest.raises(ConfigError, match="codes of other images"):
+            encoding.encode(source, self.folder(tmp_path, np.zeros((5, 6), np.float32)), out)
 
     @pytest.mark.parametrize(
         ("bad", "message"),

@@ -2,8 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import toy_gan
 from regraft import diagnosis
@@ -45,6 +47,17 @@ def test_lost_part_of_an_image_is_seen(photos):
     images = open_images(photos).decode((8, 8), 1).tensor()
     assert facts["reconstruction_distance"] == pytest.approx(float(images.flatten(1)[:, 32:].norm(dim=1).mean()), rel=1e-4)
     assert facts["latent_correlation_target"] == pytest.approx(1, abs=1e-6)
+
+
+def test_images_of_all_class_folders_are_measured(tmp_path):
+    for name, value in (("grey", 128), ("white", 255)):
+        (tmp_path / name).mkdir()
+        for k in range(16):
+            Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / name / f"{k:02d}.png")
+    autoencoder = Linear(kept=32)
+    facts = diagnosis.diagnose(GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), tmp_path, n=16)
+    # Half of an image is lost: of a white one a distance of the root of 32, of a grey one nothing.
+    assert 0.2 < facts["reconstruction_distance"] / 32**0.5 < 0.8
 
 
 def test_transport_of_small_samples_is_that_of_the_best_matching():

@@ -143,6 +143,14 @@ def test_class_folders_and_their_order(tmp_path):
         listed.only("bird")
 
 
+def test_some_images_are_of_all_classes(photos_by_class):
+    listed = open_images(photos_by_class)
+    some = listed.some(8, seed=0)
+    assert {i.label for i in some.items} == {0, 1}
+    assert [i.name for i in some.items] == sorted(i.name for i in some.items)
+    assert listed.some(24, seed=0) == listed.some(100, seed=1) == listed
+
+
 def test_loose_images_beside_folders_mean_no_classes(tmp_path):
     (tmp_path / "x" / "a").mkdir(parents=True)
     Image.fromarray(ramp()).save(tmp_path / "x" / "a" / "0.png")

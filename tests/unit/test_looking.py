@@ -1,6 +1,7 @@
 """Checking photos, ranking sources, stopping in time, charts."""
 
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -11,14 +12,14 @@ from test_verdict import strokes
 
 import regraft
 from conftest import toy_gan, toy_images
-from regraft import pictures
+from regraft import pictures, ranking
 from regraft._charts import Line, chart
 from regraft.checking import near_duplicates, outliers
 from regraft.cli import run as cli
 from regraft.errors import ConfigError, DataError
 from regraft.evaluation import HeldOut, critic_scores, extractor
 from regraft.gan import Generator, Latent
-from regraft.images import Images
+from regraft.images import Images, ImageSet
 from regraft.metrics.kmmd import kmmd, real_floor
 from regraft.norms import set_training
 from regraft.ranking import tied
@@ -84,6 +85,19 @@ class TestRank:
         assert rows[0]["nearest"] == min(row["nearest"] for row in rows)
         assert [row["tied"] for row in rows] == [False, False, False]
         assert (tmp_path / "rank.png").is_file()
+
+    def test_images_of_all_class_folders_count(self, photos_by_class, gan, monkeypatch):
+        looked = []
+
+        def noted(self, *size, **settings):
+            looked.append({pathlib.Path(i.name).parent.name for i in self.items})
+            return decode(self, *size, **settings)
+
+        decode = ImageSet.decode
+        monkeypatch.setattr(ImageSet, "decode", noted)
+        monkeypatch.setattr(ranking, "MOST_IMAGES", 8)
+        regraft.rank(photos_by_class, [gan, gan], n=16)
+        assert looked == [{"bars", "blobs"}]
 
     def test_with_a_probe(self, photos):
         sources = [toy_gan(seed=s) for s in range(2)]

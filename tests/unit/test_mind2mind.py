@@ -258,6 +258,17 @@ class TestRun:
         assert again.autoencoder is not None
         assert torch.equal(regraft.sample(made.folder, n=3, psi=0.5), again.sample(3, 0, psi=0.5))
 
+    def test_the_autoencoder_is_the_one_that_was_trained(self, photos, tmp_path):
+        source = regraft.convert(toy_gan(autoencoder=True), tmp_path / "source")
+        settings = {"steps": 2, "decoder_steps": 3, "decoder_lr": 1e-2, "batch": 4, "evaluate_every": 0, "keep": "last"}
+        made = regraft.adapt(photos, source, method="mind2mind", out=tmp_path / "run", critic_widths=[8], **settings)
+        loaded, alone = regraft.load(made.folder), regraft.load(regraft.convert(made.folder, tmp_path / "whole"))
+        z = made.gan.generator.latent.at(0, range(3))
+        for gan in (made.gan, loaded, alone):
+            assert torch.equal(gan.autoencoder.decode(gan.generator.codes(z)), gan.generator(z))
+        assert tensor_digest(loaded.autoencoder) == tensor_digest(made.gan.autoencoder)
+        assert tensor_digest(loaded.autoencoder) != tensor_digest(regraft.load(source).autoencoder)
+
     def test_another_source_is_refused(self, run):
         made, _ = run
         with pytest.raises(AdapterError, match="works on the very source"):

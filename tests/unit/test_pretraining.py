@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 import regraft
-from conftest import toy_images
-from regraft import discover
+from conftest import toy_autoencoder, toy_images
+from regraft import discover, norms
 from regraft.config import parse
 from regraft.errors import ConfigError, Interrupted
 from regraft.gan import Batch, tensor_digest
+from regraft.methods import autoencoder
+from regraft.mind import gaussian_prior
 from regraft.pretraining import pretrain
 from regraft.randomness import generator_at
 from regraft.store import RunStore
@@ -47,18 +49,23 @@ def test_the_folder_is_a_source(backbone, photos, tmp_path):
         pretrain(photos, out=tmp_path / "mine", **settings(backbone))
 
 
-def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
-    whole = pretrain(photos, out=tmp_path / "whole", **settings(backbone))
+def interrupted(monkeypatch, *given, at=3, **settings):
+    """Pretrain, and stop in step ``at``, the first being 0."""
     step = Loop._step
 
     def stops(self, phase):
-        self._stop_requested = self.position.total == 3
+        self._stop_requested = self.position.total == at
         step(self, phase)
 
     with monkeypatch.context() as patched:
         patched.setattr(Loop, "_step", stops)
         with pytest.raises(Interrupted):
-            pretrain(photos, out=tmp_path / "broken", **settings(backbone))
+            pretrain(*given, **settings)
+
+
+def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
+    whole = pretrain(photos, out=tmp_path / "whole", **settings(backbone))
+    interrupted(monkeypatch, photos, out=tmp_path / "broken", **settings(backbone))
     assert not (tmp_path / "broken" / "source.json").exists()
     again = pretrain(out=tmp_path / "broken", resume=True)
     for role in ("generator", "critic", "autoencoder"):
@@ -66,6 +73,31 @@ def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monk
         assert (a is None) == (b is None)
         if a is not None:
             assert tensor_digest(a) == tensor_digest(b), role
+
+
+@pytest.mark.parametrize(("first", "then"), [("CC-BY-NC-4.0", None), (None, "CC-BY-NC-4.0"), ("CC-BY-NC-4.0", "CC-BY-NC-4.0")])
+def test_the_licence_is_kept_when_resuming(photos, tmp_path, monkeypatch, first, then):
+    folder = tmp_path / "mine"
+    interrupted(monkeypatch, photos, out=folder, licence=first, **settings("dcgan"))
+    if first is not None:
+        with pytest.raises(ConfigError, match="began with CC-BY-NC-4.0; leave --licence out"):
+            pretrain(out=folder, resume=True, licence="CC0")
+    interrupted(monkeypatch, out=folder, resume=True, licence=then, at=4)
+    assert pretrain(out=folder, resume=True).provenance.noncommercial
+    assert regraft.load(folder).provenance.licence == "CC-BY-NC-4.0"
+
+
+def test_resuming_a_finished_source_writes_nothing(photos, tmp_path):
+    folder, said = tmp_path / "mine", []
+    made = pretrain(photos, out=folder, licence="CC-BY-NC-4.0", **settings("dcgan"))
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+    again = pretrain(out=folder, resume=True, on_event=said.append)
+    assert again.provenance.licence == made.provenance.licence == "CC-BY-NC-4.0"
+    assert tensor_digest(again.generator) == tensor_digest(made.generator)
+    assert any("finished" in event.get("text", "") for event in said)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()} == before
+    with pytest.raises(ConfigError, match=r"what its source\.json says"):
+        pretrain(out=folder, resume=True, licence="CC0")
 
 
 def test_refusals(photos, tmp_path):
@@ -105,6 +137,30 @@ def test_autoencoder_learns_to_reconstruct_and_its_prior_fits(tmp_path):
     assert torch.allclose(after.autoencoder.mean_code, found.mean(0), atol=1e-5)
     made = after.generator.codes(after.generator.latent.at(0, range(2000)))
     assert (made.mean(0) - found.mean(0)).abs().max() < 0.25
+
+
+def test_statistics_and_prior_are_those_of_all_class_folders(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("columns", "rows"):
+        (tmp_path / name).mkdir()
+        for k in range(64):
+            image = rng.integers(0, 60, (8, 8), dtype=np.uint8)
+            image[:, ::2] += 195
+            Image.fromarray(image if name == "columns" else image.T.copy()).save(tmp_path / name / f"{k:02d}.png")
+    images = regraft.open_images(tmp_path).decode((8, 8), 1)
+    monkeypatch.setattr(autoencoder, "MEASURED", 64)
+    monkeypatch.setattr(autoencoder, "CALIBRATED", 48)
+    monkeypatch.setattr(autoencoder, "CALIBRATION_BATCH", 16)
+    made = autoencoder.measured(gaussian_prior(toy_autoencoder().requires_grad_(True)), images).autoencoder
+    (norm,) = norms.batch_norms(made)
+    seen = {}
+    norm.register_forward_pre_hook(lambda norm, inputs: seen.update(x=inputs[0].transpose(0, 1).flatten(1)))
+    codes = made.encode(images.tensor())
+    made.decode(codes)
+    apart = codes[:64].mean(0) - codes[64:].mean(0)
+    assert (made.mean_code - codes.mean(0)).norm() < 0.2 * apart.norm()
+    assert torch.allclose(norm.running_mean, seen["x"].mean(1), atol=0.1 * float(seen["x"].std(1).mean()))
+    assert torch.allclose(norm.running_var, seen["x"].var(1), rtol=0.1)
 
 
 def grown(level, transition=0, done=0, **more):

@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from regraft.gan import Latent
-from regraft.randomness import derive, generator_at, global_seed, normal, row_generators, uniform
+from regraft.randomness import derive, generator_at, global_seed, normal, row_generators, subset, uniform
 
 
 def test_derive_is_stable():
     """The seeds of old runs must mean the same in new versions."""
     assert derive(0, "latent", 0) == 4566096995707609340
     assert derive(1, "order", 2) != derive(1, "order", 3) != derive(2, "order", 2)
+
+
+def test_a_subset_is_the_seeds_and_in_order():
+    some = subset(1000, 100, 0)
+    assert some == subset(1000, 100, 0) == sorted(set(some))
+    assert some != subset(1000, 100, 1)
+    assert 350 < sum(some) / 100 < 650
+    assert subset(5, 5, 0) == subset(5, 9, 3) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("distribution", ["normal", "truncated_normal", "uniform", "sphere"])

@@ -21,8 +21,11 @@ from regraft.gan import GAN, Autoencoder, Batch, Description
 from regraft.images import Images
 from regraft.methods.base import Adaptation, Data, Method, MethodConfig, Optimiser, Phase, Update
 from regraft.mind import DecodedGenerator, fit, gaussian_prior
+from regraft.randomness import generator_at
 
-MEASURED = 10_000
+MEASURED = 10_000  # images that the prior is fitted to, at most
+CALIBRATED = 2048  # images for the statistics of batch norms, at most
+CALIBRATION_BATCH = 64
 
 
 class AutoencoderConfig(MethodConfig):
@@ -86,13 +89,15 @@ def measured(generator: DecodedGenerator, images: Data) -> GAN:
     if not isinstance(images, Images):
         raise ConfigError("an autoencoder is trained on images")
     autoencoder = generator.autoencoder
-    some = images.tensor(slice(0, MEASURED)) if images.n > MEASURED else images.tensor()
+    # In class folders the first images are of one class, and so would each batch be.
+    some = images.tensor(torch.randperm(images.n, generator=generator_at(0, "measured"))[:MEASURED])
     device = next(autoencoder.parameters()).device
 
     def run(batch: Tensor) -> None:
         autoencoder.decode(autoencoder.encode(batch.to(device)))
 
-    norms.calibrate_on(autoencoder, run, torch.split(some[:2048], 64))
+    mixed = some[:CALIBRATED]
+    norms.calibrate_on(autoencoder, run, torch.tensor_split(mixed, -(-len(mixed) // CALIBRATION_BATCH)))
     found = codes.encoded(autoencoder, some)
     fit(generator, found.to(device))
     generator.requires_grad_(False).eval()
