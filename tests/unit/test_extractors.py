@@ -168,6 +168,28 @@ layers: [{conv: "0", padding: 1}, {norm: "1"}, relu, {pool: 2}, {linear: "5"}]
         with pytest.raises(SourceError, match="is not a graph that ONNX Runtime reads"):
             extractor(self.card(tmp_path, f"file: n.onnx\nsize: 8\nsha256: {digest}\n"))
 
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_an_onnx_graph_with_weights_in_other_files_is_refused(self, tmp_path, monkeypatch, nested):
+        """Their bytes could change, and the digest would not."""
+        import onnx
+
+        self.onnx(tmp_path)
+        model = onnx.load(tmp_path / "n.onnx")
+        tensor = model.graph.initializer[0]
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+        (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, "w.bin")
+        tensor.ClearField("raw_data")
+        if nested:
+            branch = onnx.helper.make_graph([onnx.helper.make_node("Constant", [], ["k"], value=tensor)], "branch", [], [])
+            model.graph.node.append(onnx.helper.make_node("If", ["x"], ["k"], then_branch=branch, else_branch=branch))
+            del model.graph.initializer[0]
+        content = model.SerializeToString()
+        (tmp_path / "n.onnx").write_bytes(content)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SourceError, match="keeps tensors in other files, which its sha256 does not cover; save it as one"):
+            extractor(self.card(tmp_path, f"file: n.onnx\nsize: 8\nsha256: {hashlib.sha256(content).hexdigest()}\n"))
+
     def test_without_onnx_runtime_the_way_to_it_is_said(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         text, _ = self.onnx(tmp_path)

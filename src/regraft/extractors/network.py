@@ -12,7 +12,8 @@
     layer: 3                     # read after so many layers; all if left out
 
 TorchScript files are programs, and ONNX files graphs for the native code of ONNX Runtime (``pip install 'regraft[onnx]'``).
-One is run only if its card states its sha256, by which the card's author vouches for it.
+One is run only if its card states its sha256, by which the card's author vouches; an ONNX file must hold its own weights,
+so that the digest covers them.
 """
 
 import pathlib
