@@ -33,6 +33,7 @@ LEVELS = [
         "pictures",
         "advice",
         "nearest",
+        "copying",
         "_charts",
         "weights",
         "_containers",
@@ -44,7 +45,9 @@ LEVELS = [
         *(
             "_sampling",
             "loading",
+            "_labels",
             "_adapting",
+            "_measuring",
             "api",
             "saving",
             "pretraining",
