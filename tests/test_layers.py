@@ -22,6 +22,7 @@ LEVELS = [
         "augment",
         "images",
         "_pixels",
+        "_npz",
         "norms",
         "mining",
         "mixture",
