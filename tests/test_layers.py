@@ -57,7 +57,7 @@ LEVELS = [
             "published",
             "classifying",
         ),
-        *("_finishing", "_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
+        *("_finishing", "_records", "_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
     },
     {"_options", "_progress", "_commands", "_source_commands", "cli", "__main__"},
 ]
