@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from nvlabs_files import Network, dumped, nvlabs_modules
+from regraft._containers import LEGACY, ZIP
 from regraft.formats import _table
-from regraft.formats._containers import LEGACY, ZIP
 from regraft.formats.base import STUBS, BaseConfig
 from tensorflow_writer import table
 from torch_writer import legacy_bytes

@@ -1,11 +1,11 @@
 """What follows training: the verdict on a run, from its samples, its images and its log."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from regraft import _records
 from regraft._adapting import Prepared
 from regraft.codes import Codes
 from regraft.errors import RegraftError
@@ -15,28 +15,9 @@ from regraft.store import write_json
 from regraft.verdict import Verdict, judge
 
 FILE = "verdict.json"
+LOG = "metrics.jsonl"
 SAMPLES = 256
 COPY_BOUND = 0.05
-
-
-def log(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Lines of a run's log; damaged ones, and a missing log, are left out."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    found = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-    return found
-
-
-def history(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The held-out measurements of a log, with their steps and whether each was kept."""
-    return [row["held_out"] | {"step": row["step"], "best": bool(row.get("best"))} for row in rows if "held_out" in row]
 
 
 def _augmented(settings: dict[str, Any]) -> bool:
@@ -55,9 +36,10 @@ def conclude(
     """Judge a finished run and write ``verdict.json``; a run on codes alone shows no images to judge by."""
     if isinstance(prepared.train, Codes):
         return None
+    rows = _records.history(_records.log(folder / LOG))
     verdict = judge(
         gan.sample(SAMPLES, prepared.job.seed).cpu(), prepared.train.tensor(),
-        None if prepared.held is None else prepared.held.tensor(), history=history(log(folder)), step=step,
+        None if prepared.held is None else prepared.held.tensor(), history=rows, step=step,
         augmented=_augmented(prepared.job.settings), seed=prepared.job.seed,
     )  # fmt: skip
     verdict = dataclasses.replace(verdict, cautions=(*verdict.cautions, *_near_copies(scores)))

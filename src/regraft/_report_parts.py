@@ -15,7 +15,8 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from regraft import _ending, _finishing, adapter, pictures
+from regraft import _ending, _finishing, _records, adapter, pictures
+from regraft._pixels import UnreadableImage, decode
 from regraft.config import parse, read_yaml
 from regraft.copying import COPIED
 from regraft.errors import ConfigError, RegraftError
@@ -64,7 +65,7 @@ class Subject:
     @functools.cached_property
     def history(self) -> list[dict[str, Any]]:
         """Its held-out measurements."""
-        return _ending.history(self.rows)
+        return _records.history(self.rows)
 
     @property
     def extractors(self) -> dict[str, str | None]:
@@ -93,6 +94,8 @@ def read(folder: pathlib.Path) -> Subject:
             f"{folder}: not a finished run (it has no config.yaml with an adapter); name a folder that adapt made"
         )
     job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    record = adapter.read_config(folder)
+    _records.checked(record, _records.Origin, folder / adapter.CONFIG)
     notes = []
     source, training = None, None
     gan = load(folder)
@@ -104,11 +107,19 @@ def read(folder: pathlib.Path) -> Subject:
         training = _finishing.training_images(folder)
     except RegraftError as error:
         notes.append(f"Training images are not shown: {error}")
-    verdict = _json(folder / _ending.FILE, UNJUDGED)
-    scores = _json(folder / "scores.json", [])
-    return Subject(
-        folder, adapter.read_config(folder), job, gan, source, training, verdict, scores, _ending.log(folder), tuple(notes)
-    )
+    verdict, scores = UNJUDGED, []
+    try:
+        found = _records.read(folder / _ending.FILE, _records.Judgement)
+        verdict = found.model_dump() if found is not None else verdict
+    except RegraftError as error:
+        verdict = UNJUDGED | {"sentence": "The verdict cannot be read."}
+        notes.append(f"The verdict is not shown: {error}")
+    try:
+        scores = [s.model_dump() for s in _records.read(folder / "scores.json", list[_records.Measured]) or []]
+    except RegraftError as error:
+        notes.append(f"Scores are not shown: {error}")
+    rows = _records.log(folder / _ending.LOG)
+    return Subject(folder, record, job, gan, source, training, verdict, scores, rows, tuple(notes))
 
 
 def class_names(subject: Subject, number: int) -> tuple[str, ...]:
@@ -145,13 +156,13 @@ def show(subject: Subject, side: int, training_images: bool, alone: bool = True)
         "source_name": str(sources[0]["name"]) if sources else "", "training_shown": training_images,
     }  # fmt: skip
     if not alone:
-        return shown | {"grid": embed(pictures.grid(samples, scale=1), side)}
-    frames = _frames(subject, side)
+        return shown | {"notes": [], "grid": embed(pictures.grid(samples, scale=1), side)}
+    frames, unread = _frames(subject, side)
     at = next((k for k, f in enumerate(frames) if f["step"] == record["step"]), len(frames) - 1)
     for k, frame in enumerate(frames):
         frame["shown"] = k == at
     return shown | {
-        "frames": frames, "frame_count": 16, "shown": at, "pairs": _pairs(subject, samples, side),
+        "frames": frames, "notes": unread, "frame_count": 16, "shown": at, "pairs": _pairs(subject, samples, side),
         "nearest": _nearest(subject, samples, side, training_images), "strip": _strip(subject, side),
     }  # fmt: skip
 
@@ -220,8 +231,8 @@ def _origin(subject: Subject) -> list[tuple[str, str | list[str]]]:
     return rows
 
 
-def _frames(subject: Subject, side: int) -> list[dict[str, Any]]:
-    """Grids saved while training, evenly thinned, the kept step's among them."""
+def _frames(subject: Subject, side: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Grids saved while training, evenly thinned, the kept step's among them; and a note on those that cannot be read."""
     found = {
         int(match[1]): path
         for path in sorted((subject.folder / "samples").glob("step-*.png"))
@@ -231,11 +242,15 @@ def _frames(subject: Subject, side: int) -> list[dict[str, Any]]:
     if len(steps) > FRAMES:
         kept = {steps[round(k * (len(steps) - 1) / (FRAMES - 1))] for k in range(FRAMES)}
         steps = sorted(kept | ({subject.record["step"]} & set(steps)))
-    frames = []
+    frames, notes = [], []
     for step in steps:
-        with Image.open(found[step]) as picture:
-            frames.append({"step": step, "picture": embed(picture.convert("L" if picture.mode == "L" else "RGB"), side)})
-    return frames
+        try:
+            picture = decode(found[step].read_bytes(), str(found[step]), lambda said: None)
+        except (UnreadableImage, OSError) as error:
+            notes.append(f"Samples of step {step} are not shown: {error}")
+            continue
+        frames.append({"step": step, "picture": embed(picture, side)})
+    return frames, notes
 
 
 def _pairs(subject: Subject, samples: Tensor, side: int) -> list[dict[str, Any]]:
@@ -278,10 +293,3 @@ def _strip(subject: Subject, side: int) -> list[dict[str, Any]]:
 
 def _one(image: Tensor, subject: Subject, side: int) -> dict[str, Any]:
     return embed(pictures.to_picture(image, subject.record["image"]["aspect"]), side)
-
-
-def _json(path: pathlib.Path, otherwise: Any) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return otherwise

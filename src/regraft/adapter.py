@@ -16,10 +16,10 @@ from regraft import __version__, discover
 from regraft.build import build, build_with, check_tensors
 from regraft.config import parse
 from regraft.errors import AdapterError, MissingCapability, SourceError
-from regraft.formats.base import read_safetensors
 from regraft.gan import GAN, Critic, Description, Generator, Provenance, forbids_commerce, tensor_digest
 from regraft.mind import autoencoder_of
 from regraft.store import write_json, write_tensors, write_text
+from regraft.weights import read_safetensors
 
 FORMAT = "regraft-adapter"
 VERSION = 1

@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
-import io
 import json
 import pathlib
 import zipfile
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft import _npz
 from regraft._pixels import MAX_BYTES, Fit, Pixels, UnreadableImage, decode, fitted
 from regraft.errors import DataError
 from regraft.gan import Batch
@@ -321,23 +321,27 @@ def _from_zip(where: pathlib.Path) -> ImageSet:
 
 
 def _from_npz(where: pathlib.Path, part: str | None) -> ImageSet:
-    shapes = _npz_shapes(where)
-    images = [k for k, (shape, _) in shapes.items() if len(shape) in (3, 4) and k.split("_")[0] not in ("y", "labels")]
+    arrays = _npz.arrays(where)
+    images = [k for k, a in arrays.items() if len(a.shape) in (3, 4) and k.split("_")[0] not in ("y", "labels")]
     name = part or next((k for k in ("x_train", "images", "x", "arr_0") if k in images), images[0] if images else None)
-    if name is None or name not in shapes:
-        have = ", ".join(f"{k} {shape}" for k, (shape, _) in shapes.items())
+    if name is None or name not in arrays:
+        have = ", ".join(f"{k} {a.shape}" for k, a in arrays.items())
         raise DataError(f"{where}: no array of images {part or ''}; it holds {have}")
-    shape, dtype = shapes[name]
-    if dtype != np.uint8 or int(np.prod(shape)) > MAX_UNPACKED:
-        raise DataError(f"{where}: {name} is {dtype} {shape}; images must be uint8 and at most {MAX_UNPACKED >> 30} GB")
-    with np.load(where, allow_pickle=False) as archive:
-        pixels = archive[name]
-        if pixels.ndim == 4 and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
-            pixels = pixels.transpose(0, 2, 3, 1)
-        label_name = name.replace("x_", "y_") if name.startswith("x_") else {"x": "y", "images": "labels"}.get(name)
-        labels = archive[label_name] if label_name in shapes and len(shapes[label_name][0]) == 1 else None
-    if labels is not None and (len(labels) != len(pixels) or labels.dtype.kind not in "iu"):
-        raise DataError(f"{where}: {label_name} is {labels.dtype} {labels.shape}, not one integer per image of {name}")
+    found = arrays[name]
+    if found.dtype != np.uint8 or len(found.shape) not in (3, 4) or found.nbytes > MAX_UNPACKED:
+        allowed = f"uint8, (N, H, W) or (N, H, W, C), and at most {MAX_UNPACKED >> 30} GB"
+        raise DataError(f"{where}: {name} is {found}; images must be {allowed}")
+    label_name = name.replace("x_", "y_") if name.startswith("x_") else {"x": "y", "images": "labels"}.get(name, "")
+    label = arrays.get(label_name)
+    if label is not None and len(label.shape) != 1:
+        label = None
+    if label is not None and (label.shape != found.shape[:1] or label.dtype.kind not in "iu"):
+        raise DataError(
+            f"{where}: {label_name} is {label}, not one integer per image of {name}; save class numbers, or images alone"
+        )
+    pixels, labels = found.read(), None if label is None else label.read()
+    if pixels.ndim == 4 and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
+        pixels = pixels.transpose(0, 2, 3, 1)
     kinds = [] if labels is None else sorted(set(labels.tolist()))
     table = {kind: i for i, kind in enumerate(kinds)}
     items = tuple(
@@ -345,23 +349,6 @@ def _from_npz(where: pathlib.Path, part: str | None) -> ImageSet:
         for i in range(len(pixels))
     )
     return ImageSet(str(where), items, tuple(str(kind) for kind in kinds))
-
-
-def _npz_shapes(where: pathlib.Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shapes and types of an archive's arrays, read from their headers only."""
-    found = {}
-    try:
-        with zipfile.ZipFile(where) as archive:
-            for entry in archive.infolist():
-                with archive.open(entry) as file:
-                    header = io.BytesIO(file.read(4096))
-                version = np.lib.format.read_magic(header)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(header)
-                found[entry.filename.removesuffix(".npy")] = (shape, dtype)
-    except Exception as error:  # noqa: BLE001 - a damaged archive raises many kinds
-        raise DataError(f"{where}: not an .npz of plain arrays ({type(error).__name__}: {error})") from None
-    return found
 
 
 def _aspect(shapes: Sequence[tuple[int, int]]) -> float | None:

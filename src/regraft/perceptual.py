@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.errors import SourceError
 from regraft.gan import GAN, Critic, evaluating
+from regraft.weights import read_state_dict
 
 VGG_CONVS = ((0, 64), (2, 64), (5, 128), (7, 128), (10, 256), (12, 256), (14, 256), (17, 512), (19, 512), (21, 512))
 """conv1_1 to conv4_3 of VGG16: position in the usual list of layers, and width."""
@@ -226,21 +227,6 @@ def _checked(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], whe
 
 
 def _read(path: pathlib.Path) -> dict[str, Tensor]:
-    import safetensors
-    import safetensors.torch
-
     if not path.is_file():
         raise SourceError(f"{path}: there is no such file; perceptual= takes critic, none, or a file of VGG16 or MobileNet v1")
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        loaded = safetensors.torch.load_file(path) if is_safetensors else None
-        if loaded is None:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise SourceError(f"{path}: cannot be read as a perceptual network ({' '.join(str(error).split())[:160]})") from None
-    except Exception as error:  # noqa: BLE001 - unpickling errors have no common base
-        raise SourceError(f"{path}: refused or damaged ({type(error).__name__})") from None
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise SourceError(f"{path}: must hold a state dict, names to tensors")
-    return loaded
+    return read_state_dict(path)

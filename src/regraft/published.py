@@ -6,10 +6,8 @@ Source: the formats of the authors' repository; nothing of its code.
 import contextlib
 import json
 import pathlib
-import pickle
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from regraft.formats._unpickle import opened
 from regraft.formats.base import sha256
 from regraft.gan import GAN, Provenance
 from regraft.mind import DecodedGenerator, Mind, MindConfig
+from regraft.weights import NUMPY_STUBS, load_torch
 
 SETTINGS = "parameters.json"
 MAX_WIDTH = 1 << 16
@@ -94,19 +93,8 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _torch(path: pathlib.Path) -> Any:
-    """Read a checkpoint that holds a NumPy array of times beside tensors: arrays of numbers are let in, nothing else."""
-    numbers = [type(np.dtype(t)) for t in ("float64", "float32", "int64")]
-    core = np._core.multiarray  # type: ignore[attr-defined]
-    names = [(core._reconstruct, f"numpy.{part}.multiarray._reconstruct") for part in ("core", "_core")]
-    names += [(core.scalar, f"numpy.{part}.multiarray.scalar") for part in ("core", "_core")]
-    try:
-        with torch.serialization.safe_globals([*names, np.ndarray, np.dtype, *numbers]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
-        raise SourceError(f"{path}: refused, because it holds more than numbers ({reason[:200]})") from None
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
-        raise SourceError(f"{path}: damaged or cut short ({' '.join(str(error).split())[:160]})") from None
+    """Read a checkpoint that holds a NumPy array of times beside tensors, which is passed over."""
+    return load_torch(path, NUMPY_STUBS)
 
 
 def is_code_folder(path: pathlib.Path) -> bool:

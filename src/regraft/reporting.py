@@ -114,7 +114,7 @@ def _render(subjects: Sequence[Subject], side: int, training_images: bool) -> st
     environment.filters["capital"] = lambda text: text[:1].upper() + text[1:]
     held = subjects[0].record["data"]["held_out"]
     scores = _scores(subjects)
-    notes = [note for s in subjects for note in s.notes]
+    notes = [note for s, made in zip(subjects, shown, strict=True) for note in (*s.notes, *made["notes"])]
     licence = "The pictures inherit the terms of the source's licence and of your images."
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=" against ".join(s.name for s in subjects), version=__version__, runs=shown, tones=TONES, marks=MARKS,

@@ -9,18 +9,21 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 import regraft
 from browser import CHROMIUM, DRIVER, browser
-from regraft import cli, reporting
+from regraft import _records, cli, reporting
+from regraft._ending import write_page
 from regraft._report_charts import charts
 from regraft._report_parts import _strip, embed, read
-from regraft.errors import ConfigError
+from regraft.errors import AdapterError, ConfigError
 from regraft.gan import GAN
 from regraft.loading import bundled_images
 from regraft.reporting import MAX_BYTES, check_comparable
+from regraft.verdict import judge
 
 EVIL = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</script>"
 needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium with its driver")
@@ -176,6 +179,61 @@ class TestPage:
         text = regraft.report(copied).read_text()
         assert "This run was not judged" in text
         assert "Training images are not shown" in text
+
+    @pytest.mark.parametrize(
+        ("name", "text", "note"),
+        [
+            (
+                "verdict.json",
+                "{}",
+                r"The verdict is not shown: .*verdict\.json: not what a run writes there \(word: Field required",
+            ),
+            ("verdict.json", "[]", "The verdict is not shown"),
+            ("verdict.json", "[" * 100_000, "The verdict is not shown: .*cannot be read"),
+            ("verdict.json", '{"word": "good", "sentence": "Good.", "findings": [3]}', "The verdict is not shown"),
+            ("scores.json", '{"a": 1}', r"Scores are not shown: .*scores\.json"),
+            ("scores.json", '[{"name": "x"}]', r"Scores are not shown: .*\(0\.value: Field required"),
+            ("scores.json", "no json", "Scores are not shown: .*cannot be read"),
+            ("samples/step-000020.png", "no png", r"Samples of step 20 are not shown: .*step-000020\.png"),
+        ],
+    )
+    def test_damaged_files_of_a_run_are_said_on_its_page(self, copied, name, text, note):
+        (copied / name).write_text(text)
+        events = []
+        write_page(copied, events.append)
+        assert events == [{"event": "report", "path": str(copied / "report.html")}]
+        said = " ".join(Outline((copied / "report.html").read_text()).text)
+        assert re.search(note, said)
+        assert ("The verdict cannot be read." in said) == (name == "verdict.json")
+        assert len(text) < 1000 or text not in said
+
+    def test_odd_lines_of_the_log_are_left_out(self, copied):
+        """What is left is drawn; the verdict goes by the same lines."""
+        log = copied / "metrics.jsonl"
+        before = charts([read(copied)])
+        odd = [
+            {"held_out": 3, "step": 1}, {"held_out": {"kmmd_target": 0.1}}, {"step": "x", "critic_loss": 1.0}, {"step": None},
+            {"held_out": {"kmmd_target": "low", "variety": [1], "critic_train": 1.0}, "step": 50}, {"critic_loss": 1.0}, 3,
+        ]  # fmt: skip
+        more = [*map(json.dumps, odd), '{"step": 1' + "0" * 400 + "}", "[" * 100_000]
+        log.write_text("\n".join([*more, log.read_text()]))
+        assert charts([read(copied)]) == before
+        rows = _records.history(_records.log(log))
+        judge(*torch.randn(3, 30, 1, 8, 8, generator=torch.Generator().manual_seed(0)), history=rows)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"data": {"n": 20}}, {"data": {"digest": "x", "n": "20", "held_out": 5}}, {"image": {"size": [32]}}, {"step": "20"},
+            {"sources": [{}]}, {"findings": []}, {"config": {"miner": None}}, {"versions": None},
+        ],
+    )  # fmt: skip
+    def test_a_damaged_record_is_an_error(self, copied, change):
+        path = copied / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        (key,) = change
+        with pytest.raises(AdapterError, match=rf"adapter_config\.json: not what a run writes there \({key}"):
+            regraft.report(copied)
 
     def test_a_page_of_someone_else_is_kept(self, run, tmp_path):
         (tmp_path / "mine.html").write_text("mine")

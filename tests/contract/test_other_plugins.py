@@ -84,6 +84,15 @@ class TestEveryMetric:
             assert score.seed == 3
             assert set(score.to_dict()) >= {"name", "value", "n_real", "n_fake", "extractor", "seed", "better"}
 
+    @pytest.mark.parametrize(("n_real", "n_fake"), [(4, 30), (5, 200), (7, 30), (8, 30), (30, 4), (30, 7)])
+    def test_few_images_have_a_wide_interval_or_none(self, name, n_real, n_fake):
+        """Sets that vary: a point would claim a certainty that so few images do not give."""
+        for score in discover.plugin("metrics", name).compute(comparison(images(n_fake, 1), images(n_real, 0), images(9, 2))):
+            if score.interval is not None:
+                low, high = score.interval
+                assert low < high, score.name
+                assert low <= score.value <= high
+
     def test_same_seed_same_value_and_inputs_untouched(self, name):
         metric = discover.plugin("metrics", name)
         given = comparison(images(30, 0), images(25, 1), images(9, 2))

@@ -111,15 +111,22 @@ layers: [{conv: "0", padding: 1}, {norm: "1"}, relu, {pool: 2}, {linear: "5"}]
         assert early.sha256 != features.sha256
         assert features(images(2, 20, 1)).shape == (2, 5)
 
-    def test_a_program_needs_the_digest_in_its_card(self, tmp_path, program):
+    def test_a_program_runs_only_if_the_user_trusts_it(self, tmp_path, program, monkeypatch):
+        """Whatever its card says: both may come from one archive."""
         digest = hashlib.sha256(program.read_bytes()).hexdigest()
-        with pytest.raises(SourceError, match=f"is a program.*write 'sha256: {digest}'"):
-            extractor(self.card(tmp_path, "file: program.pt\nsize: 8\n"))
-        with pytest.raises(SourceError, match="its card .* says"):
-            extractor(self.card(tmp_path, f"file: program.pt\nsize: 8\nsha256: {'f' * 64}\n"))
-        features = extractor(self.card(tmp_path, f"file: program.pt\nsize: 8\nsha256: {digest}\nlogits: true\n"))
+        card = self.card(tmp_path, f"file: program.pt\nsize: 8\nsha256: {digest}\nlogits: true\n")
+        for trusted in (None, "", "1", digest[:16], "f" * 64):
+            if trusted is not None:
+                monkeypatch.setenv("REGRAFT_TRUST", trusted)
+            with pytest.raises(SourceError, match=f"is a program, which may read and write.*REGRAFT_TRUST={digest}"):
+                extractor(card)
+        monkeypatch.setenv("REGRAFT_TRUST", f"{'f' * 64}, {digest}")
+        features = extractor(card)
         assert features(images(3)).shape == (3, 4)
         assert features.with_probabilities(images(3))[1].sum(1).tolist() == pytest.approx([1, 1, 1])
+        assert extractor(self.card(tmp_path, "file: program.pt\nsize: 8\n"))(images(3)).shape == (3, 4)
+        with pytest.raises(SourceError, match="its card .* says"):
+            extractor(self.card(tmp_path, f"file: program.pt\nsize: 8\nsha256: {'f' * 64}\n"))
 
     def onnx(self, tmp_path, inputs=1):
         """A convolution, a rectifier and the mean of each map as a graph; the card of it, and the convolution."""
@@ -149,9 +156,9 @@ layers: [{conv: "0", padding: 1}, {norm: "1"}, relu, {pool: 2}, {linear: "5"}]
         wanted = F.relu(conv(x)).mean((2, 3))
         assert torch.allclose(extractor(self.card(tmp_path, text))(x), wanted, atol=1e-5)
 
-    def test_an_onnx_graph_is_a_program_too(self, tmp_path):
+    def test_an_onnx_graph_needs_the_digest_in_its_card(self, tmp_path):
         text, _ = self.onnx(tmp_path)
-        with pytest.raises(SourceError, match="is a program"):
+        with pytest.raises(SourceError, match="needs its digest in the card; write 'sha256: [0-9a-f]{64}'"):
             extractor(self.card(tmp_path, text.split("sha256")[0]))
         with pytest.raises(ConfigError, match="gives what it gives"):
             extractor(self.card(tmp_path, text + "layer: 1\n"))
@@ -167,6 +174,28 @@ layers: [{conv: "0", padding: 1}, {norm: "1"}, relu, {pool: 2}, {linear: "5"}]
         digest = hashlib.sha256(b"not a graph").hexdigest()
         with pytest.raises(SourceError, match="is not a graph that ONNX Runtime reads"):
             extractor(self.card(tmp_path, f"file: n.onnx\nsize: 8\nsha256: {digest}\n"))
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_an_onnx_graph_with_weights_in_other_files_is_refused(self, tmp_path, monkeypatch, nested):
+        """Their bytes could change, and the digest would not."""
+        import onnx
+
+        self.onnx(tmp_path)
+        model = onnx.load(tmp_path / "n.onnx")
+        tensor = model.graph.initializer[0]
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+        (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(tensor, "w.bin")
+        tensor.ClearField("raw_data")
+        if nested:
+            branch = onnx.helper.make_graph([onnx.helper.make_node("Constant", [], ["k"], value=tensor)], "branch", [], [])
+            model.graph.node.append(onnx.helper.make_node("If", ["x"], ["k"], then_branch=branch, else_branch=branch))
+            del model.graph.initializer[0]
+        content = model.SerializeToString()
+        (tmp_path / "n.onnx").write_bytes(content)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SourceError, match="keeps tensors in other files, which its sha256 does not cover; save it as one"):
+            extractor(self.card(tmp_path, f"file: n.onnx\nsize: 8\nsha256: {hashlib.sha256(content).hexdigest()}\n"))
 
     def test_without_onnx_runtime_the_way_to_it_is_said(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -215,6 +215,48 @@ def test_npz_with_objects_is_refused(tmp_path):
         open_images(tmp_path / "x.npz")
 
 
+def npz(path, **arrays):
+    """An archive of arrays whose headers say what they like: (dtype, shape, bytes)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, (dtype, shape, content) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+                file.write(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": ("|u1", (2**32, 2**32, 1), b"")}, r"x is uint8 \(4294967296, .*; images must be uint8.* at most 16 GB"),
+        ({"x": ("|u1", (-2, 8, 8), b"")}, r"x has the shape \(-2, 8, 8\)"),
+        ({"x": ("|u1", (4, 8, 8), bytes(255))}, r"x\.npy cannot be read \(ValueError"),
+        ({"x": ("|u1", (4, 8, 8), bytes(256)), "y": ("|O", (4,), b"")}, r"y is object \(4,\), not one integer per image of x"),
+        ({"x": ("|u1", (4, 8, 8), bytes(256)), "y": ("<i8", (2**40,), b"")}, "y is int64 .*, not one integer per image of x"),
+    ],
+)  # fmt: skip
+def test_npz_whose_headers_do_not_fit(tmp_path, arrays, message):
+    path = npz(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=rf"x\.npz: .*{message}"):
+        open_images(path)
+
+
+def test_labels_are_not_unpacked_before_their_number_is_known(tmp_path, monkeypatch):
+    path = npz(tmp_path / "x.npz", x=("|u1", (4, 8, 8), bytes(256)), y=("<i8", (1 << 20,), bytes(8 << 20)))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(DataError, match="not one integer per image of x"):
+        open_images(path)
+
+
+def test_two_arrays_of_one_name(tmp_path):
+    """Readers would differ on which one counts."""
+    path = npz(tmp_path / "x.npz", x=("|u1", (4, 8, 8), bytes(256)))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x", archive.read("x.npy"))
+    with pytest.raises(DataError, match="x is there twice"):
+        open_images(path)
+
+
 def test_npz_that_is_no_npz(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(DataError, match=r"not an \.npz"):

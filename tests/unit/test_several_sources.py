@@ -279,13 +279,20 @@ class TestProbabilities:
     def test_they_move_after_steps_only_and_stay_a_distribution(self, two):
         adaptation = attached(two, mining_steps=2)
         p = adaptation.generator.p
+        adaptation.modules["selector"].handicap.copy_(torch.tensor([1e6, -1e6]))  # the first source wins every row
         update = adaptation.phases[0].updates[-1]
         update.loss(toy_images().batch(torch.arange(4), rng(), torch.device("cpu")), rng())
         assert torch.equal(p, torch.tensor([0.5, 0.5]))
         update.after_step()
-        assert not torch.equal(p, torch.tensor([0.5, 0.5])) or adaptation.modules["selector"].p is p
-        run(attached(two, mining_steps=20), toy_images())
+        assert p.tolist() == pytest.approx([0.5 + 0.02 * 0.5, 0.5 - 0.02 * 0.5])
+        update.after_step()
+        assert p.tolist() == pytest.approx([0.51, 0.49]), "nothing was noted since"
+        longer = attached(two, mining_steps=20)
+        run(longer, toy_images())
+        p = longer.generator.p
+        assert not torch.equal(p, torch.tensor([0.5, 0.5]))
         assert p.sum().item() == pytest.approx(1, abs=1e-6)
+        assert p.min() >= 0
 
     def test_running_average_of_wins(self, two):
         generator = attached(two).generator

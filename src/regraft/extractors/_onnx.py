@@ -1,12 +1,34 @@
-"""Networks in ONNX files, run by ONNX Runtime: the optional extra ``onnx``."""
+"""Networks in ONNX files, run by ONNX Runtime: the optional extra ``onnx``.
+
+A graph may keep its weights in further files, which no digest of its own covers; such graphs are found by a walk through the
+fields of the file, and refused.
+
+Source: onnx.proto (names and numbers of the fields), and the encoding of protocol buffers.
+"""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from regraft.errors import MissingCapability, SourceError
+
+PARTS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}  # fmt: skip
+"""Messages that may lead to a tensor, each with its fields that do."""
+LOCATION = 14
+"""Field of a tensor: where its values are, 0 for in the file."""
+WIDTHS = {1: 8, 2: 0, 5: 4}
+"""Bytes of a field's value by its type; 0 where they are counted before it."""
 
 
 def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
@@ -20,7 +42,7 @@ def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
 
     Raises:
         MissingCapability: if ONNX Runtime is not installed.
-        SourceError: if the file is no such graph, or (on use) does not run.
+        SourceError: if the file is no such graph, keeps tensors in other files, or (on use) does not run.
     """
     try:
         import onnxruntime  # type: ignore[import-untyped]
@@ -29,6 +51,7 @@ def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
         raise MissingCapability(f"{path}: ONNX files need ONNX Runtime: pip install 'regraft[onnx]'") from None
     # Its errors have no common base of their own.
     failures = tuple(e for e in vars(runtime).values() if isinstance(e, type) and issubclass(e, Exception))
+    unreadable: tuple[type[Exception], ...] = (*failures, OSError, UnicodeDecodeError, _Malformed)
 
     def failed(does: str, error: Exception) -> SourceError:
         return SourceError(f"{path}: {does}: {' '.join(str(error).split())[-200:]}")
@@ -36,9 +59,16 @@ def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what is wrong is said by the error
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # its other format has other fields
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except failures as error:
+        content = path.read_bytes()
+        if _refers_to_files(content):
+            raise SourceError(
+                f"{path}: keeps tensors in other files, which its sha256 does not cover; save it as one file: "
+                "onnx.save(onnx.load(FILE), OTHER_FILE)"
+            )
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except unreadable as error:
         raise failed("is not a graph that ONNX Runtime reads", error) from None
     inputs = [i.name for i in session.get_inputs()]
     if len(inputs) != 1:
@@ -53,3 +83,54 @@ def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
         return torch.from_numpy(found)
 
     return run
+
+
+class _Malformed(Exception):
+    """Bytes that are no protocol buffer."""
+
+
+def _refers_to_files(model: bytes) -> bool:
+    """Whether any tensor of a model has its values elsewhere."""
+    left = [("model", memoryview(model))]
+    while left:
+        kind, message = left.pop()
+        for number, value in _fields(message):
+            if isinstance(value, int):
+                if kind == "tensor" and number == LOCATION and value:
+                    return True
+            elif number in PARTS[kind]:
+                left.append((PARTS[kind][number], value))
+    return False
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Numbers and values of the fields of a protocol buffer: integers, or bytes.
+
+    Raises:
+        _Malformed: if it is none.
+    """
+    at = 0
+    while at < len(message):
+        tag, at = _integer(message, at)
+        number, wire = (tag & 0xFFFFFFFF) >> 3, tag & 7
+        if wire == 0:
+            value, at = _integer(message, at)
+            yield number, value
+            continue
+        if wire not in WIDTHS:
+            raise _Malformed(f"field {number} of type {wire}")
+        size, at = (WIDTHS[wire], at) if WIDTHS[wire] else _integer(message, at)
+        if size > len(message) - at:
+            raise _Malformed(f"field {number} goes beyond the end")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _integer(message: memoryview, at: int) -> tuple[int, int]:
+    """An integer of seven bits per byte, and where it ends."""
+    value = 0
+    for place, byte in enumerate(message[at : at + 10]):
+        value |= (byte & 127) << 7 * place
+        if byte < 128:
+            return value, at + place + 1
+    raise _Malformed("an integer without an end")

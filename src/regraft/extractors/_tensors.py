@@ -1,13 +1,12 @@
 """Reading weights as plain tensors, and images as networks want them."""
 
 import pathlib
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.errors import SourceError
+from regraft.weights import read_state_dict
 
 Tensors = dict[str, Tensor]
 
@@ -18,26 +17,9 @@ def read(path: pathlib.Path, what: str = "network") -> Tensors:
     Raises:
         SourceError: if it cannot be read, or holds anything but named tensors.
     """
-    import safetensors
-    import safetensors.torch
-
     if not path.is_file():
         raise SourceError(f"{path}: there is no such {what} file")
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"
-        loaded: Any
-        if is_safetensors:
-            loaded = safetensors.torch.load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise SourceError(f"{path}: cannot be read as a {what} ({' '.join(str(error).split())[:160]})") from None
-    except Exception as error:  # noqa: BLE001 - unpickling errors have no common base
-        raise SourceError(f"{path}: refused or damaged ({type(error).__name__})") from None
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise SourceError(f"{path}: must hold a state dict, names to tensors")
-    return {str(k): v.float() if v.is_floating_point() else v for k, v in loaded.items()}
+    return {k: v.float() if v.is_floating_point() else v for k, v in read_state_dict(path).items()}
 
 
 def coloured(images: Tensor) -> Tensor:

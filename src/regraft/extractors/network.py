@@ -1,6 +1,6 @@
 """Any network as an extractor: a card says where it is, what it wants to see and which layer is read.
 
-    file: vgg.safetensors        # beside the card; .safetensors, or .onnx or TorchScript with its sha256
+    file: vgg.safetensors        # beside the card; .safetensors, .onnx with its sha256, or TorchScript
     size: 224
     mean: [0.485, 0.456, 0.406]  # of colours in [0, 1]; range instead for plain scaling
     std: [0.229, 0.224, 0.225]
@@ -11,11 +11,15 @@
       - pool: 2
     layer: 3                     # read after so many layers; all if left out
 
-TorchScript files are programs, and ONNX files graphs for the native code of ONNX Runtime (``pip install 'regraft[onnx]'``).
-One is run only if its card states its sha256, by which the card's author vouches for it.
+A TorchScript file is a program, which may read and write the user's files, loop, and exhaust memory.  A card cannot vouch
+for the one beside it, as both may come from one archive: it runs only if the user names its sha256 in ``REGRAFT_TRUST``.
+ONNX files are graphs without code of their own, run by ONNX Runtime (``pip install 'regraft[onnx]'``); they need their sha256
+in the card, and must hold their own weights, so that the digest covers them.
 """
 
+import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -29,6 +33,9 @@ from regraft.errors import ConfigError, SourceError
 from regraft.extractors import _cache, _onnx, _tensors
 from regraft.extractors.base import Extractor, Features
 from regraft.gan import GAN, tensor_digest
+
+TRUST = "REGRAFT_TRUST"
+"""Environment variable: sha256 of the TorchScript files that may run, with commas between."""
 
 
 class Layer(Config):
@@ -48,7 +55,7 @@ class Card(Config):
     """What must be known of a network."""
 
     file: Annotated[str, Field(description="The network, beside the card or by its whole path.")]
-    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest; programs need it.")] = None
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="Digest; ONNX files need it.")] = None
     name: Annotated[str | None, Field(description="As scores print it; the file's name if left out.")] = None
     size: Annotated[int, Field(ge=4, le=4096, description="Side of the images that the network sees.")]
     range: Annotated[tuple[float, float], Field(description="What black and white become.")] = (0.0, 1.0)
@@ -123,14 +130,17 @@ def flat(found: object, path: pathlib.Path) -> Tensor:
 
 
 def _program(card: Card, path: pathlib.Path, where: pathlib.Path, digest: str) -> Callable[[Tensor], object]:
-    if card.sha256 is None:
+    is_graph = path.suffix.lower() == ".onnx"
+    if is_graph and card.sha256 is None:
+        raise SourceError(f"{path}: an ONNX file needs its digest in the card; write 'sha256: {digest}' into {where}")
+    if not is_graph and digest not in re.findall("[0-9a-f]{64}", os.environ.get(TRUST, "").lower()):
         raise SourceError(
-            f"{path}: a TorchScript or ONNX file is a program, and running one from elsewhere is as risky as any other; "
-            f"if you trust where it comes from, write 'sha256: {digest}' into {where}"
+            f"{path}: a TorchScript file is a program, which may read and write your files; if you trust where it comes from, "
+            f"set the environment variable {TRUST}={digest}"
         )
     if card.layers or card.layer is not None:
         raise ConfigError(f"{where}: layers are for safetensors files; a TorchScript or ONNX file gives what it gives")
-    return _onnx.graph(path) if path.suffix.lower() == ".onnx" else _cache.scripted(path)
+    return _onnx.graph(path) if is_graph else _cache.scripted(path)
 
 
 def _sequence(card: Card, tensors: dict[str, Tensor], path: pathlib.Path) -> Callable[[Tensor], object]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import SourceError
-from regraft.formats.base import read_safetensors
+from regraft.weights import read_safetensors
 
 GENERATOR_KEYS = (
     "g_ema",

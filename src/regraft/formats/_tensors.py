@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regraft._containers import pickle_head
 from regraft.errors import SourceError
 from regraft.formats import _state_dicts as state_dicts
-from regraft.formats._containers import pickle_head
 
 
 class Taker:

@@ -8,16 +8,15 @@ import hashlib
 import itertools
 import os
 import pathlib
-import pickle
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from regraft import _containers as containers
+from regraft import weights
 from regraft.config import Objective, Recipe
-from regraft.errors import SourceError
-from regraft.formats import _containers as containers
 from regraft.gan import Description, Provenance
 
 MOST_NAMES = 4096
@@ -99,39 +98,8 @@ STUBS: dict[str, type] = {
 
 
 def load_torch(path: pathlib.Path, stubs: Mapping[str, type] = STUBS) -> Any:
-    """Read a ``torch.save`` file onto the CPU without running code out of it, in memory that its size accounts for.
-
-    Tensors lie in the file, not in memory, where the container allows that.
-
-    Args:
-        path: the file.
-        stubs: classes that it may hold beside tensors and plain data, see :data:`STUBS`.
-
-    Raises:
-        SourceError: as :attr:`Probe.torch_object`.
-    """
-    mapped = containers.check_torch_file(path, stubs)
-    try:
-        with torch.serialization.safe_globals(list(stubs.values())):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
-        raise SourceError(
-            f"{path}: refused, because it holds more than tensors and plain data ({reason[:200]}). Save only the "
-            "state_dict (torch.save(net.state_dict(), ...)) and try again."
-        ) from None
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
-        reason = " ".join(str(error).split())[:200]
-        raise SourceError(f"{path}: cannot be read as a torch file, it is damaged or cut short: {reason}") from None
-
-
-def read_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
-    """Read a safetensors file whose header agrees with its size.
-
-    Raises:
-        SourceError: if it is damaged.
-    """
-    return containers.read_safetensors(path)
+    """As :func:`regraft.weights.load_torch`, with the classes that sources' files hold."""
+    return weights.load_torch(path, stubs)
 
 
 def sha256(path: pathlib.Path) -> str:

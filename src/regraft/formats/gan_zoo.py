@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regraft._containers import pickle_head
 from regraft.config import Objective
 from regraft.errors import SourceError
-from regraft.formats._containers import pickle_head
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, sha256
 from regraft.gan import Provenance

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from regraft.config import Objective, Recipe, parse
 from regraft.errors import SourceError
-from regraft.formats.base import Format, Network, Parsed, Probe, read_safetensors, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, sha256
 from regraft.gan import Description, Provenance
+from regraft.weights import read_safetensors
 
 FORMAT = "regraft-source"
 VERSION = 1

@@ -20,6 +20,8 @@ NEIGHBOURS = 3
 NEIGHBOURS_OF_BALLS = 5
 MOST_IMAGES = 10_000
 HALVES_WORK = 1e8
+LEAST_FOR_HALVES = 8
+"""Images below which random halves say nothing of a variance: shares then have the binomial one, the density no interval."""
 CORRECTION = (0.8, 0.8, 1.5, 0.8)
 """Random halves overstate the variance of shares and understate that of the density (benchmarks/quality/intervals.py)."""
 NAMES = ("precision", "recall", "density", "coverage")
@@ -42,7 +44,10 @@ class PrecisionRecall(Metric):
         scores = []
         for name, value, variance in zip(NAMES, values.tolist(), spreads.tolist(), strict=True):
             k = min(NEIGHBOURS if name in ("precision", "recall") else NEIGHBOURS_OF_BALLS, n - 1)
-            interval = around(value, variance, n, low=0.0) if name == "density" else share(value, variance, n)
+            if name == "density":
+                interval = around(value, variance, n, low=0.0) if n >= LEAST_FOR_HALVES else None
+            else:
+                interval = share(value, variance, n)
             scores.append(
                 comparison.score(
                     f"{name}[{comparison.extractor}]", value, "higher", n_real=n, n_fake=n, neighbours=k, interval=interval
@@ -53,7 +58,7 @@ class PrecisionRecall(Metric):
     @staticmethod
     def _variances(distances: tuple[Tensor, Tensor, Tensor], seed: int) -> Tensor:
         n = len(distances[0])
-        if n < 8:
+        if n < LEAST_FOR_HALVES:
             return torch.zeros(4, dtype=torch.float64)
 
         def again(i: Tensor, j: Tensor) -> Tensor:

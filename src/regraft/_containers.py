@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator
 import safetensors.torch
 from torch import Tensor
 
+from regraft._pickles import MAX_PICKLE, MAX_TENSORS, Totals, Walk
 from regraft.errors import SourceError
-from regraft.formats._pickles import MAX_PICKLE, MAX_TENSORS, Totals, Walk
 
 ZIP = b"PK\x03\x04"
 # Pickle protocol 2 holding torch's magic number as a long integer.

@@ -26,6 +26,9 @@ REBUILD = {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"}
 PARAMETER = "torch._utils._rebuild_parameter"
 CONTAINERS = {"collections.OrderedDict", "collections.Counter", "builtins.set", "__builtin__.set"}
 PLAIN_CALLS = {"torch.device", "torch.Size"}
+NUMPY = {f"numpy.{part}.multiarray.{name}" for part in ("core", "_core") for name in ("_reconstruct", "scalar")}
+NUMPY |= {"numpy.ndarray", "numpy.dtype", "_codecs.encode"}
+"""What pickles of NumPy's arrays and numbers are made of, for readers that take these among their stubs."""
 PUSHED = {
     "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING", "LONG1",
 }  # fmt: skip
@@ -53,6 +56,10 @@ class Opaque:
 
 class TensorStandIn(Opaque):
     """A tensor that was checked."""
+
+
+class NumPyStandIn(Opaque):
+    """An array, number, type or the bytes of one, which nobody reads."""
 
 
 @dataclasses.dataclass
@@ -243,6 +250,8 @@ class Walk:
 
     def _build(self) -> None:
         state, target = self._pop(), self._top()
+        if isinstance(target, NumPyStandIn):
+            return
         if isinstance(target, TensorStandIn) or type(target) not in (dict, Opaque) or not isinstance(state, dict):
             raise self.refuse(f"BUILD of a {type(target).__name__}")
         if not all(isinstance(key, str) for key in state):
@@ -261,6 +270,8 @@ class Walk:
             self.stack.append(TensorStandIn())
         elif function.name in CONTAINERS:
             self.stack.append(self._container(function.name, arguments))
+        elif function.name in NUMPY & self.stubs:
+            self.stack.append(self._numpy(function.name, arguments))
         elif function.name in PLAIN_CALLS:
             flat = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
             if len(flat) > 64 or not all(isinstance(a, int | str) for a in flat):
@@ -268,6 +279,14 @@ class Walk:
             self.stack.append(Opaque())
         else:
             raise self.refuse(f"REDUCE of {function.name}")
+
+    def _numpy(self, name: str, arguments: tuple[Any, ...]) -> NumPyStandIn:
+        """Bytes are written as text, which torch turns back each time that it is asked."""
+        if name == "_codecs.encode":
+            if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
+                raise self.refuse(f"REDUCE of {name} with unusual arguments")
+            self.totals.tensor_bytes += len(arguments[0])
+        return NumPyStandIn()
 
     def _container(self, name: str, arguments: tuple[Any, ...]) -> Any:
         if len(arguments) > 1 or (arguments and not isinstance(arguments[0], list | dict | tuple)):
