@@ -46,7 +46,6 @@ LEVELS = [
         *(
             "_sampling",
             "loading",
-            "_labels",
             "_adapting",
             "_measuring",
             "api",
