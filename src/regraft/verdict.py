@@ -85,7 +85,7 @@ def judge(
     real = training if held is None else torch.cat([training, held.cpu()])
     cautions = []
     if held is None or len(held) < 20:
-        n = "No image was" if held is None else f"Only {len(held)} images were"
+        n = "No image was" if held is None else f"Only {len(held)} image{'s were' if len(held) > 1 else ' was'}"
         cautions.append(f"{n} kept from training: mild overfitting cannot be told from chance.")
     if not samples.isfinite().all():
         text = "the samples hold values that are no finite numbers."
