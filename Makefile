@@ -1,6 +1,7 @@
 # Every target does its own set-up: the virtual environment is made once and again when the requirements change.
 PYTHON ?= python3
 REFERENCE ?= ../shared/reference
+DATA ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -28,6 +29,10 @@ fuzz: setup
 # The authors' recorded outputs lie beside the project where they are at hand: make conformance REFERENCE=folder
 conformance: setup
 	$(BIN)/python tools/conformance.py --reference $(REFERENCE) --out docs/conformance.md
+
+# One benchmark by name, as far as its cells are not there yet: make benchmark-conditional DATA=folder
+benchmark-%: setup
+	$(BIN)/python $(wildcard benchmarks/*/$*.py) $(if $(wildcard benchmarks/quality/$*.py),$(if $(filter intervals,$*),,--data $(DATA)))
 
 setup: $(STAMP)
 
