@@ -6,7 +6,7 @@ from typing import Any
 
 LOSSES = ("critic_loss", "generator_loss", "miner_loss", "reconstruction", "reciprocity", "loss", "pixels", "features")
 UNSAID = {"kmmd_error", "kmmd_floor", "critic_train", "critic_held", "critic_fake"}  # logged, and drawn on the page
-MEASURES = {"kmmd_target": "kmmd to all targets", "frechet_target": "frechet to all targets"}  # the table's are to unseen ones
+MEASURES = {"kmmd_target": "kmmd to targets", "frechet_target": "frechet to targets"}
 
 
 class Reporter:
@@ -105,7 +105,9 @@ class Reporter:
 
 
 def _measure(key: str, extractor: str | None) -> str:
-    """A measure's name with its features: kernels are averaged over all extractors, the rest is of the first."""
+    """A measure's name with its features: kernels are averaged over extractors, copies are of pixels, others of the first."""
+    if key == "copies":
+        return "copies [pixels]"
     features = extractor if key.startswith("kmmd") or extractor is None else extractor.partition("+")[0]
     return MEASURES.get(key, key) + (f" [{features}]" if features else "")
 

@@ -176,8 +176,8 @@ def test_the_card_names_a_licence_of_the_hub_and_its_sources(capsys, photos, tmp
     run = ["adapt", photos, "-s", "digits-low", "--method", "transfergan", "--out", tmp_path / "r"]
     code, _, err = call(capsys, *run, "--steps", 1, "--batch", 4)
     assert code == 0, err
-    assert "kmmd to all targets [critic+random_conv] " in err
-    assert "frechet to all targets [critic] " in err
+    assert "kmmd to targets [critic+random_conv] " in err
+    assert "frechet to targets [critic] " in err
     card = (tmp_path / "r" / "README.md").read_text()
     assert "\nlicense: apache-2.0\n" in card
     assert "license_name" not in card

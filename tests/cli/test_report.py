@@ -338,7 +338,7 @@ class TestComparison:
         copier = [dict(s) for s in subjects[0].scores]
         for score in copier:
             if score["name"].startswith("copies["):
-                score["value"] = 1.0
+                score |= {"value": 1.0, "interval": (0.9, 1.0), "n_real": 40}
             elif score["better"] == "lower":
                 score["value"] = 0.0
         copying = dataclasses.replace(subjects[0], scores=copier)

@@ -90,12 +90,14 @@ def copy_rate(fake: Tensor, unseen: Tensor) -> tuple[float, float]:
 
 
 def too_many(score: Score | dict[str, Any]) -> bool:
-    """Whether a copy rate is so high that a generator's other numbers do not count: 5 % above a perfect generator's.
+    """Whether a copy rate is surely so high that a generator's other numbers do not count: 5 % above a perfect generator's.
 
-    Below a hundred unseen images the threshold is the nearest of them, and a perfect generator is expected at 1 / (n + 1).
+    Below a hundred unseen images the threshold is the nearest of them, and a perfect generator is expected at 1 / (n + 1);
+    below twenty nothing is sure.
     """
     said = score if isinstance(score, dict) else score.to_dict()
-    return bool(said["value"] > max(PERCENTILE, 1 / (said["n_real"] + 1)) + BOUND)
+    least = said["interval"][0] if said.get("interval") else said["value"]
+    return bool(said["n_real"] >= 20 and least > max(PERCENTILE, 1 / (said["n_real"] + 1)) + BOUND)
 
 
 def _interval(fake: Tensor, unseen: Tensor, rate: float, seed: int) -> tuple[float, float]:
