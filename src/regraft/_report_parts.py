@@ -18,13 +18,12 @@ from torch import Tensor
 from regraft import _ending, _finishing, _records, adapter, pictures
 from regraft._pixels import UnreadableImage, decode
 from regraft.config import parse, read_yaml
-from regraft.copying import COPIED
+from regraft.copying import COPIED, CopyScale
 from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
 from regraft.jobs import AdaptJob
 from regraft.loading import load, unfinished
 from regraft.mixture import between, walkable
-from regraft.nearest import nearest
 
 SHOWN = 12
 FRAMES = 41
@@ -268,14 +267,12 @@ def _nearest(subject: Subject, samples: Tensor, side: int, with_training: bool) 
     training = subject.training
     if training is None or len(training) < 3 or training.shape[1:] != samples.shape[1:]:
         return []
-    near = nearest(samples, training)
-    first = near.index[:, 0]
-    scale = nearest(training[first], training, own=first).distance[:, 0].clamp_min(1e-6)
-    shares = near.distance[:, 0] / scale
+    shares, first = CopyScale(training, None).nearness(samples)
     small = min(side, 128)
     return [
         {
-            "sample": _one(samples[k], subject, small), "share": f"{float(shares[k]):.0%}", "copied": bool(shares[k] < COPIED),
+            "sample": _one(samples[k], subject, small), "copied": bool(shares[k] < COPIED),
+            "share": f"{float(shares[k]):.0%}" if shares[k].isfinite() else "?",
             "training": _one(training[first[k]], subject, small) if with_training else None,
         }
         for k in range(len(samples))

@@ -1,5 +1,7 @@
 """Whether images are copies of training images, told from samples and training images alone."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -12,12 +14,7 @@ JUDGED = 400
 
 
 class CopyScale:
-    """How near to a training image is too near, and how many real images lie so near by nature.
-
-    Attributes:
-        natural: share of real images that would pass for copies: of unseen ones where there are 20, else of training images
-            among the others.
-    """
+    """How near to a training image is too near, and how many real images lie so near by nature."""
 
     def __init__(self, training: Tensor, held: Tensor | None) -> None:
         """Prepare.
@@ -26,11 +23,16 @@ class CopyScale:
             training: at least three images, (N, C, H, W) in [-1, 1].
             held: target images that training does not see, if there are any.
         """
-        self.training = training
-        picked = torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()
-        self._usual = float(nearest(training[picked], training, own=picked).distance[:, 0].median())
-        enough = held is not None and len(held) >= 20
-        self.natural = self.share(held) if enough and held is not None else self.share(training[picked], own=picked)
+        self.training, self.held = training, held
+        self._picked = torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()
+        self._usual = float(nearest(training[self._picked], training, own=self._picked).distance[:, 0].median())
+
+    @functools.cached_property
+    def natural(self) -> float:
+        """Share of real images that would pass for copies: of unseen ones where there are 20, else of training images."""
+        if self.held is not None and len(self.held) >= 20:
+            return self.share(self.held)
+        return self.share(self.training[self._picked], own=self._picked)
 
     def share(self, images: Tensor, own: Tensor | None = None) -> float:
         """Share of images that lie nearer to a training image than half its distance to its nearest other one.
@@ -38,6 +40,19 @@ class CopyScale:
         Args:
             images: (N, C, H, W) in [-1, 1].
             own: which training image each is, and may not be matched with; None if they are other images.
+        """
+        return float((self.nearness(images, own)[0] < COPIED).float().mean())
+
+    def nearness(self, images: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How near images are to their nearest training image, and which one that is.
+
+        Args:
+            images: (N, C, H, W) in [-1, 1].
+            own: as for :meth:`share`.
+
+        Returns:
+            Distance over that of the training image to its nearest other one, (N,), infinite where that has only twins; and its
+            index, (N,).
         """
         near = nearest(images, self.training, own=own)
         first = near.index[:, 0]
@@ -49,8 +64,7 @@ class CopyScale:
         if own is not None:
             unfit |= found.index == own[:, None]
         scale = found.distance.masked_fill(unfit, float("inf")).min(1).values
-        known = scale.isfinite()
-        return float(((near.distance[:, 0] < COPIED * scale) & known).float().mean())
+        return (near.distance[:, 0] / scale).masked_fill(scale.isinf(), float("inf")), first
 
     def alarm(self, share: float) -> bool:
         """Whether a share is no chance any more."""
