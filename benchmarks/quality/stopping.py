@@ -28,7 +28,7 @@ SEEDS = range(100, 110)
 IMAGES, SAMPLES = 25, 1000
 RUNS: dict[str, dict[str, Any]] = {
     "regraft adapt": {},
-    "FreezeD, no augmentation": {"method": "freezed", "steps": 3000, "augment": []},
+    "FreezeD, no augmentation": {"method": "freezed", "steps": 1500, "augment": []},
 }
 TARGETS = {"anime faces": "anime_faces_64.zip", "face sketches": "face_sketch_128.zip"}
 
