@@ -341,6 +341,11 @@ def parts_that_fit(prepared: Prepared) -> int:
         return parts
 
 
+def augmented(settings: dict[str, Any]) -> bool:
+    """Whether the critic is shown augmented images; adaptive augmentation may well show some."""
+    return settings.get("augment") != [] and settings.get("augment_probability") != 0
+
+
 def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loop:
     """Put method, data, observer and store together; nothing is written yet."""
     job = prepared.job
@@ -356,7 +361,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         critic = adaptation.critic if adaptation.space == "image" else None
         observer = HeldOut(
             prepared.train, prepared.held, watching, job.seed, folder, critic=critic, patience=job.patience,
-            not_before=steps - adaptation.phases[-1].steps,
+            not_before=steps - adaptation.phases[-1].steps, augmented=augmented(job.settings),
         )  # fmt: skip
     plan = Plan(
         seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from regraft import _records
-from regraft._adapting import Prepared
+from regraft._adapting import Prepared, augmented
 from regraft.codes import Codes
 from regraft.errors import RegraftError
 from regraft.gan import GAN
@@ -18,11 +18,6 @@ FILE = "verdict.json"
 LOG = "metrics.jsonl"
 SAMPLES = 256
 COPY_BOUND = 0.05
-
-
-def _augmented(settings: dict[str, Any]) -> bool:
-    """Whether the critic saw augmented images; adaptive augmentation may well have shown some."""
-    return settings.get("augment") != [] and settings.get("augment_probability") != 0
 
 
 def conclude(
@@ -40,7 +35,7 @@ def conclude(
     verdict = judge(
         gan.sample(SAMPLES, prepared.job.seed).cpu(), prepared.train.tensor(),
         None if prepared.held is None else prepared.held.tensor(), history=rows, step=step,
-        augmented=_augmented(prepared.job.settings), seed=prepared.job.seed,
+        augmented=augmented(prepared.job.settings), seed=prepared.job.seed,
     )  # fmt: skip
     verdict = dataclasses.replace(verdict, cautions=(*verdict.cautions, *_near_copies(scores)))
     write_json(folder / FILE, {"step": step} | dataclasses.asdict(verdict))

@@ -27,6 +27,7 @@ TOLERANCE = 2.0  # standard errors
 FLOOR_IMAGES = 400
 SCORED = 128  # samples that the critic scores, and that are looked for among training images
 ENOUGH = 50  # held-out images that are compared with alone
+MEMORISED = 2 / 3  # of the way from seen to generated images: how far unseen ones have fallen, for the critic
 DEFAULT_METRICS = (
     "frechet", "kid", "kmmd", "mean_variance", "precision_recall", "copies", "intra_cluster", "inception_score",
     "class_accuracy",
@@ -152,8 +153,10 @@ class HeldOut:
 
     Each step's generator is compared with held-out images by the unbiased kernel discrepancy, at the same latents every time.
     Measures on a few held-out images alone were often off by half and more: with fewer than 50 of them, training images are
-    compared with as well.  A generator that hands training images back would win then, so no step at which it does is kept,
-    unless nothing else was ever seen.  Where there are several
+    compared with as well.  A generator that hands training images back would win then, and so would one whose critic has
+    memorised them: neither is kept, unless nothing else was ever seen.  Without augmentation a critic has memorised them when
+    its scores of unseen images have fallen all the way from those of seen images to those of generated ones, or two thirds of
+    it while the samples' variety no longer rises; with augmentation the gap says less.  Where there are several
     extractors, their kernels are averaged: a critic that takes every digit for much the same, or a random network that does not
     know faces, then cannot decide alone.  With 25 images the least
     value is partly chance, so the latest step that is not worse than the best by more than two standard errors (of the
@@ -163,7 +166,7 @@ class HeldOut:
 
     def __init__(
         self, train: Images, held: Images, extractors: Sequence[Features], seed: int, folder: pathlib.Path | None, n: int = 500,
-        *, critic: Critic | None = None, patience: int = 0, not_before: int = 0,
+        *, critic: Critic | None = None, patience: int = 0, not_before: int = 0, augmented: bool = True,
     ) -> None:  # fmt: skip
         """Prepare.
 
@@ -176,9 +179,12 @@ class HeldOut:
             critic: the critic in training, if it scores images: how it scores what it saw and what it did not is logged.
             patience: clearly worse measurements in a row that end the run; 0 for never.
             not_before: steps up to which nothing counts against a run.
+            augmented: whether the critic is shown augmented images.
         """
-        self.critic, self.patience, self.not_before = critic, patience, not_before
+        self.critic, self.patience, self.not_before, self.augmented = critic, patience, not_before, augmented
         self.worse: list[float] = []
+        self.gaps: list[float] = []
+        self.variety = 0.0
         self.shown = {"train": train.tensor(_some(train.n, SCORED, seed)), "held": held.tensor(_some(held.n, SCORED, seed))}
         self.extractors, self.seed, self.folder, self.n = extractors, seed, folder, n
         seen, unseen = train.tensor(), held.tensor()
@@ -195,6 +201,7 @@ class HeldOut:
         """Take up where a run stopped."""
         self.best = KernelMatch(*state["best"]) if state.get("best") is not None else None
         self.worse = list(state.get("worse", ()))
+        self.gaps, self.variety = list(state.get("gaps", ())), float(state.get("variety", 0.0))
 
     def __call__(self, step: int, generator: Generator) -> Observation:
         """Measure."""
@@ -208,7 +215,9 @@ class HeldOut:
         error = 0.0 if self.best is None else found.error(self.best)
         keep = self.best is None or found.value - self.best.value <= TOLERANCE * error
         copied = self.copies.share(images[:SCORED]) if self.copies is not None else 0.0
-        if self.copies is not None and self.copies.alarm(copied):
+        shown = None if self.critic is None else self._scored(self.critic, images[:SCORED])
+        hopeless = self._memorised(shown, variety) or (self.copies is not None and self.copies.alarm(copied))
+        if hopeless:
             keep = self.best is None
         elif self.best is None or found.value < self.best.value:
             self.best = found
@@ -219,25 +228,37 @@ class HeldOut:
             "recall": float(precision_recall(target[:few], fake[:few])[1]), "copies": copied,
             "extractor": "+".join(extract.name for extract in self.extractors),
         }  # fmt: skip
-        if self.critic is not None:
-            shown = self.shown | {"fake": images[:SCORED]}
-            values |= {
-                f"critic_{name}": float(critic_scores(self.critic, x, self.shown["train"]).mean()) for name, x in shown.items()
-            }
-        stop = self._judge(step, keep, found.value)
+        values |= {f"critic_{name}": score for name, score in (shown or {}).items()}
+        stop = self._judge(step, keep, found.value, hopeless)
         best = None if self.best is None else list(dataclasses.astuple(self.best))
-        state = {"best": best, "worse": list(self.worse)}
+        state = {"best": best, "worse": list(self.worse), "gaps": list(self.gaps), "variety": self.variety}
         return Observation(values, best=keep, stop=stop, state=state)
 
-    def _judge(self, step: int, keep: bool, value: float) -> str | None:
+    def _scored(self, critic: Critic, fake: Tensor) -> dict[str, float]:
+        """Mean scores of seen, unseen and generated images."""
+        shown = self.shown | {"fake": fake}
+        return {name: float(critic_scores(critic, x, self.shown["train"]).mean()) for name, x in shown.items()}
+
+    def _memorised(self, scores: dict[str, float] | None, variety: float) -> bool:
+        """Whether the critic has memorised what it is shown, by the mean of two measurements."""
+        rises, self.variety = variety > self.variety, variety
+        if scores is None or self.augmented or scores["train"] <= scores["fake"]:
+            return False
+        self.gaps = [*self.gaps[-1:], (scores["train"] - scores["held"]) / (scores["train"] - scores["fake"])]
+        gap = sum(self.gaps) / len(self.gaps)
+        return gap > 1 or (gap > MEMORISED and not rises)
+
+    def _judge(self, step: int, keep: bool, value: float, hopeless: bool = False) -> str | None:
         """Why to stop, or None; counts in ``worse``."""
         if keep or step <= self.not_before:
             self.worse.clear()
             return None
         self.worse.append(value)
         recent = self.worse[-self.patience :]
-        if not self.patience or len(recent) < self.patience or value < sum(recent) / len(recent):
+        if not self.patience or len(recent) < self.patience or (not hopeless and value < sum(recent) / len(recent)):
             return None
+        if hopeless:
+            return f"the last {len(self.worse)} measurements were no better, and training images are being memorised"
         return f"the last {len(self.worse)} measurements were clearly worse than the best, and not on their way back"
 
 

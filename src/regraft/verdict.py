@@ -206,7 +206,7 @@ def _course(history: History, step: int | None, augmented: bool, apart: str) -> 
     step = rows[-1]["step"] if step is None else step
     past = [h for h in rows if h["step"] <= step] or rows[:1]
     now, first, last = past[-1], rows[0], rows[-1]
-    best = min(past, key=lambda h: h["kmmd_target"])
+    best = min([h for h in past if h.get("best", True)] or past, key=lambda h: h["kmmd_target"])
     value, floor = now["kmmd_target"], now.get("kmmd_floor", 0.0)
     found = []
     gap = _critic_gap(past[-3:])
@@ -215,7 +215,12 @@ def _course(history: History, step: int | None, augmented: bool, apart: str) -> 
         text = f"the critic scores unseen target images {sign} generated ones (gap {gap:.0%}; 100 % is no better)."
         found.append(Finding("critic gap", gap, text, gap >= 1 and not augmented))
     worse = len(past) >= 3 and not any(h.get("best", True) for h in past[-2:]) and value > floor
-    if worse:
+    if worse and value <= best["kmmd_target"]:
+        text = (
+            f"the samples come nearer to the target images after step {best['step']} only as training images are memorised "
+            f"({best['kmmd_target']:.3g} there, {value:.3g} at step {now['step']})."
+        )
+    elif worse:
         text = (
             f"the distance to the target images was {best['kmmd_target']:.3g} at step {best['step']} and rose to {value:.3g} "
             f"at step {now['step']}."

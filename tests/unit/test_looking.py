@@ -12,7 +12,7 @@ from test_verdict import strokes
 
 import regraft
 from conftest import toy_gan, toy_images
-from regraft import pictures, ranking
+from regraft import _adapting, pictures, ranking
 from regraft._charts import Line, chart
 from regraft.checking import near_duplicates, outliers
 from regraft.cli import run as cli
@@ -180,6 +180,50 @@ class TestBest:
         again, _ = self.watch(30, 5)
         again.load(seen.state)
         assert again.best is None
+
+
+class TestMemorised:
+    """Without augmentation a critic that tells seen from unseen images says that training went on too long."""
+
+    def watch(self, **more):
+        return observer(2, augmented=False, **more)
+
+    def scores(self, gap):
+        return {"train": 3.0, "held": 3.0 - 5 * gap, "fake": -2.0}
+
+    def test_two_thirds_of_the_way_while_variety_falls(self):
+        watch = self.watch()
+        steps = [(0.2, 0.1), (0.6, 0.5), (0.7, 0.4), (0.7, 0.4)]
+        assert [watch._memorised(self.scores(g), v) for g, v in steps] == [False, False, False, True]
+
+    def test_variety_that_rises_needs_all_of_the_way(self):
+        watch = self.watch()
+        steps = [(0.8, 0.1), (0.9, 0.2), (0.9, 0.3), (1.05, 0.4), (1.05, 0.5)]
+        assert [watch._memorised(self.scores(g), v) for g, v in steps] == [False, False, False, False, True]
+
+    def test_augmentation_or_a_critic_that_sees_nothing_says_nothing(self):
+        assert not observer(2)._memorised(self.scores(2.0), 0.0)
+        assert not self.watch()._memorised({"train": -1.0, "held": -3.0, "fake": 0.0}, 0.0)
+        assert not self.watch()._memorised(None, 0.0)
+
+    def test_such_a_step_is_not_kept_and_ends_the_run(self, monkeypatch):
+        gan = toy_gan()
+        watch = self.watch(critic=gan.critic)
+        monkeypatch.setattr(watch, "_scored", lambda critic, fake: self.scores(0.1))
+        assert watch(0, gan.generator).best
+        monkeypatch.setattr(watch, "_scored", lambda critic, fake: self.scores(1.5))
+        said = [watch(step, gan.generator) for step in (50, 100)]
+        assert [s.best for s in said] == [False, False]
+        assert "training images are being memorised" in said[1].stop
+        again = self.watch(critic=gan.critic)
+        again.load(said[0].state)
+        assert again.gaps == said[0].state["gaps"]
+
+    def test_a_run_without_augmentation_is_watched_so(self, photos):
+        for augment, wanted in (([], False), (["translation"], True)):
+            job = regraft.api.adapt_job(photos, [toy_gan()], "freezed", None, None, {"steps": 2, "augment": augment})
+            prepared = _adapting.prepare(job, [toy_gan()])
+            assert _adapting.assemble(prepared, None, lambda event: None).observe.augmented is wanted
 
 
 class TestPatience:

@@ -171,3 +171,11 @@ def test_many_training_images_fit_in_memory(monkeypatch):
     monkeypatch.setattr(torch, "cdist", lambda a, b: largest.append(len(a) * len(b)) or cdist(a, b))
     judge(strokes(50, 1, size=8), strokes(5000, 0, size=8))
     assert max(largest) <= 2000 * 2000
+
+
+def test_nearer_by_memorising_is_overfitting():
+    values = [0.3, 0.2, 0.15, 0.12, 0.1]
+    history = rows(values, [True, True, True, False, False])
+    found = judge(strokes(60, 1), strokes(20, 0), history=history)
+    assert found.word == "overfitting"
+    assert "come nearer to the target images after step 200 only as training images are memorised" in found.sentence
