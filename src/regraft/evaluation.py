@@ -27,6 +27,7 @@ TOLERANCE = 2.0  # standard errors
 FLOOR_IMAGES = 400
 SCORED = 128  # samples that the critic scores, and that are looked for among training images
 ENOUGH = 50  # held-out images that are compared with alone
+RISE = 1.03  # of the samples' variety from one measurement to the next; less is noise
 MEMORISED = 2 / 3  # of the way from seen to generated images: how far unseen ones have fallen, for the critic
 DEFAULT_METRICS = (
     "frechet", "kid", "kmmd", "mean_variance", "precision_recall", "copies", "intra_cluster", "inception_score",
@@ -241,7 +242,7 @@ class HeldOut:
 
     def _memorised(self, scores: dict[str, float] | None, variety: float) -> bool:
         """Whether the critic has memorised what it is shown, by the mean of two measurements."""
-        rises, self.variety = variety > self.variety, variety
+        rises, self.variety = variety > RISE * self.variety, variety
         if scores is None or self.augmented or scores["train"] <= scores["fake"]:
             return False
         self.gaps = [*self.gaps[-1:], (scores["train"] - scores["held"]) / (scores["train"] - scores["fake"])]
