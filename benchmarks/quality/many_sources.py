@@ -151,9 +151,12 @@ def _write(pairs: Any, judges: Any, sparse: Any, near: Any, mined: Any) -> None:
     lines = ["# Several sources and classes", "", "Command: `python benchmarks/quality/many_sources.py --data DATA`. "]
     lines[-1] += "Seeds 100 to 104."
     for rule in ("matched", "published"):
+        made = [len(rows) for (its, _), rows in pairs.items() if its == rule]
+        if not any(made):
+            continue
         lines += [
             "",
-            f"## Two sources, selector rule `{rule}`",
+            f"## Two sources, selector rule `{rule}`, {min(made)} seeds",
             "",
             "| share of 0 to 4 | p | samples in 0 to 4 | total variation |",
         ]
