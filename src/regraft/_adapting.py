@@ -22,7 +22,7 @@ from regraft.images import Images, ImageSet, open_images
 from regraft.jobs import AdaptJob
 from regraft.loading import load
 from regraft.methods.base import Adaptation, Method, MethodConfig
-from regraft.randomness import generator_at
+from regraft.randomness import generator_at, subset
 from regraft.store import RunStore, write_json, write_text
 from regraft.train import Loop, Plan
 
@@ -137,7 +137,8 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     config = method.fitted(config, sources, train)
     if not method.mirrors and job.flip == "on":
         raise ConfigError(f"--flip on: {name} ties each image to something of its own, and a mirrored one is another image")
-    flip, reason = advice.flip(job.flip if method.mirrors else "off", train.tensor())
+    some = train.select(subset(train.n, advice.MIRRORED, 0)).tensor()
+    flip, reason = advice.flip(job.flip if method.mirrors else "off", some)
     notes += [reason] if reason else []
     made: dict[str, Any] = {"method": name, "flip": "on" if flip else "off", "held_out": 0 if held is None else held.n}
     made |= {"settings": config.model_dump(mode="json"), "steps": None, "labels": labelled}

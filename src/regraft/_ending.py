@@ -11,13 +11,13 @@ from regraft.codes import Codes
 from regraft.errors import RegraftError
 from regraft.gan import GAN
 from regraft.metrics.base import Score
+from regraft.metrics.copies import BOUND
 from regraft.store import write_json
 from regraft.verdict import Verdict, judge
 
 FILE = "verdict.json"
 LOG = "metrics.jsonl"
 SAMPLES = 256
-COPY_BOUND = 0.05
 
 
 def conclude(
@@ -45,12 +45,11 @@ def conclude(
 
 def _near_copies(scores: Sequence[Score]) -> list[str]:
     """What the table's copy rates add: they count samples that are nearer than unseen images usually are, not only copies."""
-    found = [s for s in scores if s.name.startswith("copies") and s.value > COPY_BOUND and s.interval is not None]
     return [
         f"{s.name} is {s.value:.0%} (95 % interval {s.interval[0]:.0%} to {s.interval[1]:.0%}): so many samples are nearer "
         f"to a training image than {s.n_real} unseen ones are; compare them on the page before you pass samples on."
-        for s in found
-        if s.interval is not None and s.interval[0] > COPY_BOUND
+        for s in scores
+        if s.name.startswith("copies") and s.interval is not None and s.interval[0] > BOUND
     ]
 
 

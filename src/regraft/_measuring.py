@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from regraft import _finishing, adapter, loading
-from regraft._pixels import Fit
+from regraft._pixels import Fit, decode
 from regraft.errors import DataError, RegraftError
 from regraft.evaluation import compare, extractor, repeated
 from regraft.formats import native
@@ -45,13 +45,13 @@ def evaluate(
         decoded = listed.decode(size, channels, fit)
         images, labels, classes = decoded.tensor(), decoded.labels, decoded.classes
 
-    def decode(which: str | pathlib.Path | ImageSet) -> Images:
+    def prepared(which: str | pathlib.Path | ImageSet) -> Images:
         found = which if isinstance(which, ImageSet) else open_images(which)
         return found.decode(size, channels, fit)
 
-    seen = decode(training).tensor() if training is not None else _training_of(folder, tell)
+    seen = prepared(training).tensor() if training is not None else _training_of(folder, tell)
     judge = loading.lead_source(folder, sources) if folder is not None and job.extractor == "critic" else gan
-    unseen, features = decode(real), extractor(job.extractor, judge, job.cache)
+    unseen, features = prepared(real), extractor(job.extractor, judge, job.cache)
     for note in repeated(images, unseen.tensor(), seen):
         tell(note)
     return compare(
@@ -100,8 +100,6 @@ def is_images(reference: Any) -> bool:
 
 def _size_of(listed: ImageSet) -> tuple[int, int]:
     """Size of the first readable image of a set."""
-    from regraft._pixels import decode
-
     content = listed.items[0].read()
     if isinstance(content, bytes):
         picture = decode(content, listed.items[0].name, lambda note: None)

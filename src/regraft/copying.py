@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-from regraft.nearest import Near, nearest
+from regraft.nearest import Near, nearest, small
 
 COPIED = 0.5  # of the distance between a training image and its nearest other one
 ALARM = 0.25
@@ -23,7 +23,9 @@ class CopyScale:
             training: at least three images, (N, C, H, W) in [-1, 1].
             held: target images that training does not see, if there are any.
         """
-        self.training, self.held = training, held
+        # All that is compared are small pictures; training sets of large ones would not fit in memory beside a run.
+        training = small(training)
+        self.training, self.held = training, None if held is None else small(held)
         self._picked = torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()
         self._usual = float(nearest(training[self._picked], training, own=self._picked).distance[:, 0].median())
 

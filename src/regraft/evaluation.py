@@ -20,8 +20,8 @@ from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import KernelMatch, kernel_match, mean_match, real_floor
 from regraft.metrics.mean_variance import mean_variance
 from regraft.metrics.precision_recall import precision_recall
-from regraft.observation import Observation
-from regraft.randomness import generator_at
+from regraft.observation import Observation, critic_gap
+from regraft.randomness import generator_at, subset
 
 TOLERANCE = 2.0  # standard errors
 FLOOR_IMAGES = 400
@@ -186,14 +186,15 @@ class HeldOut:
         self.worse: list[float] = []
         self.gaps: list[float] = []
         self.variety = 0.0
-        self.shown = {"train": train.tensor(_some(train.n, SCORED, seed)), "held": held.tensor(_some(held.n, SCORED, seed))}
+        both = {"train": train, "held": held}
+        self.shown = {name: some.select(subset(some.n, SCORED, seed)).tensor() for name, some in both.items()}
         self.extractors, self.seed, self.folder, self.n = extractors, seed, folder, n
         seen, unseen = train.tensor(), held.tensor()
         images = unseen if len(unseen) >= ENOUGH else torch.cat([seen, unseen])
         self.targets = [extract(images) for extract in extractors]
         self.copies = CopyScale(seen, unseen) if len(seen) >= 3 else None
         # Of some hundreds at most: the floor of more images is lower than any run gets.
-        few = _some(len(images), FLOOR_IMAGES, seed)
+        few = subset(len(images), FLOOR_IMAGES, seed)
         floors = [real_floor(target[few]) for target in self.targets if len(target) >= 4]
         self.floor = sum(floors) / len(floors) if floors else 0.0
         self.best: KernelMatch | None = None
@@ -243,9 +244,10 @@ class HeldOut:
     def _memorised(self, scores: dict[str, float] | None, variety: float) -> bool:
         """Whether the critic has memorised what it is shown, by the mean of two measurements."""
         rises, self.variety = variety > RISE * self.variety, variety
-        if scores is None or self.augmented or scores["train"] <= scores["fake"]:
+        found = None if scores is None or self.augmented else critic_gap(**scores)
+        if found is None:
             return False
-        self.gaps = [*self.gaps[-1:], (scores["train"] - scores["held"]) / (scores["train"] - scores["fake"])]
+        self.gaps = [*self.gaps[-1:], found]
         gap = sum(self.gaps) / len(self.gaps)
         return gap > 1 or (gap > MEMORISED and not rises)
 
@@ -261,11 +263,6 @@ class HeldOut:
         if hopeless:
             return f"the last {len(self.worse)} measurements were no better, and training images are being memorised"
         return f"the last {len(self.worse)} measurements were clearly worse than the best, and not on their way back"
-
-
-def _some(n: int, most: int, seed: int) -> Tensor:
-    """Which images stand for all ``n``: files are often sorted by kind, so the first ones do not."""
-    return torch.randperm(n, generator=generator_at(seed, "some"))[:most].sort().values
 
 
 @torch.no_grad()

@@ -24,4 +24,13 @@ class Observation:
     state: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def critic_gap(train: float, held: float, fake: float) -> float | None:
+    """How far unseen images have fallen from seen ones towards generated ones, by a critic's mean scores of these.
+
+    Returns:
+        0 not at all, 1 all the way; None where seen images score no better than generated ones.
+    """
+    return (train - held) / (train - fake) if train > fake else None
+
+
 Observe = Callable[[int, Generator], Observation]

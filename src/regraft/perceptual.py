@@ -3,6 +3,7 @@
 Three networks serve: the source's critic (by stage), VGG16 and MobileNet v1 from files that the user has.
 """
 
+import abc
 import copy
 import pathlib
 
@@ -29,7 +30,7 @@ MOBILE_KEPT = (1, 3, 5, 11)
 """Layers that are compared: the last one at each resolution."""
 
 
-class Perception(nn.Module):
+class Perception(nn.Module, abc.ABC):
     """A frozen network that compares images.
 
     Attributes:
@@ -38,9 +39,9 @@ class Perception(nn.Module):
 
     relative: bool = True
 
+    @abc.abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
         """Features (N, ...) of images (N, C, H, W) in [-1, 1], of the layers that count, image side first."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         """Mean absolute differences of features, summed over layers, relative to the target's mean feature if ``relative``.

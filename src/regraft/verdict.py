@@ -14,6 +14,8 @@ from torch import Tensor
 
 from regraft.copying import COPIED, JUDGED, CopyScale
 from regraft.nearest import small
+from regraft.observation import critic_gap
+from regraft.randomness import subset
 
 Word = Literal["good", "still improving", "overfitting", "collapsed", "copying", "unknown"]
 History = Sequence[dict[str, Any]]
@@ -153,8 +155,7 @@ def _distinct(samples: Tensor, real: Tensor, seed: int) -> Finding:
     """Share of samples that differ from one another as real images do, in sets as large as the real one."""
     m = min(len(samples), len(real), 200)
     rng = torch.Generator().manual_seed(seed)
-    if len(real) > MOST_REAL:
-        real = real[torch.randperm(len(real), generator=rng)[:MOST_REAL]]
+    real = real[subset(len(real), MOST_REAL, seed)]
     fake, true = small(samples).flatten(1), small(real).flatten(1)
     between = torch.cdist(true, true).fill_diagonal_(float("inf"))
     radius = float(COPIED * between.min(1).values.median())
@@ -250,10 +251,8 @@ def _course(history: History, step: int | None, augmented: bool, apart: str) -> 
 
 
 def _critic_gap(rows: History) -> float | None:
-    """How far unseen images have fallen from seen ones towards generated ones, for the critic: 0 not at all, 1 all the way."""
-    shares = [
-        (h["critic_train"] - h["critic_held"]) / (h["critic_train"] - h["critic_fake"])
-        for h in rows
-        if "critic_train" in h and h["critic_train"] > h["critic_fake"]
-    ]
-    return sum(shares) / len(shares) if shares else None
+    """The critic's gap, as a mean over measurements."""
+    scored = [h for h in rows if "critic_train" in h]
+    gaps = [critic_gap(h["critic_train"], h["critic_held"], h["critic_fake"]) for h in scored]
+    known = [gap for gap in gaps if gap is not None]
+    return sum(known) / len(known) if known else None

@@ -1,5 +1,6 @@
 """What a backbone file provides."""
 
+import abc
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from regraft.errors import ConfigError
 from regraft.gan import Critic, Generator
 
 
-class Backbone:
+class Backbone(abc.ABC):
     """A family of networks: settings, builders and the family's own way of training.
 
     Attributes:
@@ -31,22 +32,23 @@ class Backbone:
     conditional: ClassVar[bool] = True
     pretrained_by: ClassVar[str] = "scratch"
 
+    @abc.abstractmethod
     def generator(self, config: Any) -> Generator:
         """Build a generator; weights are whatever the layers' constructors give."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def critic(self, config: Any) -> Critic:
         """Build a critic."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def initialise(self, network: nn.Module) -> None:
         """Draw fresh weights from torch's global generator, as the family's authors do."""
-        raise NotImplementedError
 
     def training(self, size: int, fresh: bool = False) -> tuple[Objective, Recipe]:
         """How the family trains at a side of ``size``: a source, or with ``fresh`` new networks without any source."""
         return (Objective(), Recipe()) if fresh else (self.objective, self.recipe)
 
+    @abc.abstractmethod
     def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
         """Settings of a regular generator and critic for images of a given size.
 
@@ -59,7 +61,6 @@ class Backbone:
         Raises:
             ConfigError: if the family has no network of that size or does not know a setting.
         """
-        raise NotImplementedError
 
 
 def checked(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 Features of one set of images under one extractor are kept on disk by the digest of both, where a folder is given.
 """
 
+import abc
 import dataclasses
 import pathlib
 from collections.abc import Callable
@@ -62,7 +63,7 @@ class Features:
         return tuple(torch.cat([r.float().cpu() for r in column]) for column in zip(*rows, strict=True))
 
 
-class Extractor:
+class Extractor(abc.ABC):
     """A way to turn images into features.
 
     Attributes:
@@ -73,6 +74,7 @@ class Extractor:
     summary: ClassVar[str]
     costly: ClassVar[bool] = False
 
+    @abc.abstractmethod
     def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
         """Prepare it.
 
@@ -83,4 +85,3 @@ class Extractor:
         Raises:
             ConfigError, MissingCapability, SourceError: if something is missing or unreadable.
         """
-        raise NotImplementedError

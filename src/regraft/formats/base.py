@@ -1,5 +1,6 @@
 """What a format file provides: bytes on disk to descriptions, tensors and provenance.  No code of the file is run."""
 
+import abc
 import argparse
 import contextlib
 import dataclasses
@@ -117,7 +118,7 @@ def reproducible(measured: Tensor) -> Tensor:
     return torch.ldexp((mantissa * 4096).round() / 4096, exponent).float()
 
 
-class Format:
+class Format(abc.ABC):
     """A dialect of checkpoint files.
 
     Attributes:
@@ -128,14 +129,14 @@ class Format:
     name: str
     order: int = 50
 
+    @abc.abstractmethod
     def matches(self, probe: Probe) -> bool:
         """Whether the content is of this dialect."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read(self, probe: Probe) -> Parsed:
         """Read it.
 
         Raises:
             SourceError: naming what is wrong with the file.
         """
-        raise NotImplementedError

@@ -1,15 +1,14 @@
 """Losses that hold a generator near its source, for every method that fine-tunes a copy of one."""
 
 from collections.abc import Callable, Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from regraft import discover
 from regraft.config import parse
-from regraft.errors import ConfigError
 from regraft.gan import GAN, Generator
 from regraft.methods._adversarial import AdversarialConfig, Game
 
@@ -22,6 +21,13 @@ class FinetuningConfig(AdversarialConfig):
         float | None, Field(ge=0, description="Its factor; the regularizer's own if left out, 0 for the method without it.")
     ] = None
     regularizer_settings: Annotated[dict[str, Any], Field(description="Its own settings.")] = {}
+
+    @model_validator(mode="after")
+    def _regularized(self) -> Self:
+        if self.regularizer is None and (self.regularizer_weight is not None or self.regularizer_settings):
+            names = ", ".join(discover.names("regularizers"))
+            raise ValueError(f"regularizer_weight and regularizer_settings need regularizer=, one of: {names}")
+        return self
 
 
 def stabilise(
@@ -40,8 +46,6 @@ def stabilise(
         ConfigError, MissingCapability: if there is none of that name, or it does not work on this source.
     """
     if config.regularizer is None:
-        if config.regularizer_weight is not None or config.regularizer_settings:
-            raise ConfigError("regularizer_weight and regularizer_settings need regularizer=, one of: " + ", ".join(_names()))
         return
     plugin = discover.plugin("regularizers", config.regularizer)
     settings = parse(plugin.Config, config.regularizer_settings, f"settings of {config.regularizer}")
@@ -55,7 +59,3 @@ def _weighted(
     term: Callable[[torch.Generator, torch.device], Tensor], weight: float
 ) -> Callable[[torch.Generator, torch.device], Tensor]:
     return lambda rng, device: weight * term(rng, device)
-
-
-def _names() -> list[str]:
-    return discover.names("regularizers")

@@ -1,5 +1,6 @@
 """What a method file provides: how sources and images become modules, updates and phases for the one training loop."""
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Protocol
@@ -157,7 +158,7 @@ class MethodConfig(Config):
     """Settings that every method has."""
 
 
-class Method:
+class Method(abc.ABC):
     """A way to adapt sources to target images.
 
     Attributes:
@@ -184,6 +185,7 @@ class Method:
     mirrors: ClassVar[bool] = True
     running_state: ClassVar[frozenset[str]] = frozenset()
 
+    @abc.abstractmethod
     def attach(self, sources: Sequence[GAN], images: Data, config: Any, rng: torch.Generator) -> Adaptation:
         """Copy what will change and say how it is trained.
 
@@ -196,7 +198,6 @@ class Method:
         Raises:
             MissingCapability: if a source lacks something.
         """
-        raise NotImplementedError
 
     def training(self, source: GAN, config: Any) -> tuple[Objective, Recipe]:
         """Objective and recipe to begin with, before what the user sets: those of the source."""
@@ -221,7 +222,7 @@ class Method:
 
     def rebuild(self, sources: Sequence[GAN], config: Any) -> Generator:
         """The adapted generator's structure with the sources' weights, into which an adapter's tensors are loaded."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} makes sources and no adapters")
 
     def settle(self, sources: Sequence[GAN], config: Any, seed: int) -> Any:
         """The settings with every choice made that hangs on sources or seed."""

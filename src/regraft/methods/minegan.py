@@ -189,7 +189,6 @@ class MineGAN(Method):
         if isinstance(generator, MixedGenerator):
             if config.regularizer is not None:
                 raise ConfigError(f"regularizer={config.regularizer}: needs a single source")
-            stabilise(Game(generator, critic, lead.objective, recipes[0], kinds), config, lead)  # refuses settings of none
             selector = Selector(generator, config.selector)
             return Supersamples(generator, critic, selector, lead.objective, recipes, kinds, config.miner.prior_weight)
         game = Game(generator, critic, lead.objective, recipes[0], kinds)

@@ -1,5 +1,6 @@
 """What a metric file provides: numbers from features or images, never from a generator."""
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -127,7 +128,7 @@ def same_extractor(scores: Sequence[Score]) -> None:
         raise DataError(f"scores under different extractors never share a table: {named}")
 
 
-class Metric:
+class Metric(abc.ABC):
     """A measure of generated images.
 
     Attributes:
@@ -159,13 +160,13 @@ class Metric:
         """Why a comparison that has all that is needed cannot be measured, with the way out; None if it can."""
         return None
 
+    @abc.abstractmethod
     def measure(self, comparison: Comparison) -> list[Score]:
         """Measure, with intervals.
 
         Raises:
             DataError: if there are too few images.
         """
-        raise NotImplementedError
 
 
 def with_floor(metric: Metric, comparison: Comparison, scores: list[Score]) -> list[Score]:

@@ -55,18 +55,10 @@ class Wasserstein(Metric):
         interval = around(value, variance, min(n_real, n_fake))
         return [
             comparison.score(
-                "wasserstein",
-                value,
-                "lower",
-                n_real=n_real,
-                n_fake=n_fake,
-                pixels=True,
-                interval=interval,
-                steps=STEPS,
-                side=SIDE,
-                both_halves=values,
+                "wasserstein", value, "lower", n_real=n_real, n_fake=n_fake, pixels=True, interval=interval, steps=STEPS,
+                side=SIDE, both_halves=values,
             )
-        ]
+        ]  # fmt: skip
 
 
 def pooled(images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What a regularizer file provides: another loss of the generator side, for any method that fine-tunes."""
 
+import abc
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ Term = Callable[[torch.Generator, torch.device], Tensor]
 """From a random generator and a device to a scalar, before any weight; writes no buffer."""
 
 
-class Regularizer:
+class Regularizer(abc.ABC):
     """A loss on a generator that was copied from a source.
 
     Attributes:
@@ -28,6 +29,7 @@ class Regularizer:
     paper: ClassVar[str]
     weight: ClassVar[float]
 
+    @abc.abstractmethod
     def attach(self, generator: Generator, source: GAN, config: Any, free: Collection[str] = ()) -> Term:
         """Make the loss.
 
@@ -40,7 +42,6 @@ class Regularizer:
         Raises:
             ConfigError, MissingCapability: if it does not work on this source.
         """
-        raise NotImplementedError
 
 
 def zero_unless_trained(generator: Generator, device: torch.device) -> Tensor | None:
