@@ -1,4 +1,6 @@
 # Every target does its own set-up: the virtual environment is made once and again when the requirements change.
+# Tests train on one thread each; several processes share the cores.
+PYTEST := -m pytest -q -n auto --maxprocesses 8
 PYTHON ?= python3
 REFERENCE ?= ../shared/reference
 DATA ?= ../shared/data
@@ -9,7 +11,7 @@ STAMP := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut
 .PHONY: test demo check slow fuzz conformance setup clean
 
 test: setup
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 demo: setup
 	$(BIN)/regraft demo
@@ -18,7 +20,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit tests/contract tests/test_layers.py -m "not slow"
+	$(BIN)/python $(PYTEST) tests/unit tests/contract tests/test_layers.py -m "not slow"
 
 slow: setup
 	$(BIN)/python -m pytest -q -m slow

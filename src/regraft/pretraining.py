@@ -105,7 +105,7 @@ def _source(prepared: _adapting.Prepared, loop: Loop, folder: pathlib.Path, lice
     modules["generator"] = loop.generator()
     if not isinstance(prepared.train, Images):
         raise ConfigError("pretrain trains on images, not on codes")
-    made = prepared.method.finished(modules, dataclasses.replace(prepared.train, flip=False))
+    made = prepared.method.finished(modules, dataclasses.replace(prepared.train, flip=False), prepared.config)
     for network in (made.generator, made.critic, made.autoencoder):
         if network is not None:
             network.cpu().requires_grad_(False).eval()

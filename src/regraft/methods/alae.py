@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from regraft import discover
 from regraft.build import build_with
+from regraft.config import Objective
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Autoencoder, Batch, Critic, Generator
 from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
@@ -42,6 +43,10 @@ class ALAEConfig(MethodConfig):
         ),
     ] = None  # fmt: skip
     reciprocity: Annotated[float, Field(ge=0, description="Weight of the third update.")] = 1.0
+    penalty_weight: Annotated[
+        float,
+        Field(ge=0, description="Weight of R1. The published 10 is for large photographs; small images want far less."),
+    ] = 10.0
     mixing: Annotated[float, Field(ge=0, le=1, description="Probability that styles of two latents are mixed.")] = 0.9
     ema_half_life: Annotated[float, Field(gt=0, description="Images after which the average has forgotten half.")] = 10_000
 
@@ -63,7 +68,7 @@ class PretrainALAE(Method):
         family = discover.plugin("backbones", "alae")
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
             generator, critic, growth = family.growing(config.size, config.channels, **config.backbone_settings)
-        game = ALAEGame(generator, critic, growth, family.objective, config)
+        game = ALAEGame(generator, critic, growth, _objective(config), config)
         lr = config.lr or (0.0015 if config.size <= 128 else 0.002 if config.size == 256 else 0.003)
         optimisers = [
             Optimiser(name, [(parameters, lr * factor) for parameters, factor in family.step_sizes(network)], (0.0, 0.99))
@@ -83,7 +88,7 @@ class PretrainALAE(Method):
             generator, critic, phases, modules, averaged=("generator", "critic"), ema_decay=decay, batch=config.batch
         )  # fmt: skip
 
-    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+    def finished(self, modules: dict[str, nn.Module], images: Data, config: ALAEConfig) -> GAN:
         """Generator, critic and autoencoder at full size."""
         family = discover.plugin("backbones", "alae")
         moved: dict[Any, Tensor] = {}
@@ -93,8 +98,13 @@ class PretrainALAE(Method):
         }
         return GAN(
             cast(Generator, built["generator"]), cast(Critic, built["critic"]),
-            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=family.objective, recipe=family.recipe,
+            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=_objective(config), recipe=family.recipe,
         )  # fmt: skip
+
+
+def _objective(config: ALAEConfig) -> Objective:
+    family = discover.plugin("backbones", "alae")
+    return family.objective.model_copy(update={"penalty_weight": config.penalty_weight})  # type: ignore[no-any-return]
 
 
 def _begin(use: Any, enter: Any) -> None:

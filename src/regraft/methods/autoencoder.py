@@ -78,7 +78,7 @@ class PretrainAutoencoder(Method):
             generator, None, [phase], {"generator": generator}, ema_decay=config.ema_decay, batch=config.batch
         )  # fmt: skip
 
-    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+    def finished(self, modules: dict[str, nn.Module], images: Data, config: AutoencoderConfig) -> GAN:
         """The averaged autoencoder with statistics and prior measured on training images."""
         generator = cast(DecodedGenerator, modules["generator"])
         return measured(generator, images)

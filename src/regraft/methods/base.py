@@ -211,7 +211,7 @@ class Method(abc.ABC):
         """Of a method that learns no classes: why it does not keep those of its sources either; None if it does."""
         return "does not learn classes"
 
-    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+    def finished(self, modules: dict[str, nn.Module], images: Data, config: Any) -> GAN:
         """The source that a pretraining has made.
 
         Args:

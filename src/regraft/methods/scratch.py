@@ -61,7 +61,7 @@ class Scratch(Method):
         phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
-    def finished(self, modules: dict[str, nn.Module], images: Data) -> GAN:
+    def finished(self, modules: dict[str, nn.Module], images: Data, config: ScratchConfig) -> GAN:
         """Generator and critic, to be trained further as their family trains."""
         generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
         objective, recipe = discover.plugin("backbones", generator.describe().kind).training(max(generator.size))
