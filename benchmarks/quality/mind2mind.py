@@ -40,7 +40,7 @@ MINUTES = {"plain": 3.0, "alae": 5.0}
 MOMENTS = 16  # measurements, closer together at the beginning
 SAMPLES = 2000
 UNSEEN = 0.25
-PRETRAINING = {"ae": {"backbone": "autoencoder", "steps": 6000}, "wgan": {"backbone": "autoencoder", "steps": 12000}}
+PRETRAINING = {"ae": {"backbone": "autoencoder", "steps": 6000}, "wgan": {"backbone": "autoencoder", "steps": 3000}}
 METHODS: dict[str, dict[str, Any]] = {
     "Mind2Mind": {"method": "mind2mind", "steps": 10_000_000},
     "Mind2Mind, reused reals": {"method": "mind2mind", "steps": 10_000_000, "critic_data": "reuse"},

@@ -2,8 +2,8 @@
 
     python benchmarks/quality/stabilisers.py --data DATA
 
-CelebA DCGAN to the first 25 anime faces, all of them trained on; the last generator, and the best one on the way, measured on
-files 851 to 1,500 with CIFAR ResNet-20 features.  Weights were chosen on files 201 to 850 and on other seeds.
+CelebA DCGAN to the first 25 anime faces, all of them trained on; the last generator, measured on files 851 to 1,500 with CIFAR
+ResNet-20 features.  Weights were chosen on files 201 to 850 and on other seeds.
 """
 
 import functools

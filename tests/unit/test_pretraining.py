@@ -266,6 +266,21 @@ class TestGrowing:
         again = critic.encoder(generator.synthesis(w, "random", rng))
         assert float(logs["reciprocity"]) == pytest.approx((again - w[:, 0]).square().mean().item(), rel=1e-5)
 
+    def test_weight_of_r1(self):
+        """The loss has as much of the penalty as is set, and the source remembers it."""
+        method, found = discover.plugin("methods", "alae"), {}
+        for weight in (0.0, 0.5, 2.0):
+            given = {"size": 8, "channels": 1, "steps": 4, "penalty_weight": weight, "backbone_settings": SMALL["alae"]}
+            config = parse(method.Config, given, "test")
+            adaptation = method.attach([], toy_images(), config, generator_at(0, "init"))
+            adaptation.phases[-1].modes()
+            batch = Batch(toy_images().tensor(), torch.arange(12))
+            found[weight] = adaptation.phases[-1].updates[0].loss(batch, torch.Generator().manual_seed(1))[0].item()
+            made = method.finished(adaptation.modules, toy_images(), config)
+            assert made.objective.penalty_weight == weight
+        assert found[0.5] > found[0.0]
+        assert found[2.0] - found[0.0] == pytest.approx(4 * (found[0.5] - found[0.0]), rel=1e-3)
+
     def test_encoder_learns_to_find_styles(self):
         """The third update alone: E(G(s)) comes near s."""
         method = discover.plugin("methods", "alae")
