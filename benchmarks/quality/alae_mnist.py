@@ -1,6 +1,6 @@
 """A StyleALAE trained on MNIST at 32x32: are its samples digits, do reconstructions keep the digit, are codes found again?
 
-    python benchmarks/quality/alae_mnist.py --data DATA --threads 2
+    python benchmarks/quality/alae_mnist.py --data DATA --threads 1
 
 The recipe below is what `regraft pretrain mnist --backbone alae --size 32 --channels 1` does with these settings; training
 stops and goes on.  Judge: LeNet trained on MNIST by others.  Its folder is the source of mind2mind.py's tier "alae".
@@ -86,7 +86,9 @@ def main() -> None:
     if not judged or not trained:
         return
     lines = [
-        "# StyleALAE on MNIST, 32x32", "", "| measure | value | wanted |", "|---|---|---|",
+        "# StyleALAE on MNIST, 32x32", "",
+        f"Command: `python benchmarks/quality/alae_mnist.py --data DATA --threads {options.threads}`, "
+        f"{RECIPE['steps']:,} steps of {RECIPE['batch']} images.", "", "![samples](alae_mnist-samples.png)", "", "| measure | value | wanted |", "|---|---|---|",
         f"| samples that LeNet knows (p > {KNOWN}), % | {100 * judged['samples_known']:.1f} | |",
         f"| test images that LeNet knows, % | {100 * judged['test_images_known']:.1f} | |",
         f"| digits among the samples (over 1 %) | {judged['classes']} | 10 |",
