@@ -224,7 +224,17 @@ def plateau(curve: list[list[float]]) -> tuple[float, float]:
 
 
 def _write(options: Any, results: dict[str, Any]) -> None:
-    lines = ["# Mind2Mind against time", "", f"Fréchet distance ({options.extractor}); seeds 0 to 4.", ""]
+    minutes = ", ".join(f"{options.minutes or MINUTES[tier]:g} ({tier})" for tier in options.tiers.split(","))
+    lines = [
+        "# Mind2Mind against time",
+        "",
+        "Command: `python benchmarks/quality/mind2mind.py --data DATA --threads 1`, four at once.",
+        "",
+        f"Fréchet distance ({options.extractor}); minutes of training, the same for every method, on one thread: {minutes}. "
+        "Mind2Mind's plateau is when it first comes within 5 % of its best; what others have then stands beside it, and after "
+        "as much longer as encoding takes. Pretraining is made once for all targets; no other column counts it.",
+        "",
+    ]
     for tier in options.tiers.split(","):
         for name in TARGETS:
             lines += [f"## {tier}, MNIST to {name}", ""]
@@ -237,10 +247,10 @@ def _write(options: Any, results: dict[str, Any]) -> None:
             if encoded:
                 lines += [f"Encoding {encoded['n']} images: {encoded['encode_seconds']:.1f} s.", ""]
             lines += [
-                "| method | at Mind2Mind's plateau | ratio | with its encoding time | best | over the floor | steps "
+                "| method | seeds | at Mind2Mind's plateau | ratio | with its encoding time | best | over the floor | steps "
                 "| pretraining, s |"
             ]
-            lines.append("|---|---|---|---|---|---|---|---|")
+            lines.append("|---|---|---|---|---|---|---|---|---|")
             for method in METHODS:
                 lines += _row(results, f"{tier}-{name}", method, lowest)
             lines.append("")
@@ -265,7 +275,7 @@ def _row(results: dict[str, Any], label: str, method: str, lowest: dict[str, Any
     steps = statistics.mean(mine["steps"] for mine, _ in pairs)
     seconds = pairs[0][0]["pretraining_seconds"]
     made = "-" if method == "scratch" or seconds is None else f"{seconds:.0f}"
-    return [f"| {method} | {' | '.join(shown)} | {over} | {steps:.0f} | {made} |"]
+    return [f"| {method} | {len(pairs)} | {' | '.join(shown)} | {over} | {steps:.0f} | {made} |"]
 
 
 if __name__ == "__main__":
