@@ -15,6 +15,7 @@ import platform
 import statistics
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -54,9 +55,23 @@ def main() -> int:
         "versions": {"regraft": regraft.__version__, "torch": torch.__version__, "machine": platform.machine()},
     }  # fmt: skip
     options.out.write_text(json.dumps(record, indent=1) + "\n")
+    options.out.with_suffix(".md").write_text(table(record))
     missed = [side for side, row in rows.items() if row["wanted"] and row["ratio"] < row["wanted"]]
     print(f"ratio below what is wanted at {missed}" if missed else "as wanted", file=sys.stderr)
     return 1 if missed else 0
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record for readers."""
+    lines = [
+        "# One iteration of Mind2Mind against one in pixels", "",
+        f"Command: `python benchmarks/speed/mind2mind_step.py --threads {record['threads']} --repeats 3`; batch 1, medians.", "",
+        "| side | image step, s | code step, s | ratio | wanted |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for side, row in record["rows"].items():
+        times = f"{row['image_seconds']:.1f} | {row['code_seconds']:.4f}"
+        lines.append(f"| {side} | {times} | {row['ratio']:.0f} | {row['wanted'] or ''} |")
+    return "\n".join([*lines, "", f"Code steps: slowest over quickest {record['code_step_spread']:.2f}.", ""])
 
 
 def networks(side: int) -> dict[str, torch.nn.Module]:
