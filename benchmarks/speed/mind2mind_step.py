@@ -65,7 +65,8 @@ def table(record: dict[str, Any]) -> str:
     """The record for readers."""
     lines = [
         "# One iteration of Mind2Mind against one in pixels", "",
-        f"Command: `python benchmarks/speed/mind2mind_step.py --threads {record['threads']} --repeats 3`; batch 1, medians.", "",
+        f"Command: `python benchmarks/speed/mind2mind_step.py --threads {record['threads']} --repeats 3`; batch 1, medians.",
+        "",
         "| side | image step, s | code step, s | ratio | wanted |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for side, row in record["rows"].items():
