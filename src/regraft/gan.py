@@ -1,5 +1,6 @@
 """The contract: what every part of regraft may expect of latents, generators, critics, autoencoders and GANs."""
 
+import abc
 import contextlib
 import dataclasses
 import hashlib
@@ -59,7 +60,7 @@ class Description:
     config: dict[str, Any]
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, abc.ABC):
     """Turns latents into images.
 
     Attributes:
@@ -74,6 +75,7 @@ class Generator(nn.Module):
     size: tuple[int, int]
     channels: int
 
+    @abc.abstractmethod
     def forward(
         self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
         rng: Rng | None = None,
@@ -90,7 +92,6 @@ class Generator(nn.Module):
         Returns:
             Images, (N, C, H, W), nominally in [-1, 1] and never clamped.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def embed(self, y: Tensor) -> ClassCode:
         """Look up class indices (N,) or mix classes with weights (N, n_classes)."""
@@ -134,7 +135,7 @@ class Generator(nn.Module):
         return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
-class Critic(nn.Module):
+class Critic(nn.Module, abc.ABC):
     """Scores images: high for real ones.
 
     Attributes:
@@ -146,9 +147,9 @@ class Critic(nn.Module):
     channels: int
     n_classes: int = 0
 
+    @abc.abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Score images (N, C, H, W); returns (N,), unbounded.  ``y=None`` leaves any class term out."""
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def classify(self, x: Tensor) -> Tensor:
         """Class logits (N, n_classes) of an auxiliary classifier head."""
@@ -191,7 +192,7 @@ class Critic(nn.Module):
         return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in self.modules())
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(nn.Module, abc.ABC):
     """Encodes images to codes and decodes them.
 
     Attributes:
@@ -211,13 +212,13 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.register_buffer("mean_code", None)
 
+    @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] to codes (N, *code_shape)."""
-        raise NotImplementedError(f"{type(self).__name__} does not define encode")
 
+    @abc.abstractmethod
     def decode(self, codes: Tensor, *, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
         """Codes (N, *code_shape) to images (N, C, H, W), not clamped."""
-        raise NotImplementedError(f"{type(self).__name__} does not define decode")
 
     def describe(self) -> Description:
         """Say how to build this network again."""

@@ -312,7 +312,7 @@ def _from_zip(where: pathlib.Path) -> ImageSet:
             # An own handle per read: images are decoded in several threads.
             with zipfile.ZipFile(where) as own, own.open(entry) as file:
                 return file.read(MAX_BYTES + 1)
-        except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
             raise UnreadableImage(f"{where}: {name} cannot be unpacked ({error})") from None
         except Exception as error:  # noqa: BLE001 - zlib.error and kin have no common base
             raise UnreadableImage(f"{where}: {name} is damaged ({error})") from None
