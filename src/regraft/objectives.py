@@ -65,7 +65,7 @@ def gradient_penalty(score: Score, real: Tensor, fake: Tensor, rng: torch.Genera
     Source: Gulrajani et al. 2017, equation 3.
     """
     mix = torch.rand(len(real), *[1] * (real.dim() - 1), generator=rng, device=rng.device).to(real)
-    between = real.detach().lerp(fake.detach(), mix)
+    between = real.detach().lerp(fake.detach().to(real), mix)  # under autocast fakes are of less precision
     # The square root has no slope at zero, hence the small constant.
     return (squared_slopes(score, between).add(1e-12).sqrt() - 1).square().mean()
 

@@ -8,7 +8,7 @@ import torch
 
 from conftest import toy_gan, toy_images
 from regraft import adapter, discover
-from regraft.config import Objective, Recipe, parse
+from regraft.config import WGAN_GP, Objective, Recipe, parse
 from regraft.errors import ConfigError, Interrupted, MissingCapability
 from regraft.gan import GAN, Provenance, tensor_digest
 from regraft.observation import Observation
@@ -279,6 +279,13 @@ class TestEveryMethodOnEveryFamily:
         images = GAN(loop.generator()).sample(2, 0)
         assert images.shape[1:] == (self.source.generator.channels, *self.source.generator.size)
         assert torch.isfinite(images).all()
+
+    def test_trains_in_bfloat16(self, name, backbone):
+        for objective in (self.source.objective, WGAN_GP):
+            self.source = self.source.trained_with(objective, self.source.recipe)
+            adaptation, _ = self.attached(name)
+            loop = run(adaptation, self.images, precision="bfloat16")
+            assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in loop.generator().parameters())
 
     def test_save_load_and_resume(self, name, backbone, tmp_path):
         adaptation, config = self.attached(name)

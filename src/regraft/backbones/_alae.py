@@ -185,7 +185,8 @@ class Encoder(nn.Module):
         w: Tensor = read
         if self.blend < 1:
             w = w * self.blend
-            x = lrelu(lrelu(self.from_rgb_before(functional.avg_pool2d(image, 2)))).lerp(x, self.blend)
+            before = lrelu(lrelu(self.from_rgb_before(functional.avg_pool2d(image, 2))))
+            x = before.lerp(x.to(before), self.blend)  # under autocast they can be of different precision
         for block in others:
             x, read = block(x)
             w = w + read

@@ -109,7 +109,8 @@ class GrowingEncoder(Encoder):
         x, w = self.encode_block[first](lrelu(lrelu(self.from_rgbs[first](image))))
         if blend < 1:
             w = w * blend
-            x = lrelu(lrelu(self.from_rgbs[first + 1](functional.avg_pool2d(image, 2)))).lerp(x, blend)
+            before = lrelu(lrelu(self.from_rgbs[first + 1](functional.avg_pool2d(image, 2))))
+            x = before.lerp(x.to(before), blend)  # under autocast they can be of different precision
         for block in self.encode_block[first + 1 :]:
             x, read = block(x)
             w = w + read
