@@ -30,7 +30,6 @@ ASSETS = pathlib.Path(regraft.__file__).parent / "assets"
 SOURCES = {"digits": range(10), "digits-low": range(5), "digits-high": range(5, 10)}
 TARGET_DIGIT = 6
 BACKBONE = {"width": 32, "latent_dim": 64}
-RECIPE = {"batch": 64, "generator_lr": 2e-4, "critic_lr": 2e-4, "betas": [0.0, 0.99], "ema_decay": 0.9995}
 
 
 def train(name: str, digits: range, images: ImageSet, steps: int, work: pathlib.Path) -> None:
@@ -40,7 +39,7 @@ def train(name: str, digits: range, images: ImageSet, steps: int, work: pathlib.
     subset = ImageSet(images.where, chosen, images.classes if conditional else ())
     run = regraft.adapt(
         subset, method="scratch", out=work / name, steps=steps, labels=conditional, size=32, channels=1, fit="pad", flip="off",
-        backbone_settings=BACKBONE, recipe=RECIPE, objective={"penalty_weight": 1.0}, augment=[], held_out=0,
+        backbone_settings=BACKBONE, augment=[], held_out=0,
         keep="last", evaluate_every=0, on_event=lambda e: print(e) if e.get("event") != "note" else None,
     )  # fmt: skip
     folder = ASSETS / "sources" / name

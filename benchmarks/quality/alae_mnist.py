@@ -21,8 +21,8 @@ from regraft.extractors.classifier import class_logits
 from regraft.pretraining import pretrain
 
 RECIPE: dict[str, Any] = {
-    "backbone": "alae", "size": 32, "channels": 1, "steps": 16_000, "batch": 32, "flip": "off", "fit": "pad", "seed": 0,
-    "penalty_weight": 0.1, "mixing": 0.0,
+    "backbone": "alae", "size": 32, "channels": 1, "steps": 16_000, "more": 10_000, "batch": 32, "flip": "off", "fit": "pad",
+    "seed": 0, "objective": {"penalty_weight": 0.1}, "mixing": 0.0,
     "backbone_settings": {"latent_dim": 32, "width": 16, "max_width": 128, "mapping_layers": 4},
 }  # fmt: skip
 FOLDER = CACHE / "mind2mind" / "sources" / "alae"

@@ -151,8 +151,6 @@ def source_of(options: Any, name: str) -> regraft.GAN:
         made = regraft.adapt(
             listed, write=False, **(SCRATCH | {"steps": SOURCE_STEPS}), labels=True, size=32, channels=1, flip="off",
             backbone_settings={"width": 32, "latent_dim": 64}, augment=[], held_out=0, keep="last", evaluate_every=0,
-            recipe={"batch": 64, "generator_lr": 2e-4, "critic_lr": 2e-4, "betas": [0.0, 0.99], "ema_decay": 0.9995},
-            objective={"penalty_weight": 1.0},
         )  # fmt: skip
         shown = made.gan.sample(50, 0, y=torch.arange(50) % 5)
         pictures.save_png(CACHE / "conditional" / "low digits.png", pictures.grid(shown))

@@ -78,8 +78,7 @@ def trained(options: Any, name: str) -> GAN:
         run = regraft.adapt(
             ImageSet(listed.where, listed.items[:25_000], ()), method="scratch", write=False, steps=6000, size=32, channels=1,
             fit="pad", flip="off", backbone_settings={"width": 24, "latent_dim": 64}, augment=[], held_out=0, evaluate_every=0,
-            recipe={"batch": 64, "generator_lr": 2e-4, "critic_lr": 2e-4, "betas": [0.0, 0.99], "ema_decay": 0.999},
-            objective={"penalty_weight": 1.0}, keep="last",
+            keep="last",
         )  # fmt: skip
         regraft.convert(run.gan, folder)
     gan = regraft.load(folder)

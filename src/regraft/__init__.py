@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from regraft.errors import RegraftError
     from regraft.gan import GAN, Autoencoder, Critic, Generator, Latent
     from regraft.images import open_images
+    from regraft.lengthening import lengthen as lengthen
     from regraft.loading import load, load_adapter
     from regraft.metrics.base import Score
     from regraft.pretraining import pretrain as pretrain
@@ -37,6 +38,7 @@ _HOMES = {
     "regraft.config": ("Objective", "Recipe"),
     "regraft.diagnosis": ("diagnose",),
     "regraft.encoding": ("encode",),
+    "regraft.lengthening": ("lengthen",),
     "regraft.pretraining": ("pretrain",),
     "regraft.errors": ("RegraftError",),
     "regraft.gan": ("GAN", "Autoencoder", "Critic", "Generator", "Latent"),
@@ -50,9 +52,9 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - verbs first
-    "adapt", "check", "convert", "evaluate", "inspect", "interpolate", "load", "load_adapter", "methods", "metrics",
-    "open_images", "rank", "report", "sample", "sources", "Autoencoder", "Critic", "GAN", "Generator", "Latent",
-    "Objective", "Recipe", "RegraftError", "Run", "Score",
+    "adapt", "check", "convert", "diagnose", "encode", "evaluate", "inspect", "interpolate", "lengthen", "load",
+    "load_adapter", "methods", "metrics", "open_images", "pretrain", "rank", "report", "sample", "sources", "Autoencoder",
+    "Critic", "GAN", "Generator", "Latent", "Objective", "Recipe", "RegraftError", "Run", "Score",
 ]  # fmt: skip
 
 

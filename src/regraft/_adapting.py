@@ -118,7 +118,8 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     config = _settings(method, name, job)
     method.check(sources, name, config)
     config = method.settle(sources, config, job.seed)
-    sources = [_with_overrides(s, job, *method.training(s, config)) for s in sources]
+    sources = [s.trained_with(*_overridden(job, *method.training(s, config))) for s in sources]
+    config = config if sources else _trained_with(method, name, config, job)
     if isinstance(listed, Codes):
         return _with_codes(job, sources, listed, method, config, notes)
     lead = method.lead(sources, config) if sources else None
@@ -189,7 +190,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _with_overrides(source: GAN, job: AdaptJob, objective: Objective, recipe: Recipe) -> GAN:
+def _overridden(job: AdaptJob, objective: Objective, recipe: Recipe) -> tuple[Objective, Recipe]:
     if isinstance(job.objective, str):
         objective = OBJECTIVES[job.objective]
     elif job.objective:
@@ -197,7 +198,23 @@ def _with_overrides(source: GAN, job: AdaptJob, objective: Objective, recipe: Re
     changes = dict(job.recipe) | ({"batch": job.batch} if isinstance(job.batch, int) else {})
     if changes:
         recipe = parse(Recipe, merge(recipe.model_dump(), changes), "recipe")
-    return source.trained_with(objective, recipe)
+    return objective, recipe
+
+
+def _trained_with(method: Method, name: str, config: MethodConfig, job: AdaptJob) -> MethodConfig:
+    """Without a source that carries them, objective and recipe are settings of the method, if it has such."""
+    wanted = {"objective": bool(job.objective), "recipe": bool(job.recipe) or isinstance(job.batch, int)}
+    fields = type(config).model_fields
+    strange = [what for what, asked in wanted.items() if asked and what not in fields]
+    if strange:
+        raise ConfigError(
+            f"{name} without a source has no {' or '.join(strange)} that could be set; its own settings are: "
+            + ", ".join(field for field in fields if field not in wanted)
+        )
+    if not wanted.keys() & fields.keys():
+        return config
+    made = dict(zip(wanted, _overridden(job, *method.training_anew(config)), strict=True))
+    return config.model_copy(update={what: made[what] for what in made if what in fields})
 
 
 def _settings(method: Method, name: str, job: AdaptJob) -> MethodConfig:
@@ -294,7 +311,7 @@ def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool, licence: st
             raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
         before = dict(whole)
         settings, kept = before.pop("settings", None), before.pop("licence", None)  # older runs kept neither
-        if settings is not None and settings != _settings_digest(folder):
+        if settings is not None and settings != settings_digest(folder):
             raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
         if before != prepared.identity:
             what = "images" if before.get("data") != prepared.identity["data"] else "sources"
@@ -308,11 +325,11 @@ def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool, licence: st
     check_out(folder)
     (folder / "state").mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))
-    write_json(record, prepared.identity | {"settings": _settings_digest(folder), "licence": licence})
+    write_json(record, prepared.identity | {"settings": settings_digest(folder), "licence": licence})
     return licence
 
 
-def _settings_digest(folder: pathlib.Path) -> str:
+def settings_digest(folder: pathlib.Path) -> str:
     """SHA-256 over what a run's config.yaml says, however it is written."""
     said = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
     return hashlib.sha256(said.model_dump_json().encode()).hexdigest()
@@ -355,6 +372,11 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     observer = None
     steps = sum(phase.steps for phase in adaptation.phases)
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
+    if job.more:
+        if not steps:
+            raise ConfigError(f"--more {job.more}: {job.method} trains nothing")
+        *before, last = adaptation.phases
+        adaptation = dataclasses.replace(adaptation, phases=[*before, dataclasses.replace(last, steps=last.steps + job.more)])
     if prepared.held is not None and isinstance(prepared.train, Images) and every and steps:
         first = prepared.lead
         with_critic = first is not None and first.critic is not None
@@ -362,7 +384,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         critic = adaptation.critic if adaptation.space == "image" else None
         observer = HeldOut(
             prepared.train, prepared.held, watching, job.seed, folder, critic=critic, patience=job.patience,
-            not_before=steps - adaptation.phases[-1].steps, augmented=augmented(job.settings),
+            not_before=steps + job.more - adaptation.phases[-1].steps, augmented=augmented(job.settings),
         )  # fmt: skip
     plan = Plan(
         seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,

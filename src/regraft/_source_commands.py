@@ -125,6 +125,7 @@ def pretrain(
 ) -> None:
     """Train a source from images alone: a GAN of any backbone, a plain autoencoder, or a StyleALAE."""
     from regraft.errors import ConfigError
+    from regraft.lengthening import to_resume
     from regraft.pretraining import pretrain as run
 
     settings = dict(given or {}) | overrides(set_ or [])
@@ -135,10 +136,10 @@ def pretrain(
     report = Reporter(quiet)
     try:
         if resume is not None:
-            if images or out or settings:
-                raise ConfigError("--resume goes on with a run's own settings; give nothing beside it")
-            out = resume
-            run(out=resume, resume=True, licence=licence, on_event=report)
+            if images or set_:
+                raise ConfigError("--resume goes on with a run's own settings; leave images and --set out")
+            out = to_resume(resume, out, given or {})
+            run(out=out, resume=True, licence=licence, on_event=report)
         else:
             run(
                 images, backbone=backbone, size=size, channels=channels, out=out, licence=licence, on_event=report, **settings

@@ -67,13 +67,14 @@ def adapt(
 ) -> None:
     """Adapt one or several pretrained GANs to target images."""
     from regraft import api
+    from regraft.lengthening import to_resume
 
     settings = _settings(given or {}, set_)
     with _reporting(quiet or (as_json and not sys.stderr.isatty())) as report:
         if resume is not None:
-            if images or source or given or set_ or config or out:
-                raise ConfigError("--resume goes on with a run's own settings; give nothing beside it")
-            run = api.adapt(resume=True, out=resume, on_event=report)
+            if images or source or set_ or config:
+                raise ConfigError("--resume goes on with a run's own settings; leave images, --source, --set and --config out")
+            run = api.adapt(resume=True, out=to_resume(resume, out, given or {}), on_event=report)
         elif dry_run:
             plan = api.dry_run(images, source or (), out=out, config=config, on_event=report, **settings)
             _show(plan, as_json)

@@ -23,6 +23,9 @@ class AdaptJob(Config):
     out: Annotated[str | None, Field(description="Run folder; runs/<name of images> if left out. Never overwritten.")] = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Decides every random draw.")] = 0
     steps: Annotated[int | None, Field(ge=0, description="Training steps; the method's own number if left out.")] = None
+    more: Annotated[
+        int, Field(ge=0, description="Steps added to the last phase; with --resume and --out, a finished run goes on there.")
+    ] = 0
     batch: Annotated[
         int | Literal["auto"] | None,
         Field(description="Images per step; auto: computed in as many parts as memory needs."),

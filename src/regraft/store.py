@@ -54,8 +54,11 @@ class RunStore:
             if path.name != f"best-{best}.safetensors":
                 path.unlink()
 
-    def load_state(self) -> dict[str, Any] | None:
-        """Read the checkpoint and cut the log back to it; None if there is none.
+    def load_state(self, cut: bool = True) -> dict[str, Any] | None:
+        """Read the checkpoint; None if there is none.
+
+        Args:
+            cut: whether the log is cut back to it.
 
         Raises:
             TrainingError: if it is damaged or of another version.
@@ -71,7 +74,7 @@ class RunStore:
             ) from None
         if version != STATE_VERSION:
             raise TrainingError(f"{self._state_path}: state version {version}, this regraft reads {STATE_VERSION}")
-        if self.log_path is not None and self.log_path.exists():
+        if cut and self.log_path is not None and self.log_path.exists():
             with self.log_path.open("r+b") as file:
                 file.truncate(min(state["log_bytes"], self.log_path.stat().st_size))
         return state

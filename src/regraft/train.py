@@ -274,6 +274,10 @@ class Loop:
                         f"the saved state has {name}.{surplus[0]}, which this run does not; was a setting changed?"
                     )
         phases = self.adaptation.phases
+        if phases and self.position.phase == len(phases):
+            done = self.position.total - sum(phase.steps for phase in phases[:-1])
+            if done < phases[-1].steps:  # a finished run that was lengthened
+                self.position.phase, self.position.step = len(phases) - 1, done
         # A stop between two phases is saved as the end of the first.
         if self.position.phase < len(phases):
             phase = phases[self.position.phase]

@@ -244,7 +244,8 @@ def _course(history: History, step: int | None, augmented: bool, apart: str) -> 
     before = [h["kmmd_target"] for h in past if h["step"] <= 0.75 * now["step"]]
     if now["step"] == last["step"] and before and value < (1 - IMPROVING) * min(before):
         fell = 1 - value / min(before)
-        more = f"the distance to the target images still fell by {fell:.0%} over the last quarter; train longer."
+        more = f"the distance to the target images still fell by {fell:.0%} over the last quarter; train longer, "
+        more += "for instance with --resume, --more and --out."
         return found, "still improving", f"{_LEADS['still improving']} {more}"
     text = f"later steps match the target images no better; the samples are varied, {apart}."
     return found, "good", f"{_LEADS['good']} {text}"

@@ -105,7 +105,9 @@ def test_set_and_config(capsys, photos, source_folder, tmp_path):
         (["adapt", "PHOTOS", "-s", "SOURCE", "--fit", "squash"], 2, "squash"),
         (["adapt", "--nonsense"], 2, "--nonsense"),
         (["adapt", "--resume", "nowhere"], 2, "config.yaml"),
-        (["adapt", "PHOTOS", "--resume", "nowhere"], 2, "give nothing beside it"),
+        (["adapt", "PHOTOS", "--resume", "nowhere"], 2, "leave images, --source"),
+        (["adapt", "--resume", "nowhere", "--more", "5"], 2, "only --more STEPS and --out NEW, together"),
+        (["adapt", "--resume", "nowhere", "--out", "x", "--seed", "5"], 2, "only --more STEPS and --out NEW, together"),
         (["sample", "SOURCE"], 2, "--out"),
         (["nonsense"], 2, "nonsense"),
         (["evaluate", "PHOTOS", "PHOTOS", "--metrics", "fid"], 2, "no metric called fid"),
@@ -230,6 +232,15 @@ def test_resume_by_name(capsys, made):
     code, out, err = call(capsys, "adapt", "--resume", folder)
     assert code == 0, err
     assert "frechet" in out
+
+
+def test_more_steps_in_a_new_folder(capsys, made, tmp_path):
+    code, out, err = call(capsys, "adapt", "--resume", made[0], "--more", 2, "--out", tmp_path / "more", "--json")
+    assert code == 0, err
+    assert json.loads(out)["folder"] == str(tmp_path / "more")
+    log = [json.loads(line) for line in (tmp_path / "more" / "metrics.jsonl").read_text().splitlines()]
+    before = [json.loads(line) for line in (made[0] / "metrics.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == before[-1]["step"] + 2
 
 
 def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):

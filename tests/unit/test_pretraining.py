@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import regraft
@@ -47,6 +48,12 @@ def test_the_folder_is_a_source(backbone, photos, tmp_path):
     assert torch.isfinite(run.gan.sample(2)).all()
     with pytest.raises(ConfigError, match="nothing is overwritten"):
         pretrain(photos, out=tmp_path / "mine", **settings(backbone))
+
+
+def test_trains_in_bfloat16(backbone, photos, tmp_path):
+    made = pretrain(photos, out=tmp_path / "mine", precision="bfloat16", **settings(backbone, size=16))
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in made.generator.parameters())
+    assert torch.isfinite(made.sample(2)).all()
 
 
 def interrupted(monkeypatch, *given, at=3, **settings):
@@ -98,6 +105,30 @@ def test_resuming_a_finished_source_writes_nothing(photos, tmp_path):
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()} == before
     with pytest.raises(ConfigError, match=r"what its source\.json says"):
         pretrain(out=folder, resume=True, licence="CC0")
+
+
+def test_objective_and_recipe_of_new_networks_can_be_set(photos, tmp_path):
+    """What is set takes effect, is recorded and is what the source is trained with from then on."""
+    chosen = {"objective": {"penalty_weight": 3.0}, "recipe": {"generator_lr": 1e-3, "ema_decay": 0.5}}
+    usual = pretrain(photos, out=tmp_path / "usual", **settings("dcgan"))
+    made = pretrain(photos, out=tmp_path / "mine", **settings("dcgan"), **chosen)
+    assert tensor_digest(made.generator) != tensor_digest(usual.generator)
+    said = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())["settings"]
+    assert said["objective"]["penalty_weight"] == made.objective.penalty_weight == 3
+    assert (said["recipe"]["generator_lr"], said["recipe"]["batch"]) == (1e-3, 4)
+    again = pretrain(photos, out=tmp_path / "again", **settings("dcgan", recipe={"ema_decay": 0.0}))
+    assert tensor_digest(again.critic) == tensor_digest(usual.critic)
+    assert tensor_digest(again.generator) != tensor_digest(usual.generator)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "more"), [("autoencoder", {"objective": "hinge"}), ("autoencoder", {"recipe": {"miner_lr": 1.0}}),
+                           ("alae", {"recipe": {"batch": 3}})],
+)  # fmt: skip
+def test_what_a_pretraining_cannot_be_told_is_refused(backbone, more, photos, tmp_path):
+    with pytest.raises(ConfigError, match=f"without a source has no {next(iter(more))} .*own settings are: steps"):
+        pretrain(photos, out=tmp_path / "x", **settings(backbone), **more)
+    assert not (tmp_path / "x").exists()
 
 
 def test_refusals(photos, tmp_path):
@@ -270,7 +301,8 @@ class TestGrowing:
         """The loss has as much of the penalty as is set, and the source remembers it."""
         method, found = discover.plugin("methods", "alae"), {}
         for weight in (0.0, 0.5, 2.0):
-            given = {"size": 8, "channels": 1, "steps": 4, "penalty_weight": weight, "backbone_settings": SMALL["alae"]}
+            given = {"size": 8, "channels": 1, "steps": 4, "backbone_settings": SMALL["alae"]}
+            given["objective"] = {"penalty": "r1", "penalty_weight": weight}
             config = parse(method.Config, given, "test")
             adaptation = method.attach([], toy_images(), config, generator_at(0, "init"))
             adaptation.phases[-1].modes()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regraft import discover
 from regraft.build import build_with
-from regraft.config import Objective
+from regraft.config import Objective, Recipe
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Autoencoder, Batch, Critic, Generator
 from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
@@ -43,10 +43,13 @@ class ALAEConfig(MethodConfig):
         ),
     ] = None  # fmt: skip
     reciprocity: Annotated[float, Field(ge=0, description="Weight of the third update.")] = 1.0
-    penalty_weight: Annotated[
-        float,
-        Field(ge=0, description="Weight of R1. The published 10 is for large photographs; small images want far less."),
-    ] = 10.0
+    objective: Annotated[
+        Objective | None,
+        Field(
+            description="Filled in. R1's published weight of 10 is for large photographs; small images want far less: "
+            "objective.penalty_weight=0.1."
+        ),
+    ] = None
     mixing: Annotated[float, Field(ge=0, le=1, description="Probability that styles of two latents are mixed.")] = 0.9
     ema_half_life: Annotated[float, Field(gt=0, description="Images after which the average has forgotten half.")] = 10_000
 
@@ -68,7 +71,7 @@ class PretrainALAE(Method):
         family = discover.plugin("backbones", "alae")
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
             generator, critic, growth = family.growing(config.size, config.channels, **config.backbone_settings)
-        game = ALAEGame(generator, critic, growth, _objective(config), config)
+        game = ALAEGame(generator, critic, growth, config.objective or self.training_anew(config)[0], config)
         lr = config.lr or (0.0015 if config.size <= 128 else 0.002 if config.size == 256 else 0.003)
         optimisers = [
             Optimiser(name, [(parameters, lr * factor) for parameters, factor in family.step_sizes(network)], (0.0, 0.99))
@@ -88,6 +91,11 @@ class PretrainALAE(Method):
             generator, critic, phases, modules, averaged=("generator", "critic"), ema_decay=decay, batch=config.batch
         )  # fmt: skip
 
+    def training_anew(self, config: ALAEConfig) -> tuple[Objective, Recipe]:
+        """Nonsaturating with R1, as published."""
+        way: tuple[Objective, Recipe] = discover.plugin("backbones", self.backbone).training(config.size or 0)
+        return way
+
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ALAEConfig) -> GAN:
         """Generator, critic and autoencoder at full size."""
         family = discover.plugin("backbones", "alae")
@@ -96,15 +104,11 @@ class PretrainALAE(Method):
             role: build_with(description, {k: v.detach().cpu() for k, v in tensors.items()}, "pretraining", moved)
             for role, (description, tensors) in family.grown(modules["generator"], modules["critic"]).items()
         }
+        objective, recipe = self.training_anew(config)
         return GAN(
             cast(Generator, built["generator"]), cast(Critic, built["critic"]),
-            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=_objective(config), recipe=family.recipe,
+            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=config.objective or objective, recipe=recipe,
         )  # fmt: skip
-
-
-def _objective(config: ALAEConfig) -> Objective:
-    family = discover.plugin("backbones", "alae")
-    return family.objective.model_copy(update={"penalty_weight": config.penalty_weight})  # type: ignore[no-any-return]
 
 
 def _begin(use: Any, enter: Any) -> None:

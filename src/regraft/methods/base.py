@@ -203,6 +203,10 @@ class Method(abc.ABC):
         """Objective and recipe to begin with, before what the user sets: those of the source."""
         return source.objective, source.recipe
 
+    def training_anew(self, config: Any) -> tuple[Objective, Recipe]:
+        """The same without a source; what the user makes of them is in the settings of these names, if there are such."""
+        return Objective(), Recipe()
+
     def fitted(self, config: Any, sources: Sequence[GAN], images: Data) -> Any:
         """The settings with everything filled in that follows from sources and images."""
         return config

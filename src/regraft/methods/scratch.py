@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from regraft import discover, norms
+from regraft.config import Objective, Recipe
 from regraft.errors import ConfigError
 from regraft.gan import GAN, Critic, Generator
 from regraft.methods._adversarial import Game
@@ -26,6 +27,8 @@ class ScratchConfig(LabelledConfig):
     backbone_settings: Annotated[dict[str, Any], Field(description="Width, latent size, ... of that backbone.")] = {}
     size: Annotated[int | None, Field(ge=4, description="Side of the images, where no source gives it.")] = None
     channels: Annotated[int, Field(ge=1, le=3, description="1 or 3, where no source gives it.")] = 3
+    objective: Annotated[Objective | None, Field(description="Filled in where no source gives it.")] = None
+    recipe: Annotated[Recipe | None, Field(description="Filled in where no source gives it.")] = None
 
 
 class Scratch(Method):
@@ -51,7 +54,8 @@ class Scratch(Method):
             generator, critic = fresh_pair(
                 config.backbone, config.size, config.channels, images.n_classes, config.backbone_settings, rng
             )
-            objective, recipe = discover.plugin("backbones", config.backbone).training(config.size, fresh=True)
+            objective, recipe = self.training_anew(config)
+            objective, recipe = config.objective or objective, config.recipe or recipe
         # New networks have no statistics worth keeping.
         norms.set_training(generator.requires_grad_(True), "batch")
         norms.set_training(critic.requires_grad_(True), "batch")
@@ -61,11 +65,17 @@ class Scratch(Method):
         phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
+    def training_anew(self, config: ScratchConfig) -> tuple[Objective, Recipe]:
+        """As the family trains new networks."""
+        way: tuple[Objective, Recipe] = discover.plugin("backbones", config.backbone).training(config.size or 0, fresh=True)
+        return way
+
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ScratchConfig) -> GAN:
-        """Generator and critic, to be trained further as their family trains."""
+        """Generator and critic, to be trained further as their family trains, or in the game that was chosen."""
         generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
         objective, recipe = discover.plugin("backbones", generator.describe().kind).training(max(generator.size))
-        return GAN(generator, critic, objective=objective, recipe=recipe)
+        chosen = config.objective not in (None, self.training_anew(config)[0])
+        return GAN(generator, critic, objective=config.objective if chosen else objective, recipe=recipe)
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
         """The architecture; every weight comes from the adapter."""
