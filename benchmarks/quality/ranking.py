@@ -4,9 +4,10 @@
 
 Sources are ranked for 25 images of each target, without training and with a probe of 200 mining steps; then the default method
 is run on every source in full.  Runs are judged by the kernel discrepancy of their samples from 200 other images, in features
-that the ranking does not use (CIFAR ResNet-20), at the side of the smallest source: enlarging its samples would leave marks
-that the judge sees.  The order must correlate with the runs' (Spearman, mean over targets, at least 0.6), and the first choice
-must be within 20 % of the best source's result.
+that the ranking does not use (CIFAR ResNet-20).  Sources are of 28 and 32 pixels, and resizing leaves marks that a judge sees;
+judged at 28 or 32 they decided the order.  So samples and real images go the same way, by the source's side to 16.  The order
+must correlate with the runs' (Spearman, mean over targets, at least 0.6), and the first choice must be within 20 % of the best
+source's result.
 """
 
 import functools
@@ -14,7 +15,8 @@ import statistics
 from typing import Any
 
 import torch
-from cells import arguments, cell, write
+from cells import CACHE, arguments, cell, write
+from safetensors.torch import load_file, save_file
 
 import regraft
 from regraft.evaluation import extractor
@@ -30,7 +32,7 @@ TARGETS = {
     "sketches": "face_sketch_128.zip",
 }  # fmt: skip
 N, UNSEEN, PROBE, SEEDS = 25, 200, 200, (0, 1)
-SIDE = 28
+SIDE = 16
 
 
 def target(options: Any, name: str) -> tuple[ImageSet, ImageSet]:
@@ -51,13 +53,22 @@ def ranked(options: Any, name: str, probe: int) -> dict[str, Any]:
 
 
 def full(options: Any, name: str, source: str, seed: int) -> dict[str, Any]:
-    """A full run's distance from unseen images."""
+    """A full run's distance from unseen images; its samples are kept, so that another judge could be asked."""
     images, unseen = target(options, name)
-    run = regraft.adapt(images, options.data / "weights" / SOURCES[source], seed=seed, write=False)
+    path = CACHE / "ranking" / f"{name}-{source}-{seed}.safetensors"
+    if not path.exists():
+        run = regraft.adapt(images, options.data / "weights" / SOURCES[source], seed=seed, write=False)
+        save_file({"samples": run.gan.sample(1000, seed).cpu().contiguous()}, path)
+    samples = load_file(path)["samples"]
     features = extractor(f"classifier:{options.data / 'weights' / 'cifar10_resnet20.safetensors'}")
-    real = features(unseen.decode((SIDE, SIDE), 3).tensor())
-    fake = features(common(run.gan.sample(1000, seed).cpu(), SIDE))
-    return {"kmmd": float(kmmd(real, fake[: len(real)])[0]), "step": run.step}
+    side = (samples.shape[2], samples.shape[3])
+    real, fake = (features(shrunk(x)) for x in (unseen.decode(side, 3).tensor(), samples))
+    return {"kmmd": float(kmmd(real, fake[: len(real)])[0])}
+
+
+def shrunk(images: torch.Tensor) -> torch.Tensor:
+    """Images at a side that is small for every source, at the size that the judge was trained with."""
+    return torch.nn.functional.interpolate(common(images, SIDE), size=(32, 32), mode="bilinear")
 
 
 def spearman(a: list[float], b: list[float]) -> float:

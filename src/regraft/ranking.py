@@ -68,23 +68,26 @@ def rank(
     if len(target) < 4:
         raise DataError(f"{listed.where}: {len(target)} images; at least 4 are needed to rank sources")
     features = extractor(extractor_name)
-    wanted = features(target)
+    # Resizing leaves marks that features see, so the target goes the way of each source's samples: by the source's own size.
+    sizes = {gan.generator.size for gan in gans}
+    targets = {size: features(common(listed.decode(size, 3).tensor(), side)) for size in sizes}
     samples = []
     for name, gan in zip(names, gans, strict=True):
         emit({"event": "note", "text": f"sampling {name}"})
         samples.append(common(gan.sample(n, seed).cpu(), side))
     made = [features(s) for s in samples]
     # Features differ in size by orders of magnitude; unscaled, overall brightness would decide.
-    scale = torch.cat([wanted, *made]).std(0).clamp_min(1e-6)
+    scale = torch.cat([*targets.values(), *made]).std(0).clamp_min(1e-6)
     rows, nearest, aparts = [], [], []
     for name, gan, images_of, found in zip(names, gans, samples, made, strict=True):
-        row, apart, which = measured(wanted / scale, found / scale)
+        wanted = targets[gan.generator.size] / scale
+        row, apart, which = measured(wanted, found / scale)
         nearest.append(images_of[which[:SHOWN]])
         aparts.append(apart)
         row |= {"source": name, "probe": None, "probe_steps": probe}
         if probe:
             emit({"event": "note", "text": f"mining {name} for {probe} steps"})
-            row["probe"] = probed(listed, gan, wanted / scale, lambda x: features(x) / scale, side, n, probe, seed)
+            row["probe"] = probed(listed, gan, wanted, lambda x: features(x) / scale, side, n, probe, seed)
         rows.append(row)
     order = sorted(range(len(rows)), key=lambda k: _standing(rows[k], probe))
     if path is not None:
