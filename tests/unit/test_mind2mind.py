@@ -56,7 +56,15 @@ class TestPublishedSizes:
         settings = parse(mind2mind.Mind2MindConfig, {}, "test")
         mind = settings.mind(source.autoencoder)
         assert (mind.widths, mind.norm, mind.output, mind.code_dim) == ((512, 512), "batch", "tanh", 256)
-        assert mind2mind.preset_of(settings, source.autoencoder).critic == (256, 256)
+        ours, published = mind2mind.preset_of(settings, source.autoencoder), mind2mind.PRESETS["28x28"]
+        assert (ours.generator, ours.critic, ours.norm, ours.batch) == ((512, 512), (256, 256), "batch", 128)
+        assert (published.generator, published.critic, published.norm, published.batch) == ((512, 512), (256, 256), "batch", 128)
+        method = discover.plugin("methods", "mind2mind")
+        objective, recipe = method.training(source, parse(mind2mind.Mind2MindConfig, {"preset": "28x28"}, "test"))
+        assert (objective.penalty_weight, objective.critic_steps, objective.drift_weight) == (10, 5, 0)
+        assert recipe.betas == (0.1, 0.5)
+        objective, recipe = method.training(source, settings)
+        assert (objective.penalty_weight, objective.critic_steps, recipe.betas) == (0.1, 2, (0.0, 0.99))
         generator, critic = autoencoder.sized(28, 1)
         # The whole GAN in pixels is the same layers: decoder and g0, encoder and c0.
         whole = values(autoencoder.generator(generator)) + values(autoencoder.critic(critic))
