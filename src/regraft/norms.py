@@ -5,6 +5,7 @@ drift, changes behind one's back.  Here a norm uses either its stored statistics
 is computed, and stored statistics are measured afterwards in one deterministic pass.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
@@ -138,16 +139,25 @@ def _statistics(
     return _measured(generator, statistics, run, torch.arange(max(1, n // batch)))
 
 
+class _Enough(Exception):
+    """Every norm has seen the batch."""
+
+
 def _measured(
     network: nn.Module, statistics: Statistics, run: Callable[[Tensor], object], batches: Iterable[Tensor]
 ) -> list[tuple[_BatchNorm, list[Tensor]]]:
     norms = list(batch_norms(network))
     sums: dict[int, list[Tensor]] = {}
+    calls, enough = 0, None
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal calls
         x = inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32)).transpose(0, 1).flatten(1)
         found = [x.mean(1), x.var(1)]
         sums[id(norm)] = [a + b for a, b in zip(sums[id(norm)], found, strict=True)] if id(norm) in sums else found
+        calls += 1
+        if calls == enough:
+            raise _Enough
 
     hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
     flags = [(norm, norm.training, norm.track_running_stats) for norm in norms]
@@ -156,8 +166,11 @@ def _measured(
         for norm in norms:
             norm.training, norm.track_running_stats = statistics == "batch", False
         for batch in batches:
-            run(batch)
-            steps += 1
+            calls = 0
+            with contextlib.suppress(_Enough):
+                run(batch)
+            # The layers behind the last norm, a whole decoder perhaps, need to run but once.
+            enough, steps = calls, steps + 1
     for hook in hooks:
         hook.remove()
     for norm, training, track in flags:

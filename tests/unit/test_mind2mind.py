@@ -58,7 +58,12 @@ class TestPublishedSizes:
         assert (mind.widths, mind.norm, mind.output, mind.code_dim) == ((512, 512), "batch", "tanh", 256)
         ours, published = mind2mind.preset_of(settings, source.autoencoder), mind2mind.PRESETS["28x28"]
         assert (ours.generator, ours.critic, ours.norm, ours.batch) == ((512, 512), (256, 256), "batch", 128)
-        assert (published.generator, published.critic, published.norm, published.batch) == ((512, 512), (256, 256), "batch", 128)
+        assert (published.generator, published.critic, published.norm, published.batch) == (
+            (512, 512),
+            (256, 256),
+            "batch",
+            128,
+        )
         method = discover.plugin("methods", "mind2mind")
         objective, recipe = method.training(source, parse(mind2mind.Mind2MindConfig, {"preset": "28x28"}, "test"))
         assert (objective.penalty_weight, objective.critic_steps, objective.drift_weight) == (10, 5, 0)

@@ -4,9 +4,10 @@ import copy
 
 import torch
 
-from conftest import toy_gan
+from conftest import toy_autoencoder, toy_gan
 from regraft import norms
 from regraft.gan import GAN, tensor_digest
+from regraft.mind import DecodedGenerator, Mind, MindConfig
 
 
 def test_running_mode_is_the_evaluation_form(gan):
@@ -25,6 +26,27 @@ def test_batch_mode_uses_and_keeps_nothing(gan):
     assert not torch.allclose(copied(z), gan.generator(z))
     assert not torch.allclose(copied(z)[:4], copied(z[:4]))
     assert tensor_digest(copied) == before
+
+
+def test_calibration_runs_what_lies_behind_the_last_norm_once():
+    """A decoder behind a small generator would cost more than training it."""
+    autoencoder = toy_autoencoder()
+    norms.fix(autoencoder)
+    generator = DecodedGenerator(Mind(MindConfig(code_dim=6, widths=(5, 4), norm="batch")), autoencoder)
+    mind, other = generator.mind, copy.deepcopy(generator)
+    norms.set_training(generator, "batch")
+    before, decoded = tensor_digest(autoencoder), []
+    generator.decoding.register_forward_pre_hook(lambda module, inputs: decoded.append(len(inputs[0])))
+    norms.calibrate(generator, n=512, batch=64)
+    assert decoded == [64]
+    assert tensor_digest(autoencoder) == before
+    found = []
+    for batch in range(8):
+        x = other.mind.layers[0](other.latent.at(0, range(64 * batch, 64 * batch + 64)))
+        found.append((x.mean(0), x.var(0)))
+    first = next(norms.batch_norms(mind))
+    assert torch.allclose(first.running_mean, torch.stack([m for m, _ in found]).mean(0), atol=1e-5)
+    assert torch.allclose(first.running_var, torch.stack([v for _, v in found]).mean(0), atol=1e-5)
 
 
 def test_calibration_makes_stored_statistics_agree_with_batches(gan):
