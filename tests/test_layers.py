@@ -56,7 +56,7 @@ LEVELS = [
             "published",
             "classifying",
         ),
-        *("_labels", "_given_codes", "_records"),
+        *("_labels", "_given_codes", "_records", "_folders", "lengthening"),
         *("_finishing", "_ending", "_report_parts", "_report_charts", "reporting", "checking", "ranking"),
     },
     {"_options", "_progress", "_commands", "_source_commands", "cli", "__main__"},

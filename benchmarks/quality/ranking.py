@@ -58,6 +58,7 @@ def full(options: Any, name: str, source: str, seed: int) -> dict[str, Any]:
     path = CACHE / "ranking" / f"{name}-{source}-{seed}.safetensors"
     if not path.exists():
         run = regraft.adapt(images, options.data / "weights" / SOURCES[source], seed=seed, write=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"samples": run.gan.sample(1000, seed).cpu().contiguous()}, path)
     samples = load_file(path)["samples"]
     features = extractor(f"classifier:{options.data / 'weights' / 'cifar10_resnet20.safetensors'}")

@@ -52,9 +52,9 @@ _HOMES = {
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - verbs first
-    "adapt", "check", "convert", "diagnose", "encode", "evaluate", "inspect", "interpolate", "lengthen", "load",
-    "load_adapter", "methods", "metrics", "open_images", "pretrain", "rank", "report", "sample", "sources", "Autoencoder",
-    "Critic", "GAN", "Generator", "Latent", "Objective", "Recipe", "RegraftError", "Run", "Score",
+    "adapt", "check", "convert", "evaluate", "inspect", "interpolate", "load", "load_adapter", "methods", "metrics",
+    "open_images", "rank", "report", "sample", "sources", "Autoencoder", "Critic", "GAN", "Generator", "Latent",
+    "Objective", "Recipe", "RegraftError", "Run", "Score",
 ]  # fmt: skip
 
 

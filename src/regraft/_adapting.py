@@ -1,20 +1,16 @@
 """The steps of one adaptation: gather sources and images, choose what was left open, train, keep the best, measure, save."""
 
 import dataclasses
-import hashlib
-import json
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import yaml
 
 from regraft import _given_codes, _labels, advice, discover
 from regraft import codes as codes_files
 from regraft.codes import Codes
-from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse, read_yaml
+from regraft.config import OBJECTIVES, Objective, Recipe, merge, parse
 from regraft.errors import ConfigError, DataError, OutOfMemory
 from regraft.evaluation import HeldOut, extractor
 from regraft.gan import GAN, tensor_digest
@@ -23,11 +19,9 @@ from regraft.jobs import AdaptJob
 from regraft.loading import load
 from regraft.methods.base import Adaptation, Method, MethodConfig
 from regraft.randomness import generator_at, subset
-from regraft.store import RunStore, write_json, write_text
+from regraft.store import RunStore
 from regraft.train import Loop, Plan
 
-RUN_RECORD = "state/run.json"
-FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
 SAMPLES_MEASURED = 1000
 Emit = Callable[[dict[str, Any]], None]
 
@@ -82,8 +76,17 @@ class Prepared:
         return {"data": self.data, "sources": [tensor_digest(s.generator) for s in self.sources]}
 
     def attach(self) -> Adaptation:
-        """Put the method on sources and images."""
-        return self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init"))
+        """Put the method on sources and images; the last phase is as much longer as is asked for."""
+        made, more = (
+            self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init")),
+            self.job.more,
+        )
+        if not more:
+            return made
+        if not any(phase.steps for phase in made.phases):
+            raise ConfigError(f"--more {more}: {self.job.method} trains nothing")
+        *before, last = made.phases
+        return dataclasses.replace(made, phases=[*before, dataclasses.replace(last, steps=last.steps + more)])
 
 
 def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet | None = None) -> Prepared:
@@ -213,7 +216,9 @@ def _trained_with(method: Method, name: str, config: MethodConfig, job: AdaptJob
         )
     if not wanted.keys() & fields.keys():
         return config
-    made = dict(zip(wanted, _overridden(job, *method.training_anew(config)), strict=True))
+    objective, recipe = method.training_anew(config)
+    own = getattr(config, "objective", None) or objective, getattr(config, "recipe", None) or recipe
+    made = dict(zip(wanted, _overridden(job, *own), strict=True))
     return config.model_copy(update={what: made[what] for what in made if what in fields})
 
 
@@ -259,82 +264,6 @@ def _spread(order: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return order[rank.argsort(stable=True)]
 
 
-def default_folder(images: str) -> pathlib.Path:
-    """``runs/<name>``, with a number if that is taken."""
-    name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
-    folder = pathlib.Path("runs") / name
-    number = 2
-    while folder.exists():
-        folder = pathlib.Path("runs") / f"{name}-{number}"
-        number += 1
-    return folder
-
-
-def check_out(folder: pathlib.Path) -> None:
-    """Refuse a folder that a run cannot be written to, before anything costly is done; writes nothing.
-
-    Raises:
-        ConfigError: if something is there already, or no folder can be made there.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file, and a run is a folder; choose another --out")
-    if folder.is_dir() and any(folder.iterdir()):
-        begun = (folder / RUN_RECORD).exists()
-        way_out = "go on with --resume, or choose another --out" if begun else "choose another --out"
-        raise ConfigError(f"{folder}: is not empty, and nothing is overwritten; {way_out}")
-    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
-    if there is not None and not there.is_dir():
-        raise ConfigError(f"{folder}: no folder can be made there, because {there} is a file; choose another --out")
-    if there is not None and not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: {there} cannot be written to; choose another --out")
-
-
-def open_run(folder: pathlib.Path, prepared: Prepared, resume: bool, licence: str | None = None) -> str | None:
-    """Make a run folder, or check that one can be resumed.
-
-    Args:
-        folder, prepared: the run.
-        resume: whether it is there already.
-        licence: terms of the images, to keep with the run; a resumed one may have been begun without.
-
-    Returns:
-        The licence that the run keeps.
-
-    Raises:
-        ConfigError: if the folder is in the way, or belongs to other images, sources or settings, or keeps another licence.
-    """
-    record = folder / RUN_RECORD
-    if resume:
-        try:
-            whole = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
-        before = dict(whole)
-        settings, kept = before.pop("settings", None), before.pop("licence", None)  # older runs kept neither
-        if settings is not None and settings != settings_digest(folder):
-            raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
-        if before != prepared.identity:
-            what = "images" if before.get("data") != prepared.identity["data"] else "sources"
-            raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
-        if licence is None or licence == kept:
-            return str(kept) if kept is not None else None
-        if kept is not None:
-            raise ConfigError(f"{folder}: --licence {licence}, and the run began with {kept}; leave --licence out")
-        write_json(record, whole | {"licence": licence})
-        return licence
-    check_out(folder)
-    (folder / "state").mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", yaml.safe_dump(prepared.job.model_dump(mode="json"), sort_keys=False))
-    write_json(record, prepared.identity | {"settings": settings_digest(folder), "licence": licence})
-    return licence
-
-
-def settings_digest(folder: pathlib.Path) -> str:
-    """SHA-256 over what a run's config.yaml says, however it is written."""
-    said = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
-    return hashlib.sha256(said.model_dump_json().encode()).hexdigest()
-
-
 def parts_that_fit(prepared: Prepared) -> int:
     """In how many parts a batch must be computed to fit in memory, found by one trial step of each phase.
 
@@ -370,13 +299,8 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     adaptation = prepared.attach()
     store = RunStore(folder)
     observer = None
-    steps = sum(phase.steps for phase in adaptation.phases)
+    steps = sum(phase.steps for phase in adaptation.phases) - job.more
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
-    if job.more:
-        if not steps:
-            raise ConfigError(f"--more {job.more}: {job.method} trains nothing")
-        *before, last = adaptation.phases
-        adaptation = dataclasses.replace(adaptation, phases=[*before, dataclasses.replace(last, steps=last.steps + job.more)])
     if prepared.held is not None and isinstance(prepared.train, Images) and every and steps:
         first = prepared.lead
         with_critic = first is not None and first.critic is not None

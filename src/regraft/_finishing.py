@@ -46,9 +46,10 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     provenance = Provenance(folder.name, "adapter", licence=licence, lineage=lineage, classes=names)
     # Rules that a method has for its own small networks are no way to train the adapted GAN further.
     shared = type(prepared.method).training is Method.training
+    objective = first.objective if first and shared else getattr(prepared.config, "objective", None)
     return GAN(
         generator, critic.requires_grad_(False).eval() if critic is not None else None,
-        autoencoder=autoencoder_of(generator, first), objective=first.objective if first and shared else None,
+        autoencoder=autoencoder_of(generator, first), objective=objective,
         recipe=first.recipe if first and shared else None, provenance=provenance, aspect=prepared.image["aspect"],
     )  # fmt: skip
 

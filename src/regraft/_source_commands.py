@@ -116,7 +116,9 @@ def pretrain(
     licence: Annotated[str | None, typer.Option(help="Terms of the images, kept with the source.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting as key=value: the method's, backbone_settings.*, recipe.*; may be repeated."),
+        typer.Option(
+            "--set", help="Any setting as key=value: the method's, backbone_settings.*, objective.*, recipe.*; may be repeated."
+        ),
     ] = None,
     resume: Annotated[pathlib.Path | None, typer.Option(help="Folder to go on with, exactly where it stopped.")] = None,
     as_json: Json = False,

@@ -8,7 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _adapting, _ending, _finishing, _measuring, _sampling, adapter, catalogue, discover, loading, pictures
+from regraft import (
+    _adapting,
+    _ending,
+    _finishing,
+    _folders,
+    _measuring,
+    _sampling,
+    adapter,
+    catalogue,
+    discover,
+    loading,
+    pictures,
+)
 from regraft.config import merge, parse, read_yaml
 from regraft.errors import ConfigError, MissingCapability
 from regraft.gan import GAN, tensor_digest
@@ -79,21 +91,25 @@ def adapt(
     if resume:
         if out is None:
             raise ConfigError("resume needs out=, the folder of the run to go on with")
+        if method is not None or config is not None or settings:
+            strange = next(iter(settings), "method" if method is not None else "config")
+            raise ConfigError(f"resume goes on with a run's own settings; leave {strange} out")
         folder = pathlib.Path(out)
         job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+        _refuse_pretraining(job, "regraft pretrain --resume")
     else:
         job = adapt_job(images, given, method, out, config, settings)
-        folder = pathlib.Path(job.out or _adapting.default_folder(job.images))
+        folder = pathlib.Path(job.out or _folders.default_folder(job.images))
         if write:
-            _adapting.check_out(folder)
+            _folders.check_out(folder)
     loaded = [load(s, emit) if not isinstance(s, GAN) else s for s in given] if given else None
     prepared = _adapting.prepare(job, loaded, listed)
     loop = _adapting.assemble(prepared, folder if write else None, emit)
-    done = [_adapting.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
+    done = [_folders.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
     for note in (*prepared.notes, *loop.adaptation.notes, *done):
         emit({"event": "note", "text": note})
     if write:
-        _adapting.open_run(folder, prepared, resume)
+        _folders.open_run(folder, prepared.job, prepared.identity, resume)
     loop.run(resume)
     generator = _finishing.kept_generator(prepared, loop)
     findings = _finishing.findings(prepared, generator, loop)
@@ -132,9 +148,13 @@ def adapt_job(
     if not data.get("images"):
         raise ConfigError("which images? Name a folder, a .zip or an .npz of target images")
     job = parse(AdaptJob, data, str(config) if config is not None else "settings")
-    if job.method != "auto" and discover.plugin("methods", job.method).sources[1] == 0:
-        raise ConfigError(f"{job.method} makes sources from images alone and adapts none: use regraft pretrain")
+    _refuse_pretraining(job, "regraft pretrain")
     return job
+
+
+def _refuse_pretraining(job: AdaptJob, way_out: str) -> None:
+    if job.method != "auto" and discover.plugin("methods", job.method).sources[1] == 0:
+        raise ConfigError(f"{job.method} makes sources from images alone and adapts none: use {way_out}")
 
 
 def dry_run(
@@ -144,8 +164,8 @@ def dry_run(
 ) -> dict[str, Any]:  # fmt: skip
     """What :func:`adapt` would do with these arguments, without doing or writing it."""
     job = adapt_job(images, sources, method, out, config, settings)
-    folder = pathlib.Path(job.out or _adapting.default_folder(job.images))
-    _adapting.check_out(folder)
+    folder = pathlib.Path(job.out or _folders.default_folder(job.images))
+    _folders.check_out(folder)
     loaded = [load(s, on_event) if not isinstance(s, GAN) else s for s in sources] if sources else None
     prepared = _adapting.prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     adaptation = prepared.attach()

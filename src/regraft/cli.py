@@ -72,8 +72,10 @@ def adapt(
     settings = _settings(given or {}, set_)
     with _reporting(quiet or (as_json and not sys.stderr.isatty())) as report:
         if resume is not None:
-            if images or source or set_ or config:
-                raise ConfigError("--resume goes on with a run's own settings; leave images, --source, --set and --config out")
+            if images or source or set_ or config or dry_run:
+                raise ConfigError(
+                    "--resume goes on with a run's own settings; leave images, --source, --set, --config and --dry-run out"
+                )
             run = api.adapt(resume=True, out=to_resume(resume, out, given or {}), on_event=report)
         elif dry_run:
             plan = api.dry_run(images, source or (), out=out, config=config, on_event=report, **settings)

@@ -1,13 +1,15 @@
-"""A run made longer: a new run folder that goes on where the old one ended."""
+"""A run made longer: a new run folder that goes on where the old one is."""
 
 import json
+import os
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import yaml
 
-from regraft import _adapting
+from regraft import _folders
 from regraft.config import parse, read_yaml
 from regraft.errors import ConfigError
 from regraft.jobs import AdaptJob
@@ -33,34 +35,45 @@ def to_resume(run: pathlib.Path, out: pathlib.Path | None, given: dict[str, Any]
 def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> None:
     """Make a folder that, resumed, trains a run further than it was set to; the old one stays as it is.
 
-    Its weights become those of a run that had these steps from the beginning.
+    What it trains is what a run trains that has these steps from the beginning.  Which step it keeps can differ, for it has
+    also measured where the old one ended.
 
     Args:
-        run: a run of ``adapt`` or ``pretrain`` that came to its end.
+        run: a run of ``adapt`` or ``pretrain``.
         out: folder to make.
         more: steps to add to the last phase.
 
     Raises:
-        ConfigError: if ``run`` has no saved state or was stopped early, or ``out`` exists.
+        ConfigError: if ``run`` has no saved state, was changed or was stopped early, or ``out`` exists.
     """
     old, new = pathlib.Path(run), pathlib.Path(out)
     if more < 1:
         raise ConfigError(f"--more {more}: for how many steps shall {old} go on?")
     job = parse(AdaptJob, read_yaml(old / "config.yaml", "a run's settings"), str(old / "config.yaml"))
     try:
-        record = json.loads((old / _adapting.RUN_RECORD).read_text(encoding="utf-8"))
+        record = json.loads((old / _folders.RUN_RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{old}: no run that can go on ({error})") from None
+    _folders.check_settings(old, record.get("settings"))
     state = RunStore(old).load_state(cut=False)
-    if state is not None and state["position"]["stopped"] is not None:
+    if state is None:
+        raise ConfigError(f"{old}: has no saved state to go on from; begin a run of more steps instead")
+    if state["position"]["stopped"] is not None:
         why = state["position"]["stopped"]
         raise ConfigError(
             f"{old}: was stopped before its last step ({why}), and more steps would change nothing; change settings"
         )
-    _adapting.check_out(new)
-    shutil.copytree(old / "state", new / "state")
-    if (old / "metrics.jsonl").is_file():
-        shutil.copyfile(old / "metrics.jsonl", new / "metrics.jsonl")
-    longer = job.model_copy(update={"more": job.more + more, "out": str(new)})
-    write_text(new / "config.yaml", yaml.safe_dump(longer.model_dump(mode="json"), sort_keys=False))
-    write_json(new / _adapting.RUN_RECORD, record | {"settings": _adapting.settings_digest(new)})
+    _folders.check_out(new)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=new.parent, prefix=f".{new.name}.") as work:
+        made = pathlib.Path(work) / "run"
+        shutil.copytree(old / "state", made / "state")
+        for name in ("metrics.jsonl", "samples"):
+            if (old / name).is_file():
+                shutil.copyfile(old / name, made / name)
+            elif (old / name).is_dir():
+                shutil.copytree(old / name, made / name)
+        longer = job.model_copy(update={"more": job.more + more, "out": str(new)})
+        write_text(made / "config.yaml", yaml.safe_dump(longer.model_dump(mode="json"), sort_keys=False))
+        write_json(made / _folders.RUN_RECORD, record | {"settings": _folders.settings_digest(made)})
+        os.replace(made, new)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from regraft import _adapting, discover, pictures
+from regraft import _adapting, _folders, discover, pictures
 from regraft.config import parse, read_yaml
 from regraft.errors import ConfigError
 from regraft.formats import native
@@ -54,14 +54,18 @@ def pretrain(
     if finished and licence is not None:
         raise ConfigError(f"{folder}: is finished, and its licence is what its {native.RECORD} says; leave --licence out")
     if resume:
+        if images is not None or settings:
+            raise ConfigError(f"resume goes on with a run's own settings; leave {next(iter(settings), 'images')} out")
         job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+        if job.sources:
+            raise ConfigError(f"{folder}: adapts sources and makes none: use regraft adapt --resume")
     else:
         job = _job(images, backbone, size, channels, folder, settings)
     prepared = _adapting.prepare(job)
-    for note in (*prepared.notes, *([_adapting.FINISHED.format(folder)] if finished else [])):
+    for note in (*prepared.notes, *([_folders.FINISHED.format(folder)] if finished else [])):
         emit({"event": "note", "text": note})
     loop = _adapting.assemble(prepared, folder, emit)
-    kept = _adapting.open_run(folder, prepared, resume, licence)
+    kept = _folders.open_run(folder, prepared.job, prepared.identity, resume, licence)
     if finished:
         return load(folder)
     loop.run(resume)
@@ -79,7 +83,7 @@ def _job(
         raise ConfigError("pretrain needs images and --size, the side to train at")
     if (folder / native.RECORD).exists():
         raise ConfigError(f"{folder}: is a finished source, and nothing is overwritten; choose another --out")
-    _adapting.check_out(folder)
+    _folders.check_out(folder)
     method = discover.plugin("backbones", backbone).pretrained_by
     own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
     others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields} | {"size": size, "channels": channels}

@@ -20,6 +20,7 @@ from regraft.metrics.kmmd import kernel_match
 SIDE = 64  # at most; sources of different sizes are compared at the smallest of them
 MOST_IMAGES = 2000
 SHOWN = 10
+AT_ONCE = 64
 
 
 def rank(
@@ -70,7 +71,7 @@ def rank(
     features = extractor(extractor_name)
     # Resizing leaves marks that features see, so the target goes the way of each source's samples: by the source's own size.
     sizes = {gan.generator.size for gan in gans}
-    targets = {size: features(common(listed.decode(size, 3).tensor(), side)) for size in sizes}
+    targets = {size: features(_by_way_of(size, listed, side)) for size in sizes}
     samples = []
     for name, gan in zip(names, gans, strict=True):
         emit({"event": "note", "text": f"sampling {name}"})
@@ -105,7 +106,8 @@ def tied(differences: Tensor) -> bool:
 
 
 def measured(target: Tensor, samples: Tensor) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Distances of one source's samples from the targets, and of each target from its nearest sample, and which that is.
+    """Distances of one source's samples from the targets, each target's from its nearest sample over what is usual
+    among targets, and which sample that is.
 
     Args:
         target: features, (N, D).
@@ -115,11 +117,18 @@ def measured(target: Tensor, samples: Tensor) -> tuple[dict[str, Any], Tensor, T
     among = torch.cdist(target.double(), target.double()).fill_diagonal_(float("inf"))
     near, which = apart.min(1)
     usual = among.min(1).values
+    ratios = near / usual.mean().clamp_min(1e-9)
     return {
-        "nearest": float(near.mean() / usual.mean().clamp_min(1e-9)),
+        "nearest": float(ratios.mean()),
         "coverage": float((near <= usual).double().mean()),
         "distance": kernel_match(target, samples).value, "frechet": float(frechet_distance(target, samples)),
-    }, near, which  # fmt: skip
+    }, ratios, which  # fmt: skip
+
+
+def _by_way_of(size: tuple[int, int], listed: ImageSet, side: int) -> Tensor:
+    """Images at a common side, decoded at another size first; a few at a time, for that size may be large."""
+    parts = (listed.take(k, k + AT_ONCE) for k in range(0, len(listed), AT_ONCE))
+    return torch.cat([common(part.decode(size, 3).tensor(), side) for part in parts])
 
 
 def probed(

@@ -107,6 +107,7 @@ def test_set_and_config(capsys, photos, source_folder, tmp_path):
         (["adapt", "--resume", "nowhere"], 2, "config.yaml"),
         (["adapt", "PHOTOS", "--resume", "nowhere"], 2, "leave images, --source"),
         (["adapt", "--resume", "nowhere", "--more", "5"], 2, "only --more STEPS and --out NEW, together"),
+        (["adapt", "--resume", "nowhere", "--dry-run"], 2, "--dry-run out"),
         (["adapt", "--resume", "nowhere", "--out", "x", "--seed", "5"], 2, "only --more STEPS and --out NEW, together"),
         (["sample", "SOURCE"], 2, "--out"),
         (["nonsense"], 2, "nonsense"),

@@ -61,6 +61,14 @@ def test_refusals(photos, source_folder, tmp_path):
     torch.save(state, tmp_path / "run" / "state" / "last.pt")
     with pytest.raises(ConfigError, match="no better for 8 measurements"):
         lengthen(tmp_path / "run", tmp_path / "x", 3)
+    changed = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(changed.replace("seed: 0", "seed: 1"))
+    with pytest.raises(ConfigError, match="config.yaml was changed"):
+        lengthen(tmp_path / "run", tmp_path / "x", 3)
+    (tmp_path / "run" / "config.yaml").write_text(changed)
+    (tmp_path / "run" / "state" / "last.pt").unlink()
+    with pytest.raises(ConfigError, match="no saved state"):
+        lengthen(tmp_path / "run", tmp_path / "x", 3)
     (tmp_path / "run" / "state" / "run.json").unlink()
     with pytest.raises(ConfigError, match="no run that can go on"):
         lengthen(tmp_path / "run", tmp_path / "x", 3)

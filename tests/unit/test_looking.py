@@ -100,6 +100,16 @@ class TestRank:
         assert looked
         assert all(names == {"bars", "blobs"} for names in looked)
 
+    def test_nearness_is_over_what_is_usual_among_targets(self):
+        """Targets are prepared for each size, so plain distances from two sources may not be compared."""
+        target = torch.tensor([[0.0], [1.0], [3.0], [6.0]])
+        for unit in (1.0, 7.0):
+            row, ratios, which = ranking.measured(unit * target, unit * torch.tensor([[0.5], [2.5], [9.0]]))
+            # Nearest others are 1, 1, 2 and 3 away, 1.75 on average; nearest samples 0.5, 0.5, 0.5 and 3.
+            assert ratios.tolist() == pytest.approx([0.5 / 1.75, 0.5 / 1.75, 0.5 / 1.75, 3 / 1.75])
+            assert row["nearest"] == pytest.approx(4.5 / 4 / 1.75)
+            assert which.tolist() == [0, 0, 1, 2]
+
     def test_with_a_probe(self, photos):
         sources = [toy_gan(seed=s) for s in range(2)]
         rows = regraft.rank(photos, sources, n=32, probe=2)

@@ -131,6 +131,45 @@ def test_what_a_pretraining_cannot_be_told_is_refused(backbone, more, photos, tm
     assert not (tmp_path / "x").exists()
 
 
+def test_an_objective_among_the_settings_counts_too(photos, tmp_path):
+    given = settings("dcgan") | {"settings": {"objective": {"penalty_weight": 50.0}}}
+    made = pretrain(photos, out=tmp_path / "mine", objective={"drift_weight": 0.5}, **given)
+    assert (made.objective.penalty_weight, made.objective.drift_weight) == (50, 0.5)
+
+
+@pytest.mark.parametrize("odd", [{"penalty_every": 16}, {"critic_steps": 5}, {"path_length_weight": 5.0}])
+def test_what_a_stylealae_does_not_play_is_refused(odd, photos, tmp_path):
+    with pytest.raises(ConfigError, match=f"objective.{next(iter(odd))}"):
+        pretrain(photos, out=tmp_path / "x", objective=odd, **settings("alae"))
+
+
+def test_the_game_of_a_new_gan_is_kept(photos):
+    run = regraft.adapt(
+        photos, method="scratch", size=8, channels=1, backbone_settings=SMALL["dcgan"], objective="hinge", steps=2, batch=4,
+        write=False,
+    )  # fmt: skip
+    assert run.gan.objective.loss == "hinge"
+
+
+@pytest.mark.parametrize("backbone", ["dcgan", "stylegan2", "stylegan3"])
+def test_a_new_gan_needs_a_size(backbone, photos):
+    with pytest.raises(ConfigError, match="needs size="):
+        regraft.adapt(photos, method="scratch", backbone=backbone, write=False)
+
+
+def test_a_resumed_run_keeps_its_settings_and_its_verb(photos, tmp_path):
+    pretrain(photos, out=tmp_path / "mine", **settings("autoencoder"))
+    with pytest.raises(ConfigError, match="leave more out"):
+        pretrain(out=tmp_path / "mine", resume=True, more=3)
+    with pytest.raises(ConfigError, match="leave seed out"):
+        regraft.adapt(out=tmp_path / "mine", resume=True, seed=3)
+    with pytest.raises(ConfigError, match="regraft pretrain --resume"):
+        regraft.adapt(out=tmp_path / "mine", resume=True)
+    regraft.adapt(photos, tmp_path / "mine", method="mind2mind", steps=2, batch=4, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="regraft adapt --resume"):
+        pretrain(out=tmp_path / "run", resume=True)
+
+
 def test_refusals(photos, tmp_path):
     with pytest.raises(ConfigError, match="--size"):
         pretrain(photos, out=tmp_path / "x")

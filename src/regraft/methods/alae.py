@@ -24,6 +24,9 @@ from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, O
 from regraft.objectives import critic_loss, generator_loss, penalty
 from regraft.randomness import global_seed
 
+NOT_PLAYED = {"penalty_every": 1, "critic_steps": 1, "path_length_weight": 0.0}
+"""What of an objective the three updates leave out, at the values that leave it out."""
+
 
 class ALAEConfig(MethodConfig):
     """Settings of pretraining a StyleALAE."""
@@ -66,13 +69,18 @@ class PretrainALAE(Method):
 
     def attach(self, sources: Sequence[GAN], images: Data, config: ALAEConfig, rng: torch.Generator) -> Adaptation:
         """New networks with all levels, and one phase per level."""
-        if config.size is None:
-            raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
+        objective, _ = self.training_anew(config)
+        objective, size = config.objective or objective, cast(int, config.size)
+        odd = [name for name, usual in NOT_PLAYED.items() if getattr(objective, name) != usual]
+        if odd:
+            raise ConfigError(
+                f"objective.{odd[0]}: pretraining a StyleALAE has no use for it; leave it at {NOT_PLAYED[odd[0]]}"
+            )
         family = discover.plugin("backbones", "alae")
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
-            generator, critic, growth = family.growing(config.size, config.channels, **config.backbone_settings)
-        game = ALAEGame(generator, critic, growth, config.objective or self.training_anew(config)[0], config)
-        lr = config.lr or (0.0015 if config.size <= 128 else 0.002 if config.size == 256 else 0.003)
+            generator, critic, growth = family.growing(size, config.channels, **config.backbone_settings)
+        game = ALAEGame(generator, critic, growth, objective, config)
+        lr = config.lr or (0.0015 if size <= 128 else 0.002 if size == 256 else 0.003)
         optimisers = [
             Optimiser(name, [(parameters, lr * factor) for parameters, factor in family.step_sizes(network)], (0.0, 0.99))
             for name, network in (("critic", critic), ("generator", generator))
@@ -93,7 +101,9 @@ class PretrainALAE(Method):
 
     def training_anew(self, config: ALAEConfig) -> tuple[Objective, Recipe]:
         """Nonsaturating with R1, as published."""
-        way: tuple[Objective, Recipe] = discover.plugin("backbones", self.backbone).training(config.size or 0)
+        if config.size is None:
+            raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
+        way: tuple[Objective, Recipe] = discover.plugin("backbones", self.backbone).training(config.size)
         return way
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ALAEConfig) -> GAN:

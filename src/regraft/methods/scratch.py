@@ -49,13 +49,11 @@ class Scratch(Method):
             critic: Critic = fresh_critic(source, rng, images.n_classes, config.class_head)
             objective, recipe = source.objective, source.recipe
         else:
-            if config.size is None:
-                raise ConfigError("scratch without a source needs size=, the side of the images")
-            generator, critic = fresh_pair(
-                config.backbone, config.size, config.channels, images.n_classes, config.backbone_settings, rng
-            )
             objective, recipe = self.training_anew(config)
             objective, recipe = config.objective or objective, config.recipe or recipe
+            generator, critic = fresh_pair(
+                config.backbone, cast(int, config.size), config.channels, images.n_classes, config.backbone_settings, rng
+            )
         # New networks have no statistics worth keeping.
         norms.set_training(generator.requires_grad_(True), "batch")
         norms.set_training(critic.requires_grad_(True), "batch")
@@ -67,7 +65,9 @@ class Scratch(Method):
 
     def training_anew(self, config: ScratchConfig) -> tuple[Objective, Recipe]:
         """As the family trains new networks."""
-        way: tuple[Objective, Recipe] = discover.plugin("backbones", config.backbone).training(config.size or 0, fresh=True)
+        if config.size is None:
+            raise ConfigError("scratch without a source needs size=, the side of the images")
+        way: tuple[Objective, Recipe] = discover.plugin("backbones", config.backbone).training(config.size, fresh=True)
         return way
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ScratchConfig) -> GAN:
