@@ -32,7 +32,8 @@ TARGETS = {
     "sketches": "face_sketch_128.zip",
 }  # fmt: skip
 N, UNSEEN, PROBE, SEEDS = 25, 200, 200, (0, 1)
-SIDE = 16
+SIDES = (16, 28)
+"""The first counts; at the second, the smallest source's own, marks of resizing still tell."""
 
 
 def target(options: Any, name: str) -> tuple[ImageSet, ImageSet]:
@@ -63,13 +64,16 @@ def full(options: Any, name: str, source: str, seed: int) -> dict[str, Any]:
     samples = load_file(path)["samples"]
     features = extractor(f"classifier:{options.data / 'weights' / 'cifar10_resnet20.safetensors'}")
     side = (samples.shape[2], samples.shape[3])
-    real, fake = (features(shrunk(x)) for x in (unseen.decode(side, 3).tensor(), samples))
-    return {"kmmd": float(kmmd(real, fake[: len(real)])[0])}
+    found = {}
+    for judged in SIDES:
+        real, fake = (features(shrunk(x, judged)) for x in (unseen.decode(side, 3).tensor(), samples))
+        found[str(judged)] = float(kmmd(real, fake[: len(real)])[0])
+    return found
 
 
-def shrunk(images: torch.Tensor) -> torch.Tensor:
-    """Images at a side that is small for every source, at the size that the judge was trained with."""
-    return torch.nn.functional.interpolate(common(images, SIDE), size=(32, 32), mode="bilinear")
+def shrunk(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Images by a side that is no larger than any source's, at the size that the judge was trained with."""
+    return torch.nn.functional.interpolate(common(images, side), size=(32, 32), mode="bilinear")
 
 
 def spearman(a: list[float], b: list[float]) -> float:
@@ -83,45 +87,58 @@ def main() -> None:
     """Run and write."""
     options = arguments(__doc__)
     torch.set_num_threads(options.threads)
-    lines = ["| target | full runs (distance, mean of seeds) | rank | rank with probe |", "|---|---|---|---|"]
+    orders = {
+        (kind, name): cell(
+            "ranking", f"{kind}-{name}".replace(" ", "_"), options, functools.partial(ranked, options, name, steps)
+        )
+        for name in TARGETS
+        for kind, steps in (("rank", 0), ("probe", PROBE))
+    }
+    runs = {
+        (name, source, seed): cell(
+            "ranking", f"full-{name}-{source}-{seed}".replace(" ", "_"), options,
+            functools.partial(full, options, name, source, seed),
+        )
+        for name in TARGETS
+        for source in SOURCES
+        for seed in SEEDS
+    }  # fmt: skip
+    lines, record = (
+        ["# Ranking of sources against full runs", "", "Command: `python benchmarks/quality/ranking.py --data DATA`."],
+        {},
+    )
+    for side in SIDES:
+        made, record[str(side)] = judged_at(side, orders, runs)
+        lines += ["", f"## Judged at {side}x{side}", "", *made]
+    write("ranking", record, "\n".join(lines))
+
+
+def judged_at(side: int, orders: dict[Any, Any], runs: dict[Any, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Table and figures with full runs judged at one side."""
+    lines = ["| target | seeds | full runs (distance, mean of seeds) | rank | rank with probe |", "|---|---|---|---|---|"]
     correlations: dict[str, list[float]] = {"rank": [], "probe": []}
-    worse: dict[str, list[float]] = {"rank": [], "probe": []}
+    behind: dict[str, list[float]] = {"rank": [], "probe": []}
     for name in TARGETS:
-        orders = {
-            kind: cell("ranking", f"{kind}-{name}".replace(" ", "_"), options, functools.partial(ranked, options, name, steps))
-            for kind, steps in (("rank", 0), ("probe", PROBE))
-        }
-        results: dict[str, float] = {}
-        for source in SOURCES:
-            runs = [
-                cell(
-                    "ranking", f"full-{name}-{source}-{seed}".replace(" ", "_"), options,
-                    functools.partial(full, options, name, source, seed),
-                )
-                for seed in SEEDS
-            ]  # fmt: skip
-            done = [r["kmmd"] for r in runs if r]
-            if done:
-                results[source] = statistics.mean(done)
-        if len(results) < len(SOURCES) or not all(orders.values()):
+        seeds = [seed for seed in SEEDS if all(runs[name, source, seed] for source in SOURCES)]
+        if not seeds or not orders["rank", name] or not orders["probe", name]:
             continue
-        best = min(results.values())
+        results = {s: statistics.mean(runs[name, s, seed][str(side)] for seed in seeds) for s in SOURCES}
         shown = []
-        for kind, order in orders.items():
-            assert order is not None  # checked above
+        for kind in correlations:
+            order = orders[kind, name]
             correlations[kind].append(spearman([order[s] for s in SOURCES], [results[s] for s in SOURCES]))
             first = min(SOURCES, key=lambda s: order[s])
-            worse[kind].append(results[first] / best - 1)
-            shown.append(f"{first} (+{worse[kind][-1]:.0%})")
+            behind[kind].append(results[first] / min(results.values()) - 1)
+            shown.append(f"{first} (+{behind[kind][-1]:.0%})")
         told = ", ".join(f"{s} {v:.3f}" for s, v in sorted(results.items(), key=lambda x: x[1]))
-        lines.append(f"| {name} | {told} | {shown[0]} | {shown[1]} |")
-    summary = [
-        f"{kind}: mean rank correlation {statistics.mean(v):.2f}, first choice at most {max(worse[kind]):.0%} behind the best."
+        lines.append(f"| {name} | {len(seeds)} | {told} | {shown[0]} | {shown[1]} |")
+    lines.append("")
+    lines += [
+        f"- {kind}: mean rank correlation {statistics.mean(v):.2f}, first choice at most {max(behind[kind]):.0%} behind"
         for kind, v in correlations.items()
         if v
     ]
-    text = "# Ranking of sources against full runs\n\n" + "\n".join([*lines, "", *summary])
-    write("ranking", {"correlations": correlations, "behind": worse}, text)
+    return lines, {"correlations": correlations, "behind": behind}
 
 
 if __name__ == "__main__":

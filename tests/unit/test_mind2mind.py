@@ -69,7 +69,7 @@ class TestPublishedSizes:
         assert (objective.penalty_weight, objective.critic_steps, objective.drift_weight) == (10, 5, 0)
         assert recipe.betas == (0.1, 0.5)
         objective, recipe = method.training(source, settings)
-        assert (objective.penalty_weight, objective.critic_steps, recipe.betas) == (0.1, 2, (0.0, 0.99))
+        assert (objective.penalty_weight, objective.critic_steps, recipe.betas) == (0.1, 3, (0.0, 0.99))
         generator, critic = autoencoder.sized(28, 1)
         # The whole GAN in pixels is the same layers: decoder and g0, encoder and c0.
         whole = values(autoencoder.generator(generator)) + values(autoencoder.critic(critic))

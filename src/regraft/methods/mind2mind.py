@@ -48,7 +48,7 @@ PRESETS = {
     "28x28": Preset(generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.1, 0.5), drift=0.0),
     # Ours: nearer to small and varied targets, and no farther from others (benchmarks/quality/mind2mind.md).
     "28x28-calm": Preset(
-        generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.0, 0.99), drift=0.0, penalty=0.1, critic_steps=2,
+        generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.0, 0.99), drift=0.0, penalty=0.1, critic_steps=3,
         ema_decay=0.9995,
     ),
 }  # fmt: skip
