@@ -138,8 +138,10 @@ def pretrain(
     report = Reporter(quiet)
     try:
         if resume is not None:
-            if images or set_:
-                raise ConfigError("--resume goes on with a run's own settings; leave images and --set out")
+            if images or set_ or size or (backbone, channels) != ("dcgan", 3):
+                raise ConfigError(
+                    "--resume goes on with a run's own settings; leave images, --backbone, --size, --channels and --set out"
+                )
             out = to_resume(resume, out, given or {})
             run(out=out, resume=True, licence=licence, on_event=report)
         else:
