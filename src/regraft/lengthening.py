@@ -25,9 +25,7 @@ def to_resume(run: pathlib.Path, out: pathlib.Path | None, given: dict[str, Any]
     if not given and out is None:
         return run
     if out is None or given.keys() != {"more"}:
-        raise ConfigError(
-            "--resume goes on with a run's own settings; beside it stand --more STEPS and --out NEW, together"
-        )
+        raise ConfigError("--resume goes on with a run's own settings; beside it stand --more STEPS and --out NEW, together")
     lengthen(run, out, given["more"])
     return out
 
