@@ -88,7 +88,8 @@ def main() -> None:
     lines = [
         "# StyleALAE on MNIST, 32x32", "",
         f"Command: `python benchmarks/quality/alae_mnist.py --data DATA --threads {options.threads}`, "
-        f"{RECIPE['steps'] + RECIPE['more']:,} steps of {RECIPE['batch']} images.", "", "![samples](alae_mnist-samples.png)", "",
+        f"{RECIPE['steps'] + RECIPE['more']:,} steps of {RECIPE['batch']} images.",
+        "", "![samples](alae_mnist-samples.png)", "",
         "| measure | value | wanted |", "|---|---|---|",
         f"| samples that LeNet knows (p > {KNOWN}), % | {100 * judged['samples_known']:.1f} | |",
         f"| test images that LeNet knows, % | {100 * judged['test_images_known']:.1f} | |",
