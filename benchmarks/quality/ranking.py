@@ -103,10 +103,8 @@ def main() -> None:
         for source in SOURCES
         for seed in SEEDS
     }  # fmt: skip
-    lines, record = (
-        ["# Ranking of sources against full runs", "", "Command: `python benchmarks/quality/ranking.py --data DATA`."],
-        {},
-    )
+    lines = ["# Ranking of sources against full runs", "", "Command: `python benchmarks/quality/ranking.py --data DATA`."]
+    record: dict[str, Any] = {}
     for side in SIDES:
         made, record[str(side)] = judged_at(side, orders, runs)
         lines += ["", f"## Judged at {side}x{side}", "", *made]

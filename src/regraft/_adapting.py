@@ -77,16 +77,13 @@ class Prepared:
 
     def attach(self) -> Adaptation:
         """Put the method on sources and images; the last phase is as much longer as is asked for."""
-        made, more = (
-            self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init")),
-            self.job.more,
-        )
-        if not more:
+        made = self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init"))
+        if not self.job.more:
             return made
         if not any(phase.steps for phase in made.phases):
-            raise ConfigError(f"--more {more}: {self.job.method} trains nothing")
+            raise ConfigError(f"--more {self.job.more}: {self.job.method} trains nothing")
         *before, last = made.phases
-        return dataclasses.replace(made, phases=[*before, dataclasses.replace(last, steps=last.steps + more)])
+        return dataclasses.replace(made, phases=[*before, dataclasses.replace(last, steps=last.steps + self.job.more)])
 
 
 def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet | None = None) -> Prepared:
@@ -216,9 +213,7 @@ def _trained_with(method: Method, name: str, config: MethodConfig, job: AdaptJob
         )
     if not wanted.keys() & fields.keys():
         return config
-    objective, recipe = method.training_anew(config)
-    own = getattr(config, "objective", None) or objective, getattr(config, "recipe", None) or recipe
-    made = dict(zip(wanted, _overridden(job, *own), strict=True))
+    made = dict(zip(wanted, _overridden(job, *method.training_anew(config)), strict=True))
     return config.model_copy(update={what: made[what] for what in made if what in fields})
 
 
@@ -299,6 +294,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
     adaptation = prepared.attach()
     store = RunStore(folder)
     observer = None
+    # Of the steps without those added: a longer run goes on measuring at the same steps.
     steps = sum(phase.steps for phase in adaptation.phases) - job.more
     every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
     if prepared.held is not None and isinstance(prepared.train, Images) and every and steps:
@@ -308,7 +304,7 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         critic = adaptation.critic if adaptation.space == "image" else None
         observer = HeldOut(
             prepared.train, prepared.held, watching, job.seed, folder, critic=critic, patience=job.patience,
-            not_before=steps + job.more - adaptation.phases[-1].steps, augmented=augmented(job.settings),
+            not_before=sum(phase.steps for phase in adaptation.phases[:-1]), augmented=augmented(job.settings),
         )  # fmt: skip
     plan = Plan(
         seed=job.seed, device=prepared.device, accumulate=job.accumulate, precision=job.precision, observe_every=every,

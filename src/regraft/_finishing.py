@@ -8,14 +8,13 @@ import torch
 
 from regraft import adapter, pictures
 from regraft._adapting import SAMPLES_MEASURED, Prepared, _listed, _split
+from regraft._folders import read_job
 from regraft._sampling import overview
 from regraft.codes import Codes
-from regraft.config import parse, read_yaml
 from regraft.errors import DataError
 from regraft.evaluation import compare, extractor
 from regraft.gan import GAN, Generator, Provenance
 from regraft.images import Images
-from regraft.jobs import AdaptJob
 from regraft.methods.base import Method
 from regraft.metrics.base import Score
 from regraft.mind import autoencoder_of
@@ -60,7 +59,7 @@ def training_images(folder: pathlib.Path) -> torch.Tensor:
     Raises:
         DataError: if they are gone or are no longer the same.
     """
-    job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    job = read_job(folder)
     record = adapter.read_config(folder)
     listed = _listed(job, None)
     named = record["data"].get("classes", ())

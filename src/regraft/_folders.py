@@ -64,15 +64,10 @@ def open_run(
     Raises:
         ConfigError: if the folder is in the way, or belongs to other images, sources or settings, or keeps another licence.
     """
-    record = folder / RUN_RECORD
     if resume:
-        try:
-            whole = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
-        before = dict(whole)
-        settings, kept = before.pop("settings", None), before.pop("licence", None)  # older runs kept neither
-        check_settings(folder, settings)
+        whole = read_record(folder)
+        before = {key: value for key, value in whole.items() if key not in ("settings", "licence")}
+        kept = whole.get("licence")
         if before != identity:
             what = "images" if before.get("data") != identity["data"] else "sources"
             raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
@@ -80,22 +75,45 @@ def open_run(
             return str(kept) if kept is not None else None
         if kept is not None:
             raise ConfigError(f"{folder}: --licence {licence}, and the run began with {kept}; leave --licence out")
-        write_json(record, whole | {"licence": licence})
+        write_json(folder / RUN_RECORD, whole | {"licence": licence})
         return licence
     check_out(folder)
     (folder / "state").mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False))
-    write_json(record, identity | {"settings": settings_digest(folder), "licence": licence})
+    write_run(folder, job, identity | {"licence": licence})
     return licence
 
 
-def check_settings(folder: pathlib.Path, known: str | None) -> None:
-    """Refuse a run whose config.yaml no longer says what it said; runs of before that was recorded pass."""
-    if known is not None and known != settings_digest(folder):
+def read_job(folder: pathlib.Path) -> AdaptJob:
+    """The settings of a run.
+
+    Raises:
+        ConfigError: if the folder's config.yaml is not there or says none.
+    """
+    return parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+
+
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+    """What a run recorded when it began: of its images and sources, and where it is not of long ago, licence and settings.
+
+    Raises:
+        ConfigError: if there is no record, or config.yaml no longer says what it said.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
+    if record.get("settings") not in (None, _digest(read_job(folder))):
         raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
+    return record
 
 
-def settings_digest(folder: pathlib.Path) -> str:
-    """SHA-256 over what a run's config.yaml says, however it is written; settings that came later do not change it."""
-    said = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
-    return hashlib.sha256(said.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+def write_run(folder: pathlib.Path, job: AdaptJob, record: dict[str, Any]) -> None:
+    """Write a run's settings and its record."""
+    write_text(folder / "config.yaml", yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False))
+    # Read again: a digest of what the file says, however it is written.
+    write_json(folder / RUN_RECORD, record | {"settings": _digest(read_job(folder))})
+
+
+def _digest(job: AdaptJob) -> str:
+    """SHA-256 over what is not left at its default, so that settings that come later change nothing."""
+    return hashlib.sha256(job.model_dump_json(exclude_defaults=True).encode()).hexdigest()

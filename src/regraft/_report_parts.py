@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from regraft import _ending, _finishing, _records, adapter, pictures
+from regraft._folders import read_job
 from regraft._pixels import UnreadableImage, decode
-from regraft.config import parse, read_yaml
 from regraft.copying import COPIED, CopyScale
 from regraft.errors import ConfigError, RegraftError
 from regraft.gan import GAN
@@ -92,7 +92,7 @@ def read(folder: pathlib.Path) -> Subject:
         raise ConfigError(
             f"{folder}: not a finished run (it has no config.yaml with an adapter); name a folder that adapt made"
         )
-    job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    job = read_job(folder)
     record = adapter.read_config(folder)
     _records.checked(record, _records.Origin, folder / adapter.CONFIG)
     notes = []

@@ -95,7 +95,7 @@ def adapt(
             strange = next(iter(settings), "method" if method is not None else "config")
             raise ConfigError(f"resume goes on with a run's own settings; leave {strange} out")
         folder = pathlib.Path(out)
-        job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+        job = _folders.read_job(folder)
         _refuse_pretraining(job, "regraft pretrain --resume")
     else:
         job = adapt_job(images, given, method, out, config, settings)

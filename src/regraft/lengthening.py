@@ -1,19 +1,17 @@
 """A run made longer: a new run folder that goes on where the old one is."""
 
-import json
 import os
 import pathlib
 import shutil
 import tempfile
 from typing import Any
 
-import yaml
-
 from regraft import _folders
-from regraft.config import parse, read_yaml
 from regraft.errors import ConfigError
-from regraft.jobs import AdaptJob
-from regraft.store import RunStore, write_json, write_text
+from regraft.store import RunStore
+
+KEPT = {"state", "metrics.jsonl", "samples"}
+"""What a longer run takes over; results are made anew."""
 
 
 def to_resume(run: pathlib.Path, out: pathlib.Path | None, given: dict[str, Any]) -> pathlib.Path:
@@ -47,12 +45,7 @@ def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> Non
     old, new = pathlib.Path(run), pathlib.Path(out)
     if more < 1:
         raise ConfigError(f"--more {more}: for how many steps shall {old} go on?")
-    job = parse(AdaptJob, read_yaml(old / "config.yaml", "a run's settings"), str(old / "config.yaml"))
-    try:
-        record = json.loads((old / _folders.RUN_RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{old}: no run that can go on ({error})") from None
-    _folders.check_settings(old, record.get("settings"))
+    job, record = _folders.read_job(old), _folders.read_record(old)
     state = RunStore(old).load_state(cut=False)
     if state is None:
         raise ConfigError(f"{old}: has no saved state to go on from; begin a run of more steps instead")
@@ -65,13 +58,6 @@ def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> Non
     new.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=new.parent, prefix=f".{new.name}.") as work:
         made = pathlib.Path(work) / "run"
-        shutil.copytree(old / "state", made / "state")
-        for name in ("metrics.jsonl", "samples"):
-            if (old / name).is_file():
-                shutil.copyfile(old / name, made / name)
-            elif (old / name).is_dir():
-                shutil.copytree(old / name, made / name)
-        longer = job.model_copy(update={"more": job.more + more, "out": str(new)})
-        write_text(made / "config.yaml", yaml.safe_dump(longer.model_dump(mode="json"), sort_keys=False))
-        write_json(made / _folders.RUN_RECORD, record | {"settings": _folders.settings_digest(made)})
+        shutil.copytree(old, made, ignore=lambda folder, names: set(names) - KEPT if folder == str(old) else ())
+        _folders.write_run(made, job.model_copy(update={"more": job.more + more, "out": str(new)}), record)
         os.replace(made, new)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from regraft import _adapting, _folders, discover, pictures
-from regraft.config import parse, read_yaml
+from regraft.config import parse
 from regraft.errors import ConfigError
 from regraft.formats import native
 from regraft.gan import GAN, Provenance
@@ -56,7 +56,7 @@ def pretrain(
     if resume:
         if images is not None or settings:
             raise ConfigError(f"resume goes on with a run's own settings; leave {next(iter(settings), 'images')} out")
-        job = parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+        job = _folders.read_job(folder)
         if job.sources:
             raise ConfigError(f"{folder}: adapts sources and makes none: use regraft adapt --resume")
     else:

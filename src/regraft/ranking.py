@@ -65,9 +65,8 @@ def rank(
     listed = images if isinstance(images, ImageSet) else open_images(images)
     listed = listed.without_labels().some(MOST_IMAGES, seed)
     side = min(SIDE, *(min(g.generator.size) for g in gans))
-    target = listed.decode((side, side), 3).tensor()
-    if len(target) < 4:
-        raise DataError(f"{listed.where}: {len(target)} images; at least 4 are needed to rank sources")
+    if len(listed) < 4:
+        raise DataError(f"{listed.where}: {len(listed)} images; at least 4 are needed to rank sources")
     features = extractor(extractor_name)
     # Resizing leaves marks that features see, so the target goes the way of each source's samples: by the source's own size.
     sizes = {gan.generator.size for gan in gans}
@@ -92,8 +91,8 @@ def rank(
         rows.append(row)
     order = sorted(range(len(rows)), key=lambda k: _standing(rows[k], probe))
     if path is not None:
-        shown = torch.cat([target[:SHOWN], *(nearest[k] for k in order)])
-        pictures.save_png(path, pictures.grid(shown, columns=min(SHOWN, len(target))))
+        target = listed.take(0, SHOWN).decode((side, side), 3).tensor()
+        pictures.save_png(path, pictures.grid(torch.cat([target, *(nearest[k] for k in order)]), columns=len(target)))
     return [
         rows[k] | {"rank": place + 1, "tied": None if probe else place > 0 and tied(aparts[k] - aparts[order[0]])}
         for place, k in enumerate(order)

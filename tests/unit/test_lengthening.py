@@ -70,7 +70,7 @@ def test_refusals(photos, source_folder, tmp_path):
     with pytest.raises(ConfigError, match="no saved state"):
         lengthen(tmp_path / "run", tmp_path / "x", 3)
     (tmp_path / "run" / "state" / "run.json").unlink()
-    with pytest.raises(ConfigError, match="no run that can go on"):
+    with pytest.raises(ConfigError, match="no run that can be resumed"):
         lengthen(tmp_path / "run", tmp_path / "x", 3)
     assert not (tmp_path / "x").exists()
     with pytest.raises(ConfigError, match="--more 3: untouched trains nothing"):

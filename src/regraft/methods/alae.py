@@ -70,7 +70,7 @@ class PretrainALAE(Method):
     def attach(self, sources: Sequence[GAN], images: Data, config: ALAEConfig, rng: torch.Generator) -> Adaptation:
         """New networks with all levels, and one phase per level."""
         objective, _ = self.training_anew(config)
-        objective, size = config.objective or objective, cast(int, config.size)
+        size = cast(int, config.size)
         odd = [name for name, usual in NOT_PLAYED.items() if getattr(objective, name) != usual]
         if odd:
             raise ConfigError(
@@ -103,8 +103,8 @@ class PretrainALAE(Method):
         """Nonsaturating with R1, as published."""
         if config.size is None:
             raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
-        way: tuple[Objective, Recipe] = discover.plugin("backbones", self.backbone).training(config.size)
-        return way
+        objective, recipe = discover.plugin("backbones", self.backbone).training(config.size)
+        return config.objective or objective, recipe
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ALAEConfig) -> GAN:
         """Generator, critic and autoencoder at full size."""
@@ -117,7 +117,7 @@ class PretrainALAE(Method):
         objective, recipe = self.training_anew(config)
         return GAN(
             cast(Generator, built["generator"]), cast(Critic, built["critic"]),
-            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=config.objective or objective, recipe=recipe,
+            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=objective, recipe=recipe,
         )  # fmt: skip
 
 

@@ -204,7 +204,7 @@ class Method(abc.ABC):
         return source.objective, source.recipe
 
     def training_anew(self, config: Any) -> tuple[Objective, Recipe]:
-        """The same without a source; what the user makes of them is in the settings of these names, if there are such."""
+        """The same without a source; those among the settings, where a method has such settings and they are given."""
         return Objective(), Recipe()
 
     def fitted(self, config: Any, sources: Sequence[GAN], images: Data) -> Any:

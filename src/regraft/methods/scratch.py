@@ -50,7 +50,6 @@ class Scratch(Method):
             objective, recipe = source.objective, source.recipe
         else:
             objective, recipe = self.training_anew(config)
-            objective, recipe = config.objective or objective, config.recipe or recipe
             generator, critic = fresh_pair(
                 config.backbone, cast(int, config.size), config.channels, images.n_classes, config.backbone_settings, rng
             )
@@ -67,14 +66,15 @@ class Scratch(Method):
         """As the family trains new networks."""
         if config.size is None:
             raise ConfigError("scratch without a source needs size=, the side of the images")
-        way: tuple[Objective, Recipe] = discover.plugin("backbones", config.backbone).training(config.size, fresh=True)
-        return way
+        objective, recipe = discover.plugin("backbones", config.backbone).training(config.size, fresh=True)
+        return config.objective or objective, config.recipe or recipe
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ScratchConfig) -> GAN:
         """Generator and critic, to be trained further as their family trains, or in the game that was chosen."""
         generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
-        objective, recipe = discover.plugin("backbones", generator.describe().kind).training(max(generator.size))
-        chosen = config.objective not in (None, self.training_anew(config)[0])
+        family, side = discover.plugin("backbones", generator.describe().kind), max(generator.size)
+        objective, recipe = family.training(side)
+        chosen = config.objective not in (None, family.training(side, fresh=True)[0])
         return GAN(generator, critic, objective=config.objective if chosen else objective, recipe=recipe)
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
