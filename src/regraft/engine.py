@@ -57,6 +57,12 @@ class Averages:
             ours.copy_(theirs)
 
     @torch.no_grad()
+    def adopt(self) -> None:
+        """Give the modules the values of their averages."""
+        for ours, theirs in self._pairs:
+            theirs.copy_(ours)
+
+    @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the modules after step ``step``; the first steps count more, so that the start is forgotten."""
         if self._pairs:

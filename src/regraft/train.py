@@ -144,6 +144,8 @@ class Loop:
 
     def _enter(self, phase: Phase) -> None:
         self.engine.enter(phase, keep=phase.keep_optimisers)
+        if phase.from_averages:
+            self.averages.adopt()
         if phase.on_enter is not None:
             phase.on_enter()
             self.averages.restart()

@@ -70,16 +70,54 @@ def interrupted(monkeypatch, *given, at=3, **settings):
             pretrain(*given, **settings)
 
 
-def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
-    whole = pretrain(photos, out=tmp_path / "whole", **settings(backbone))
-    interrupted(monkeypatch, photos, out=tmp_path / "broken", **settings(backbone))
-    assert not (tmp_path / "broken" / "source.json").exists()
-    again = pretrain(out=tmp_path / "broken", resume=True)
+def same_when_resumed(monkeypatch, photos, folder, at, **given):
+    whole = pretrain(photos, out=folder / "whole", **given)
+    interrupted(monkeypatch, photos, out=folder / "broken", at=at, **given)
+    assert not (folder / "broken" / "source.json").exists()
+    again = pretrain(out=folder / "broken", resume=True)
     for role in ("generator", "critic", "autoencoder"):
         a, b = getattr(whole, role), getattr(again, role)
         assert (a is None) == (b is None)
         if a is not None:
             assert tensor_digest(a) == tensor_digest(b), role
+
+
+def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
+    same_when_resumed(monkeypatch, photos, tmp_path, 3, **settings(backbone))
+
+
+@pytest.mark.parametrize("at", [5, 7])
+def test_a_resumed_encoder_phase_gives_the_same_source(at, photos, tmp_path, monkeypatch):
+    same_when_resumed(monkeypatch, photos, tmp_path, at, **settings("alae", encoder_steps=4))
+
+
+def test_encoder_steps_move_the_autoencoders_encoder_alone(photos, tmp_path):
+    """Generator and critic are those of the same training without it, and styles are found better."""
+    given, apart = settings("alae", steps=40, batch=8), {}
+    for steps in (0, 150):
+        made = pretrain(photos, out=tmp_path / str(steps), encoder_steps=steps, **given)
+        w = made.generator.mapping(torch.randn(64, 6, generator=torch.Generator().manual_seed(0)))[:, 0].detach()
+        with torch.no_grad():
+            apart[steps] = (made.autoencoder.encode(made.autoencoder.decode(w)) - w).square().mean()
+    plain, more = (regraft.load(tmp_path / str(steps)) for steps in (0, 150))
+    assert tensor_digest(plain.generator) == tensor_digest(more.generator)
+    assert tensor_digest(plain.critic) == tensor_digest(more.critic)
+    assert tensor_digest(plain.autoencoder.decoder) == tensor_digest(more.autoencoder.decoder)
+    assert apart[150] < 0.7 * apart[0]
+
+
+def test_steps_of_each_level(photos, tmp_path):
+    """A last level made longer is a list of the levels' steps."""
+    longer = pretrain(photos, out=tmp_path / "longer", more=4, **settings("alae"))
+    given = settings("alae", level_steps=[3, 7], transition=1)
+    del given["steps"]
+    listed = pretrain(photos, out=tmp_path / "listed", **given)
+    assert tensor_digest(listed.generator) == tensor_digest(longer.generator)
+    assert yaml.safe_load((tmp_path / "listed" / "config.yaml").read_text())["settings"]["steps"] == 10
+    with pytest.raises(ConfigError, match="steps 6, and level_steps are 10 together: leave steps out"):
+        pretrain(photos, out=tmp_path / "x", **given, steps=6)
+    with pytest.raises(ConfigError, match="level_steps: 3 for 2 levels, 4x4 to 8x8"):
+        pretrain(photos, out=tmp_path / "x", **given | {"level_steps": [1, 2, 3]})
 
 
 @pytest.mark.parametrize(("first", "then"), [("CC-BY-NC-4.0", None), (None, "CC-BY-NC-4.0"), ("CC-BY-NC-4.0", "CC-BY-NC-4.0")])
@@ -262,7 +300,7 @@ class TestGrowing:
 
     def test_grown_networks_are_plain_ones(self):
         family, generator, critic, _ = grown(2)
-        parts = family.grown(generator, critic)
+        parts = family.grown(generator, critic, critic.encoder)
         z = generator.latent.at(0, range(3))
         built = {}
         for role, (description, tensors) in parts.items():

@@ -117,6 +117,10 @@ class GrowingEncoder(Encoder):
         styles: Tensor = w
         return styles
 
+    def finished(self) -> dict[str, Tensor]:
+        """Tensors of a grown encoder."""
+        return _renamed(self.state_dict(), "from_rgbs.", "from_rgbs.0.", "from_rgb.")
+
 
 class GrowingGenerator(Generator):
     """G(F(z)), at full size whatever the level."""
@@ -169,7 +173,8 @@ class GrowingCritic(Critic):
 
     def finished(self) -> dict[str, Tensor]:
         """Tensors of a grown critic."""
-        return _renamed(self.state_dict(), "encoder.from_rgbs.", "encoder.from_rgbs.0.", "encoder.from_rgb.")
+        head = {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        return {f"encoder.{k}": v for k, v in self.encoder.finished().items()} | head
 
 
 def _renamed(tensors: dict[str, Tensor], drop: str, keep: str, new: str) -> dict[str, Tensor]:

@@ -261,14 +261,21 @@ class ALAE(Backbone):
         return _alae_growing.step_sizes(network)
 
     def grown(
-        self, generator: _alae_growing.GrowingGenerator, critic: _alae_growing.GrowingCritic
-    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:
-        """Descriptions and tensors of generator, critic and autoencoder at the end of growing, by role."""
+        self, generator: _alae_growing.GrowingGenerator, critic: _alae_growing.GrowingCritic,
+        encoder: _alae_growing.GrowingEncoder,
+    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:  # fmt: skip
+        """Descriptions and tensors of generator, critic and autoencoder at the end of growing, by role.
+
+        Args:
+            generator: its synthesis is the autoencoder's decoder.
+            critic: judges images.
+            encoder: the autoencoder's; the critic's own, or one that was trained further.
+        """
         g, d = generator.config, critic.config
         common = {k: getattr(g, k) for k in ("style_dim", "channels", "blend")}
         both = ALAEAutoencoderConfig(encoder=d.widths, decoder=g.widths, **common)
         made, judged = generator.finished(), critic.finished()
-        parts = {f"encoder.{k[8:]}": v for k, v in judged.items() if k.startswith("encoder.")}
+        parts = {f"encoder.{k}": v for k, v in encoder.finished().items()}
         parts |= {f"decoder.{k[10:]}": v for k, v in made.items() if k.startswith("synthesis.")}
         parts["mean_code"] = made["mapping.w_avg"][0].clone()
         tensors = {"generator": made, "critic": judged, "autoencoder": parts}

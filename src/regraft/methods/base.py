@@ -90,6 +90,7 @@ class Phase:
         modes: called whenever the phase begins or goes on after a resume; sets modules' modes and changes no tensor.
         keep_optimisers: carry over optimisers of the same name and parameters from the phase before.
         data: drawn from in place of the target images; as many items.
+        from_averages: averaged modules first take the values of their averages.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Phase:
     modes: Callable[[], None] | None = None
     keep_optimisers: bool = False
     data: Data | None = None
+    from_averages: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
