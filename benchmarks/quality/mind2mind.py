@@ -45,12 +45,12 @@ PRETRAINING = {"ae": {"backbone": "autoencoder", "steps": 6000}, "wgan": {"backb
 METHODS: dict[str, dict[str, Any]] = {
     "Mind2Mind": {"method": "mind2mind", "steps": 10_000_000},
     "Mind2Mind, reused reals": {"method": "mind2mind", "steps": 10_000_000, "critic_data": "reuse"},
-    "Mind2Mind, deeper g0": {"method": "mind2mind", "steps": 10_000_000, "generator_widths": (512, 512, 512)},
+    "Mind2Mind, published widths": {"method": "mind2mind", "steps": 10_000_000, "generator_widths": (512, 512)},
     "Mind2Mind, published training": {"method": "mind2mind", "steps": 10_000_000, "preset": "28x28"},
     "TransferGAN": {"method": "transfergan", "steps": 10_000_000, "augment": []},
     "scratch": {"method": "scratch", "steps": 10_000_000, "augment": [], "objective": "wgan-gp"},
 }
-ONLY_PLAIN = {"Mind2Mind, deeper g0", "Mind2Mind, published training"}  # of 28x28 codes; others are trained as published
+ONLY_PLAIN = {"Mind2Mind, published widths", "Mind2Mind, published training"}  # of 28x28 codes; others are trained as published
 
 
 def source_of(options: Any, kind: str) -> pathlib.Path:
@@ -74,11 +74,11 @@ def source_of(options: Any, kind: str) -> pathlib.Path:
 
 
 def _pretrain_wgan(options: Any, folder: pathlib.Path, steps: int) -> None:
-    """The pair of the plain autoencoder's layers, as a WGAN-GP on MNIST."""
+    """The pair of the plain autoencoder's layers and Mind2Mind's, as a WGAN-GP on MNIST."""
     images = regraft.open_images(f"{options.data / 'mnist_28.npz'}:x_train").without_labels()
     gan = regraft.adapt(
         images, method="scratch", backbone="autoencoder", size=28, channels=1, steps=steps, augment=[], flip="off", held_out=0,
-        device="cpu", write=False,
+        device="cpu", backbone_settings={"hidden": (512, 512, 512)}, write=False,
     ).gan  # fmt: skip
     # To be trained further as it was trained.
     regraft.convert(gan.trained_with(*discover.plugin("backbones", "autoencoder").training(28)), folder)

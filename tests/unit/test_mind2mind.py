@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import yaml
 from torch.nn import functional
 
 import regraft
@@ -55,17 +56,14 @@ class TestPublishedSizes:
         source = GAN(gaussian_prior(autoencoder.autoencoder(config)), autoencoder=autoencoder.autoencoder(config))
         settings = parse(mind2mind.Mind2MindConfig, {}, "test")
         mind = settings.mind(source.autoencoder)
+        assert (mind.widths, mind.norm, mind.output, mind.code_dim) == ((512, 512, 512), "batch", "tanh", 256)
+        as_published = parse(mind2mind.Mind2MindConfig, {"preset": "28x28"}, "test")
+        mind = as_published.mind(source.autoencoder)
         assert (mind.widths, mind.norm, mind.output, mind.code_dim) == ((512, 512), "batch", "tanh", 256)
-        ours, published = mind2mind.preset_of(settings, source.autoencoder), mind2mind.PRESETS["28x28"]
-        assert (ours.generator, ours.critic, ours.norm, ours.batch) == ((512, 512), (256, 256), "batch", 128)
-        assert (published.generator, published.critic, published.norm, published.batch) == (
-            (512, 512),
-            (256, 256),
-            "batch",
-            128,
-        )
+        published = mind2mind.PRESETS["28x28"]
+        assert (published.critic, published.batch) == ((256, 256), 128)
         method = discover.plugin("methods", "mind2mind")
-        objective, recipe = method.training(source, parse(mind2mind.Mind2MindConfig, {"preset": "28x28"}, "test"))
+        objective, recipe = method.training(source, as_published)
         assert (objective.penalty_weight, objective.critic_steps, objective.drift_weight) == (10, 5, 0)
         assert recipe.betas == (0.1, 0.5)
         objective, recipe = method.training(source, settings)
@@ -74,6 +72,20 @@ class TestPublishedSizes:
         # The whole GAN in pixels is the same layers: decoder and g0, encoder and c0.
         whole = values(autoencoder.generator(generator)) + values(autoencoder.critic(critic))
         assert whole == values(autoencoder.autoencoder(config)) + values(Mind(mind)) + values(MindCritic(256, (256, 256)))
+
+    @pytest.mark.parametrize(("code_range", "means"), [("tanh", "28x28-calm"), ("none", "alae-1024")])
+    def test_a_run_remembers_what_auto_meant(self, code_range, means, photos, tmp_path, monkeypatch):
+        """Its samples stay what they are when the presets change."""
+        source = toy_gan()
+        source.autoencoder = toy_autoencoder(code_range=code_range)
+        made = regraft.adapt(photos, source, method="mind2mind", steps=1, batch=4, out=tmp_path / "run").gan
+        settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["settings"]
+        kept = mind2mind.preset_of(parse(mind2mind.Mind2MindConfig, {}, "test"), source.autoencoder)
+        assert settings["preset"] == means
+        assert (tuple(settings["generator_widths"]), tuple(settings["critic_widths"])) == (kept.generator, kept.critic)
+        changed = {name: p.model_copy(update={"generator": (3,)}) for name, p in mind2mind.PRESETS.items()}
+        monkeypatch.setattr(mind2mind, "PRESETS", changed)
+        assert torch.equal(regraft.load_adapter(tmp_path / "run", [source]).sample(2, 0), made.sample(2, 0))
 
     def test_widths_scale_with_an_unbounded_code(self):
         alae = discover.plugin("backbones", "alae")

@@ -48,7 +48,7 @@ PRESETS = {
     "28x28": Preset(generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.1, 0.5), drift=0.0),
     # Ours: nearer to small and varied targets, and no farther from others (benchmarks/quality/mind2mind.md).
     "28x28-calm": Preset(
-        generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.0, 0.99), drift=0.0, penalty=0.1, critic_steps=3,
+        generator=(512, 512, 512), critic=(256, 256), norm="batch", betas=(0.0, 0.99), drift=0.0, penalty=0.1, critic_steps=3,
         ema_decay=0.9995,
     ),
 }  # fmt: skip
@@ -62,8 +62,8 @@ class Mind2MindConfig(MethodConfig):
         PresetName,
         Field(
             description="Published widths and training: alae-1024 (batch 128, as the authors' code; alae-1024-batch256 as "
-            "their text) or 28x28; 28x28-calm is trained in our way; auto: 28x28-calm where codes are bounded, else alae-1024 "
-            "scaled to the size of the codes."
+            "their text) or 28x28; 28x28-calm has one more layer in g0 and is trained in our way; auto: 28x28-calm where codes "
+            "are bounded, else alae-1024 scaled to the size of the codes."
         ),
     ] = "auto"
     generator_widths: Annotated[Widths | None, Field(description="Hidden widths of g0 instead of the preset's.")] = None
@@ -119,6 +119,18 @@ class Mind2Mind(Method):
     paper = "Fregier & Gouray 2019, Mind2Mind, arXiv:1906.11613"
     labels: ClassVar[bool] = True
     needs = frozenset({"autoencoder"})
+
+    def settle(self, sources: Sequence[GAN], config: Mind2MindConfig, seed: int) -> Mind2MindConfig:
+        """What ``auto`` and the preset mean, so that an adapter stays what it is when they change."""
+        autoencoder = sources[0].require("autoencoder", for_="mind2mind")
+        preset = preset_of(config, autoencoder)
+        bounded = autoencoder.code_range != "none"
+        name = config.preset if config.preset != "auto" else "28x28-calm" if bounded else "alae-1024"
+        widths = [
+            preset.generator if config.generator_widths is None else config.generator_widths,
+            preset.critic if config.critic_widths is None else config.critic_widths,
+        ]
+        return config.model_copy(update={"preset": name, "generator_widths": widths[0], "critic_widths": widths[1]})
 
     def training(self, source: GAN, config: Mind2MindConfig) -> tuple[Objective, Recipe]:
         """WGAN-GP on codes, as the preset says; the average is ours (``recipe.ema_decay=0`` for none)."""
