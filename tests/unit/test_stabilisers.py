@@ -11,7 +11,8 @@ from torch.nn import functional as F
 import regraft
 from conftest import toy_gan, toy_images
 from regraft import discover, norms
-from regraft.augment import AdaptiveAugmentation, augment
+from regraft.ada import AdaptiveAugmentation
+from regraft.augment import augment
 from regraft.config import HINGE, WGAN_GP, Objective, Recipe, parse
 from regraft.errors import ConfigError, Interrupted, MissingCapability
 from regraft.gan import GAN, Latent
@@ -144,6 +145,16 @@ def test_weight_0_is_the_method_itself_bit_for_bit(method, name):
     base = trained(method, gan, images)
     assert same(base, trained(method, gan, images, regularizer=name, regularizer_weight=0))
     assert not same(base, trained(method, gan, images, regularizer=name, regularizer_weight=10))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ada_at_probability_0_is_the_method_itself_bit_for_bit(method):
+    """It first moves after four steps of the critic."""
+    gan, images = toy_gan(size=16, width=4, latent_dim=6), toy_images(size=16)
+    for steps, equal in ((3, True), (12, False)):
+        base = trained(method, gan, images, steps=steps, augment=[])
+        ada = trained(method, gan, images, steps=steps, augment_probability="ada", ada_images=8, ada_target=0.01)
+        assert same(base, {name: ada[name] for name in base}) == equal
 
 
 @pytest.mark.parametrize("name", NAMES)

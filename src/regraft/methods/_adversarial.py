@@ -11,7 +11,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from regraft import norms
-from regraft.augment import KINDS, AdaptiveAugmentation, Augmentation
+from regraft.ada import AdaptiveAugmentation
+from regraft.augment import KINDS, Augmentation
 from regraft.config import Objective, Recipe, unknown
 from regraft.errors import ConfigError
 from regraft.gan import Batch, Critic, Generator
