@@ -168,7 +168,9 @@ class Loop:
         if position.total % self.plan.log_every == 0 or at_end:
             self._flush_log()
         every = self.plan.observe_every
-        if self.observe is not None and every and (position.total % every == 0 or position.total == self.total_steps):
+        due = self.observe is not None and every and (position.total % every == 0 or position.total == self.total_steps)
+        # What does not change cannot become worse, and must not end a phase that trains something else.
+        if due and self._moves_generator(phase):
             self._observe()
         if position.total % self.plan.checkpoint_every == 0 or (at_end and position.total < self.total_steps):
             self._save()
@@ -207,6 +209,10 @@ class Loop:
         self.engine.step(update, position.step)
         if update.after_step is not None:
             update.after_step()
+
+    def _moves_generator(self, phase: Phase) -> bool:
+        own = {id(p) for p in self.adaptation.generator.parameters()}
+        return any(id(p) in own for update in phase.updates for p in self.engine.parameters(update))
 
     def _observe(self) -> None:
         assert self.observe is not None  # both callers check
@@ -270,11 +276,13 @@ class Loop:
         self.position = Position(**state["position"])
         for group, modules in (("modules", self.adaptation.modules), ("averages", self.averages.modules)):
             for name, tensors in state[group].items():
-                _, surplus = modules[name].load_state_dict(tensors, strict=False)
-                if surplus:
+                known = modules[name].state_dict()
+                if other := [k for k, v in tensors.items() if k not in known or v.shape != known[k].shape]:
                     raise TrainingError(
-                        f"the saved state has {name}.{surplus[0]}, which this run does not; was a setting changed?"
+                        f"the saved state has {name}.{other[0]} of shape {tuple(tensors[other[0]].shape)}, which this run does "
+                        "not; was a setting or regraft changed?"
                     )
+                modules[name].load_state_dict(tensors, strict=False)
         phases = self.adaptation.phases
         if phases and self.position.phase == len(phases):
             done = self.position.total - sum(phase.steps for phase in phases[:-1])

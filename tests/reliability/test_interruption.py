@@ -1,5 +1,6 @@
 """A run that is killed, at any moment, goes on to the very adapter of an unbroken run."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,7 +11,9 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import regraft
 
@@ -49,14 +52,14 @@ def result(out):
     return (out / "adapter_model.safetensors").read_bytes(), (out / "adapter_config.json").read_text(), config
 
 
-def save_noise(folder, shape):
-    """Twelve random pictures."""
+def save_noise(folder, shape, n=12):
+    """Random pictures."""
     import numpy as np
     from PIL import Image
 
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for k in range(12):
+    for k in range(n):
         Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(folder / f"{k:02d}.png")
 
 
@@ -170,3 +173,40 @@ def test_several_families_at_once_killed(four_families, tmp_path):
     assert process.returncode == 0, err
     assert result(out) == result(tmp_path / "whole")
     assert regraft.load(out).sample(4, 0).isfinite().all()
+
+
+def test_encoding_that_is_killed_goes_on(tmp_path):
+    """1,000 images: what was finished before SIGKILL is not encoded again, and a third time nothing is read or written."""
+    from conftest import toy_gan
+    from regraft import encoding
+    from regraft.images import open_images
+
+    source = regraft.convert(toy_gan(autoencoder=True), tmp_path / "source")
+    save_noise(tmp_path / "photos", (64, 64), 1000)
+    whole = encoding.encode(source, tmp_path / "photos", tmp_path / "whole.safetensors")
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "regraft", "encode", str(source), str(tmp_path / "photos")]
+    command += ["--out", str(folder / "codes.safetensors")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one_thread())
+    while process.poll() is None and not list(folder.glob("codes.parts/*.safetensors")):
+        time.sleep(0.001)
+    assert process.poll() is None, "it was over before it could be killed"
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (folder / "codes.safetensors").exists()
+    again = encoding.encode(source, tmp_path / "photos", folder / "codes.safetensors")
+    assert again.reused >= encoding.CHUNK
+    assert again.computed + again.reused == 1000
+    for name, values in load_file(tmp_path / "whole.safetensors").items():
+        assert torch.equal(load_file(folder / "codes.safetensors")[name], values), name
+    assert (again.codes.names, again.codes.record) == (whole.codes.names, whole.codes.record)
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()}
+
+    def fails():
+        raise AssertionError("an image is read a third time")
+
+    listed = open_images(tmp_path / "photos")
+    unread = dataclasses.replace(listed, items=tuple(dataclasses.replace(item, read=fails) for item in listed.items))
+    third = encoding.encode(source, unread, folder / "codes.safetensors")
+    assert (third.computed, third.reused) == (0, 1000)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before

@@ -83,7 +83,10 @@ class TestPublishedSizes:
         kept = mind2mind.preset_of(parse(mind2mind.Mind2MindConfig, {}, "test"), source.autoencoder)
         assert settings["preset"] == means
         assert (tuple(settings["generator_widths"]), tuple(settings["critic_widths"])) == (kept.generator, kept.critic)
-        changed = {name: p.model_copy(update={"generator": (3,)}) for name, p in mind2mind.PRESETS.items()}
+        changed = {
+            name: p.model_copy(update={"generator": (3,), "norm": "batch" if p.norm == "none" else "none"})
+            for name, p in mind2mind.PRESETS.items()
+        }
         monkeypatch.setattr(mind2mind, "PRESETS", changed)
         assert torch.equal(regraft.load_adapter(tmp_path / "run", [source]).sample(2, 0), made.sample(2, 0))
 

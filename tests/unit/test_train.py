@@ -1,5 +1,6 @@
 """The loop: order of data, accumulation, averages, schedules, failures."""
 
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from regraft.engine import Averages, Engine, Order
 from regraft.errors import OutOfMemory, TrainingError
 from regraft.gan import GAN
 from regraft.methods.base import Adaptation, Optimiser, Phase, Update
+from regraft.observation import Observation
 from regraft.randomness import generator_at
 from regraft.store import RunStore
 from regraft.train import Loop, Plan, _split
@@ -208,3 +210,56 @@ def test_bfloat16_trains():
     made = method.attach([toy_gan()], toy_images(), method.Config(steps=3), generator_at(0, "init"))
     Loop(made, toy_images(), Plan(precision="bfloat16"), RunStore(None)).run()
     assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in made.generator.parameters())
+
+
+class TestPhases:
+    def two(self, decay=0.0, **second):
+        """Four steps in which the generator moves, then four in which a weight does."""
+        made = adaptation(steps=4, decay=decay)
+        generator, weight = made.generator.requires_grad_(True), made.phases[0]
+
+        def shrink(batch, rng):
+            value = sum(p.square().sum() for p in generator.parameters())
+            return value, {}
+
+        first = Phase("first", [Update("shrink", [Optimiser("g", [(list(generator.parameters()), 0.1)])], shrink)], 4)
+        return dataclasses.replace(
+            made, phases=[first, dataclasses.replace(weight, **second)], averaged=("generator", "weight") if decay else ()
+        )
+
+    def test_a_generator_that_does_not_move_is_not_observed(self):
+        """However bad it is, the phase that trains something else runs to its end."""
+        seen = []
+
+        def observe(step, generator):
+            seen.append(step)
+            return Observation({}, stop="worse" if step > 4 else None)
+
+        made = self.two()
+        loop = Loop(made, toy_images(), Plan(observe_every=2), RunStore(None), observe)
+        loop.run()
+        assert seen == [0, 2, 4]
+        assert (loop.position.total, loop.position.stopped) == (8, None)
+
+    def test_a_phase_from_averages(self):
+        """It begins at the averages as the phase before left them, and they stay where nothing moves."""
+        alone, then = self.two(decay=0.9), self.two(decay=0.9, from_averages=True)
+        alone = dataclasses.replace(alone, phases=alone.phases[:1])
+        loops = [Loop(made, toy_images(), Plan(), RunStore(None)) for made in (alone, then)]
+        for loop in loops:
+            loop.run()
+        kept, live, raw = (
+            torch.cat([p.detach().flatten() for p in module.parameters()])
+            for module in (loops[0].averages.modules["generator"], then.generator, alone.generator)
+        )
+        assert torch.equal(live, kept)
+        assert not torch.equal(live, raw)
+        after = torch.cat([p.flatten() for p in loops[1].averages.modules["generator"].parameters()])
+        assert torch.equal(after, kept)
+
+    def test_a_state_of_other_shapes_is_refused(self, tmp_path):
+        Loop(adaptation(), toy_images(), Plan(), RunStore(tmp_path)).run()
+        other = adaptation()
+        other.modules["weight"].weight = nn.Parameter(torch.zeros(1, 2))
+        with pytest.raises(TrainingError, match=r"weight\.weight of shape \(1, 1\), which this run does not"):
+            Loop(other, toy_images(), Plan(), RunStore(tmp_path)).run(resume=True)

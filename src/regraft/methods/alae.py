@@ -76,6 +76,9 @@ class ALAEConfig(MethodConfig):
     @model_validator(mode="after")
     def _counted(self) -> Self:
         if self.level_steps:
+            levels = (self.size or 0).bit_length() - 2
+            if self.size and len(self.level_steps) != levels:
+                raise ValueError(f"level_steps: {len(self.level_steps)} for {levels} levels, 4x4 to {self.size}x{self.size}")
             total = sum(self.level_steps)
             if "steps" in self.model_fields_set and self.steps != total:
                 raise ValueError(f"steps {self.steps}, and level_steps are {total} together: leave steps out")
@@ -114,7 +117,7 @@ class PretrainALAE(Method):
         for network in (generator, critic):
             network.requires_grad_(True).train()
         phases = []
-        for level, steps in enumerate(self._levels(config, generator.levels)):
+        for level, steps in enumerate(config.level_steps or split(config.steps, generator.levels)):
             blending = steps // 2 if config.transition is None else min(steps // 2, config.transition)
             use = functools.partial(growth.use, level, blending if level else 0)
             side = 4 << level
@@ -126,18 +129,12 @@ class PretrainALAE(Method):
             encoder = modules["encoder"] = copy.deepcopy(critic.encoder)
             averaged += ("encoder",)
             groups = [(parameters, lr * factor) for parameters, factor in family.step_sizes(encoder)]
-            update = Update("reciprocity", [Optimiser("encoder", groups, (0.0, 0.99))], game.finding(encoder))
+            update = Update("reciprocity", [Optimiser("encoder", groups, (0.0, 0.99))], game.encoder_reciprocity(encoder))
             begin = functools.partial(_copy, critic.encoder, encoder)
             # The generator and critic that are kept are the averages, so it is theirs that the encoder has to find.
             phases.append(Phase("encoder", [update], config.encoder_steps, begin, phases[-1].modes, from_averages=True))
         decay = 0.5 ** (config.batch / config.ema_half_life)
         return Adaptation(generator, critic, phases, modules, averaged=averaged, ema_decay=decay, batch=config.batch)
-
-    @staticmethod
-    def _levels(config: ALAEConfig, levels: int) -> Sequence[int]:
-        if config.level_steps and len(config.level_steps) != levels:
-            raise ConfigError(f"level_steps: {len(config.level_steps)} for {levels} levels, 4x4 to {2 << levels}x{2 << levels}")
-        return config.level_steps or split(config.steps, levels)
 
     def training_anew(self, config: ALAEConfig) -> tuple[Objective, Recipe]:
         """Nonsaturating with R1, as published."""
@@ -221,15 +218,18 @@ class ALAEGame:
 
         return loss
 
-    def finding(self, encoder: nn.Module) -> Loss:
+    def encoder_reciprocity(self, encoder: nn.Module) -> Loss:
         """Reciprocity of an encoder with a generator that stays, half of the styles being those found in images."""
 
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            generator, half = self.generator, len(batch) // 2
+            generator, n = self.generator, len(batch)
+            # Half of an odd number is rounded either way, so that parts of a batch are together what it is.
+            half = (n + int(torch.randint(2, (), generator=rng, device=rng.device))) // 2 if n % 2 else n // 2
+            # With gradients, or autocast of older torch would keep weights that have none for the pass that needs them.
+            seen = encoder(batch.data[:half]).detach()
             with torch.no_grad():
-                drawn = generator.mapping(generator.latent.sample(len(batch) - half, rng, batch.data.device))
-                found = encoder(batch.data[:half])[:, None].expand(-1, drawn.shape[1], -1)
-                w = torch.cat([drawn, found])
+                drawn = generator.mapping(generator.latent.sample(n - half, rng, batch.data.device))
+                w = torch.cat([drawn, seen[:, None].expand(-1, drawn.shape[1], -1)])
                 images = generator.synthesis(w, "random", rng)
             value = (encoder(images) - w[:, 0]).square().mean()
             return value, {"reciprocity": value.detach()}

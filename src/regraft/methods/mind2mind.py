@@ -24,6 +24,7 @@ from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, O
 from regraft.mind import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
 from regraft.objectives import critic_loss, generator_loss, penalty
 
+Norm = Literal["none", "batch"]
 PresetName = Literal["auto", "alae-1024", "alae-1024-batch256", "28x28", "28x28-calm"]
 
 
@@ -32,7 +33,7 @@ class Preset(Config):
 
     generator: Widths
     critic: Widths
-    norm: Literal["none", "batch"] = "none"
+    norm: Norm = "none"
     batch: int = 128
     betas: tuple[float, float] = (0.0, 0.5)
     drift: float = 0.01
@@ -68,6 +69,7 @@ class Mind2MindConfig(MethodConfig):
     ] = "auto"
     generator_widths: Annotated[Widths | None, Field(description="Hidden widths of g0 instead of the preset's.")] = None
     critic_widths: Annotated[Widths | None, Field(description="Hidden widths of c0 instead of the preset's.")] = None
+    norm: Annotated[Norm | None, Field(description="Of g0's hidden layers, instead of the preset's.")] = None
     latent_dim: Annotated[int, Field(ge=1, le=1 << 16, description="Numbers of a latent.")] = 128
     distribution: Annotated[Literal["uniform", "normal"], Field(description="Of the latent; uniform is on [-1, 1].")] = (
         "uniform"
@@ -89,8 +91,8 @@ class Mind2MindConfig(MethodConfig):
         """The generator's settings for an autoencoder's codes."""
         preset = preset_of(self, autoencoder)
         return MindConfig(
-            code_dim=code_dim(autoencoder), widths=preset.generator if self.generator_widths is None else self.generator_widths,
-            norm=preset.norm, output="none" if self.standardise else autoencoder.code_range, latent_dim=self.latent_dim,
+            code_dim=code_dim(autoencoder), widths=preset.generator, norm=preset.norm,
+            output="none" if self.standardise else autoencoder.code_range, latent_dim=self.latent_dim,
             distribution=self.distribution, n_classes=self.n_classes or 0,
         )  # fmt: skip
 
@@ -101,14 +103,20 @@ def code_dim(autoencoder: Autoencoder) -> int:
 
 
 def preset_of(config: Mind2MindConfig, autoencoder: Autoencoder) -> Preset:
-    """The preset that a configuration means."""
+    """The preset that a configuration means, with the layers that it says."""
+    name, d = _preset_name(config, autoencoder), code_dim(autoencoder)
+    preset = PRESETS[name]
+    if config.preset != name and autoencoder.code_range == "none":
+        widths = (max(1, d // 4), max(1, d // 2), d)
+        preset = preset.model_copy(update={"generator": widths, "critic": widths[::-1]})
+    given = {"generator": config.generator_widths, "critic": config.critic_widths, "norm": config.norm}
+    return preset.model_copy(update={what: value for what, value in given.items() if value is not None})
+
+
+def _preset_name(config: Mind2MindConfig, autoencoder: Autoencoder) -> PresetName:
     if config.preset != "auto":
-        return PRESETS[config.preset]
-    if autoencoder.code_range != "none":
-        return PRESETS["28x28-calm"]
-    d = code_dim(autoencoder)
-    widths = (max(1, d // 4), max(1, d // 2), d)
-    return PRESETS["alae-1024"].model_copy(update={"generator": widths, "critic": widths[::-1]})
+        return config.preset
+    return "28x28-calm" if autoencoder.code_range != "none" else "alae-1024"
 
 
 class Mind2Mind(Method):
@@ -121,16 +129,12 @@ class Mind2Mind(Method):
     needs = frozenset({"autoencoder"})
 
     def settle(self, sources: Sequence[GAN], config: Mind2MindConfig, seed: int) -> Mind2MindConfig:
-        """What ``auto`` and the preset mean, so that an adapter stays what it is when they change."""
+        """Which preset ``auto`` means, and the layers, so that an adapter can be rebuilt when presets have changed."""
         autoencoder = sources[0].require("autoencoder", for_="mind2mind")
         preset = preset_of(config, autoencoder)
-        bounded = autoencoder.code_range != "none"
-        name = config.preset if config.preset != "auto" else "28x28-calm" if bounded else "alae-1024"
-        widths = [
-            preset.generator if config.generator_widths is None else config.generator_widths,
-            preset.critic if config.critic_widths is None else config.critic_widths,
-        ]
-        return config.model_copy(update={"preset": name, "generator_widths": widths[0], "critic_widths": widths[1]})
+        meant: dict[str, Any] = {"preset": _preset_name(config, autoencoder), "norm": preset.norm}
+        meant |= {"generator_widths": preset.generator, "critic_widths": preset.critic}
+        return config.model_copy(update=meant)
 
     def training(self, source: GAN, config: Mind2MindConfig) -> tuple[Objective, Recipe]:
         """WGAN-GP on codes, as the preset says; the average is ours (``recipe.ema_decay=0`` for none)."""
@@ -168,8 +172,7 @@ class Mind2Mind(Method):
         generator.requires_grad_(True)
         norms.set_training(generator, "batch")
         norms.fix(generator.autoencoder.requires_grad_(False))
-        widths = preset_of(config, autoencoder).critic if config.critic_widths is None else config.critic_widths
-        critic = MindCritic(code_dim(autoencoder), widths, config.n_classes or 0)
+        critic = MindCritic(code_dim(autoencoder), preset_of(config, autoencoder).critic, config.n_classes or 0)
         critic.initialise(rng)
         game = CodeGame(generator, critic, source.objective, source.recipe)
         phases = [game.on_codes(data, config)]
