@@ -152,6 +152,48 @@ def test_published_loss():
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize(("network", "given", "weight"), [("critic", None, 3.0), ("critic", 0.5, 0.5), ("vgg", None, 0.001)])
+def test_features_count_with_their_weight(network, given, weight, tmp_path):
+    """3 where a network's differences are relative, the published 0.001 for VGG16."""
+    gan = toy_gan("dcgan", size=16, channels=3, width=4, latent_dim=6)
+    images = data_for(gan)
+    torch.save(vgg("caffe"), tmp_path / "vgg.pth")
+    name = "critic" if network == "critic" else str(tmp_path / "vgg.pth")
+    adaptation = attach(gan, images, steps=5, perceptual=name, perceptual_weight=given, jitter=0, latent_start="prior")
+    batch = images.batch(torch.tensor([4, 1]), torch.Generator(), torch.device("cpu"))
+    found, parts = adaptation.phases[0].updates[0].loss(batch, torch.Generator().manual_seed(7))
+    made = adaptation.generator.render(adaptation.modules["latents"].z[[4, 1]])
+    assert parts["features"].item() == pytest.approx(weight * perception(name, gan)(made, batch.data).item(), rel=1e-4)
+    others = sum(parts[name] for name in ("pixels", "spread", "scales"))
+    assert found.item() == pytest.approx((others + parts["features"]).item(), rel=1e-5)
+
+
+def test_the_class_code_is_learned_and_held_at_its_start():
+    gan = toy("dcgan", 3)
+    images = data_for(gan)
+    adaptation = attach(gan, images, steps=2, code_lr=0.007, scale_weight=0.02)
+    generator, (update,) = adaptation.generator, adaptation.phases[0].updates
+    (code, rate) = update.optimisers[0].groups[-1]
+    assert (code[0] is generator.code, rate) == (True, 0.007)
+    batch = images.batch(torch.tensor([0, 1]), torch.Generator(), torch.device("cpu"))
+    before = update.loss(batch, torch.Generator().manual_seed(7))[1]["scales"]
+    with torch.no_grad():
+        generator.code += 3
+    after = update.loss(batch, torch.Generator().manual_seed(7))[1]["scales"]
+    assert (before.item(), after.item()) == pytest.approx((0, 0.02 * 9))
+
+
+@pytest.mark.parametrize(("name", "size"), [("dcgan", 32), ("sngan", 128), ("stylegan2", 256)])
+def test_adapters_of_full_size_networks_have_kilobytes(name, size):
+    """Of millions of numbers tens of thousands at most are learned and stored."""
+    family = discover.plugin("backbones", name)
+    generator = family.generator(family.sized(size, 3)[0])
+    scales = ScaledGenerator(generator, ScalingConfig()).scales
+    stored = 4 * sum(p.numel() for p in scales.parameters()) + 8 * generator.latent.dim
+    assert stored < 100_000
+    assert stored < 0.01 * 4 * sum(p.numel() for p in generator.parameters())
+
+
 def test_spread_of_known_points():
     z, prior = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [3.0], [3.5]])
     # Nearest latent of each draw: 1, 0, 0.25; nearest draw of each latent: 1, 0.
@@ -205,6 +247,13 @@ def test_statistics_of_the_target():
         found[which] = loop.generator().source.layers[0].norm.running_var
     assert torch.equal(found["source"], gan.generator.layers[0].norm.running_var)
     assert not torch.equal(found["target"], found["source"])
+    seen = []
+    norm = loop.generator().source.layers[0].norm
+    made = loop.generator()
+    made.source.layers[0].norm.register_forward_pre_hook(lambda norm, given: seen.append(given[0].transpose(0, 1).flatten(1)))
+    GAN(made).sample(2000, 1)
+    assert torch.allclose(norm.running_mean, torch.cat(seen, 1).mean(1), atol=0.05 * float(norm.running_var.mean()) ** 0.5)
+    assert torch.allclose(norm.running_var, torch.cat(seen, 1).var(1), rtol=0.1)
     with pytest.raises(ConfigError, match="no batch normalisation"):
         attach(toy("mlp"), data_for(toy("mlp")), statistics="target")
 

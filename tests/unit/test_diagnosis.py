@@ -49,6 +49,43 @@ def test_lost_part_of_an_image_is_seen(photos):
     assert facts["latent_correlation_target"] == pytest.approx(1, abs=1e-6)
 
 
+def test_the_bound_by_the_source_from_its_terms(tmp_path):
+    """The source's images are the target's, brighter by 100 of 255: their laws are that far apart in each of 64 pixels."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 100, (64, 8, 8), np.uint8)
+    for name, shift in (("target", 0), ("source", 100)):
+        (tmp_path / name).mkdir()
+        for k, image in enumerate(pixels):
+            Image.fromarray(image + np.uint8(shift)).save(tmp_path / name / f"{k:02d}.png")
+    autoencoder = Linear(kept=32)
+    facts = diagnosis.diagnose(
+        GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), tmp_path / "target", source_images=tmp_path / "source"
+    )
+    lost = (torch.from_numpy(pixels).float() + 100).flatten(1)[:, 32:] / 127.5 - 1
+    assert facts["source_target_distance"] == pytest.approx(8 * 100 / 127.5, rel=0.01)
+    assert facts["source_reconstruction_distance"] == pytest.approx(float(lost.norm(dim=1).mean()), rel=1e-4)
+    # The decoder stretches by 2, the encoder by a half.
+    wanted = 2 * facts["code_distance"] + (1 + 2 * 0.5) * facts["source_target_distance"] + float(lost.norm(dim=1).mean())
+    assert facts["bound_by_source"] == pytest.approx(wanted, rel=1e-3)
+
+
+def test_codes_of_odd_length_and_a_collapsed_encoder_are_warned_about(photos):
+    autoencoder = Linear()
+    far = gaussian_prior(autoencoder)
+    with torch.no_grad():
+        far.mind.shift += 100
+    facts = diagnosis.diagnose(GAN(far, autoencoder=autoencoder), photos)
+    assert any("decoding may leave what it knows" in said for said in facts["warnings"])
+
+    class Constant(Linear):
+        def encode(self, x):
+            return torch.ones(len(x), 64) + 0 * x.flatten(1)
+
+    autoencoder = Constant()
+    facts = diagnosis.diagnose(GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), photos)
+    assert any("the encoder has collapsed" in said for said in facts["warnings"])
+
+
 def test_images_of_all_class_folders_are_measured(tmp_path):
     for name, value in (("grey", 128), ("white", 255)):
         (tmp_path / name).mkdir()

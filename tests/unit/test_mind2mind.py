@@ -65,7 +65,7 @@ class TestPublishedSizes:
         method = discover.plugin("methods", "mind2mind")
         objective, recipe = method.training(source, as_published)
         assert (objective.penalty_weight, objective.critic_steps, objective.drift_weight) == (10, 5, 0)
-        assert recipe.betas == (0.1, 0.5)
+        assert (recipe.betas, recipe.generator_lr, recipe.critic_lr) == ((0.1, 0.5), 1e-3, 1e-3)
         objective, recipe = method.training(source, settings)
         assert (objective.penalty_weight, objective.critic_steps, recipe.betas) == (0.1, 3, (0.0, 0.99))
         generator, critic = autoencoder.sized(28, 1)

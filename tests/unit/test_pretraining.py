@@ -8,7 +8,7 @@ from PIL import Image
 
 import regraft
 from conftest import toy_autoencoder
-from regraft import norms
+from regraft import discover, norms
 from regraft.errors import ConfigError, Interrupted
 from regraft.gan import tensor_digest
 from regraft.methods import autoencoder
@@ -43,6 +43,20 @@ def test_the_folder_is_a_source(backbone, photos, tmp_path):
     assert torch.isfinite(run.gan.sample(2)).all()
     with pytest.raises(ConfigError, match="nothing is overwritten"):
         pretrain(photos, out=tmp_path / "mine", **settings(backbone))
+
+
+@pytest.mark.parametrize("name", [n for n in discover.names("backbones") if n not in SMALL])
+def test_every_backbone_makes_sources(name, photos, tmp_path):
+    """From scratch and from images alone; what comes out is trained further."""
+    smallest = dict(discover.plugin("backbones", name).smallest)
+    given = {"size": smallest.pop("size"), "channels": 3, "steps": 2, "batch": 4, "backbone_settings": smallest}
+    made = pretrain(photos, out=tmp_path / "mine", backbone=name, **given)
+    loaded = regraft.load(tmp_path / "mine")
+    assert loaded.generator.describe().kind == name
+    assert tensor_digest(loaded.critic) == tensor_digest(made.critic)
+    assert torch.equal(loaded.sample(3, 1), made.sample(3, 1))
+    run = regraft.adapt(photos, tmp_path / "mine", method="transfergan", steps=1, batch=4, keep="last", write=False)
+    assert not torch.equal(run.gan.sample(3, 1), made.sample(3, 1))
 
 
 def test_trains_in_bfloat16(backbone, photos, tmp_path):
