@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from cells import CACHE, arguments, cell, spread, write
+from PIL import Image
 
 import regraft
 from regraft import _adapting, discover, pictures
@@ -288,8 +289,24 @@ def _write(options: Any, results: dict[str, Any]) -> None:
             lines.append("|---|---|---|---|---|---|---|---|---|---|")
             for method in METHODS:
                 lines += _row(results, f"{tier}-{name}", method, lowest)
-            lines.append("")
+            lines += ["", *_look(tier, name)]
     write("mind2mind", results, "\n".join(lines))
+
+
+def _look(tier: str, name: str) -> list[str]:
+    """The first eight images of each kind as one picture beside the table."""
+    rows = [(kind, _picture(tier, name, kind)) for kind in ("real", "reconstructions")]
+    rows += [(f"{method}, seed 0", _picture(tier, name, f"{method}-0")) for method in ("Mind2Mind", "TransferGAN", "scratch")]
+    there = [(kind, Image.open(path)) for kind, path in rows if path.is_file()]
+    if not there:
+        return []
+    height = (there[0][1].height + 2) // 8
+    sheet = Image.new("L", (there[0][1].width, height * len(there)), 255)
+    for k, (_, picture) in enumerate(there):
+        sheet.paste(picture.crop((0, 0, picture.width, height)), (0, k * height))
+    out = pathlib.Path(__file__).with_name(f"mind2mind-{tier}-{name}.png")
+    sheet.save(out)
+    return [f"![rows of images]({out.name})", "", f"Rows: {'; '.join(kind for kind, _ in there)}.", ""]
 
 
 def _row(results: dict[str, Any], label: str, method: str, lowest: dict[str, Any] | None) -> list[str]:

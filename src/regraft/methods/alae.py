@@ -49,7 +49,7 @@ class ALAEConfig(MethodConfig):
         int,
         Field(
             ge=0, description="Further steps, in which a copy of the encoder alone learns to find styles; the autoencoder gets "
-            "it. 0 as published; a tenth of steps makes reconstructions better."
+            "it. 0 as published; a tenth of steps makes reconstructions better. --more adds to these."
         ),
     ] = 0  # fmt: skip
     size: Annotated[int | None, Field(ge=8, description="Side of the images.")] = None
