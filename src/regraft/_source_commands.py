@@ -20,6 +20,7 @@ NOT_PRETRAINING = (
 DIAGNOSED = {
     "n": "images and codes measured on", "code_dim": "numbers in a code",
     "reconstruction_mse": "target images decoded again, mean squared error",
+    "reconstruction_unexplained": "that over the error of their mean image; from 1 on nothing is given back",
     "reconstruction_distance": "target images decoded again, mean distance E_T d(x, Ax)",
     "latent_correlation_generated": "generated codes encoded again, correlation",
     "latent_error_generated": "generated codes encoded again, relative error",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from regraft.errors import DataError, MissingCapability
-from regraft.gan import Autoencoder, Batch, evaluating
+from regraft.gan import Autoencoder, Batch, device_of, evaluating
 from regraft.images import Images
 from regraft.store import write_json, write_tensors
 
@@ -110,10 +110,16 @@ class Codes:
 @torch.no_grad()
 def encoded(autoencoder: Autoencoder, images: Tensor, batch: int = 64) -> Tensor:
     """Codes (N, D) of images (N, C, H, W) in [-1, 1], on the CPU; each independent of its batch-mates."""
-    device = next((p.device for p in autoencoder.parameters()), torch.device("cpu"))
+    device = device_of(autoencoder)
     with evaluating(autoencoder):
         parts = [autoencoder.encode(images[k : k + batch].to(device)).flatten(1).cpu() for k in range(0, len(images), batch)]
     return torch.cat(parts) if parts else torch.empty(0, 0)
+
+
+def unexplained(images: Tensor, again: Tensor) -> float:
+    """Squared error of reconstructions over that of the mean image: 0 if exact, 1 if no better than the mean image for all."""
+    variance = (images - images.mean(0)).square().mean()
+    return float((images - again).square().mean() / variance.clamp_min(1e-12))
 
 
 def of_images(autoencoder: Autoencoder, images: Any) -> Codes:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from regraft.api import opened
-from regraft.codes import encoded
+from regraft.codes import encoded, unexplained
 from regraft.errors import ConfigError, DataError
 from regraft.gan import GAN, Autoencoder, evaluating
 from regraft.images import ImageSet, open_images
@@ -109,9 +109,11 @@ def _through(autoencoder: Autoencoder, images: Tensor) -> Tensor:
 @torch.no_grad()
 def _round_trips(autoencoder: Autoencoder, target: Tensor, found: Tensor, made: Tensor) -> dict[str, Any]:
     """Image side g1 c1 = id on the target; latent side c1 g1 = id on generated codes and on codes of the target."""
-    error = (_through(autoencoder, target) - target).flatten(1)
+    reconstructed = _through(autoencoder, target)
+    error = (reconstructed - target).flatten(1)
     facts = {
         "reconstruction_mse": float(error.square().mean()), "reconstruction_distance": float(error.norm(dim=1).mean()),
+        "reconstruction_unexplained": unexplained(target, reconstructed),
     }  # fmt: skip
     for name, some in (("generated", made), ("target", found)):
         images = [autoencoder.decode(part.view(len(part), *autoencoder.code_shape)) for part in torch.split(some, 64)]
@@ -164,6 +166,11 @@ def _warnings(facts: dict[str, Any], found: Tensor, made: Tensor) -> list[str]:
         said.append(
             "encoding decoded codes does not give them back (correlation below 0.9): "
             "the game on codes is not the game on images"
+        )
+    if facts["reconstruction_unexplained"] >= 1:
+        said.append(
+            "the autoencoder gives these images back worse than their mean image would be: samples can be no better; it may "
+            "know nothing but its own domain"
         )
     size, usual = float(made.norm(dim=1).mean()), float(found.norm(dim=1).mean())
     if not 0.5 < size / max(usual, 1e-12) < 2:

@@ -15,7 +15,7 @@ from regraft import _adapting, adapter, codes, published
 from regraft._pixels import Fit, Pixels, UnreadableImage
 from regraft.codes import Codes
 from regraft.errors import ConfigError, DataError
-from regraft.gan import GAN, Autoencoder, tensor_digest
+from regraft.gan import GAN, Autoencoder, device_of, tensor_digest
 from regraft.images import Images, ImageSet, Item, open_images
 from regraft.loading import load
 
@@ -81,7 +81,7 @@ def encode(
     listed = images if isinstance(images, ImageSet) else open_images(images)
     work = _Work(listed, path, record, autoencoder, fit, on_bad, on_event or (lambda event: None))
     wanted = _adapting.pick_device(device)
-    before = next((p.device for p in autoencoder.parameters()), torch.device("cpu"))
+    before = device_of(autoencoder)
     try:
         autoencoder.to(wanted)
         return work.run(batch)

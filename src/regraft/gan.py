@@ -339,7 +339,7 @@ class GAN:
         rng: Sequence[torch.Generator] | None = None, batch: int = 64,
     ) -> Tensor:  # fmt: skip
         """Make the images of given latents; arguments and result as :meth:`sample`, one class may serve all."""
-        device = next((p.device for p in self.generator.parameters()), torch.device("cpu"))
+        device = device_of(self.generator)
         y = y.expand(len(z)) if y is not None and len(y) == 1 else y
         images = [torch.empty(0, self.generator.channels, *self.generator.size)]
         with evaluating(self.generator):
@@ -374,6 +374,11 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for m, training in flags:
             m.training = training
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU if it has none."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
 def tensor_digest(*networks: nn.Module | dict[str, Tensor]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from regraft.build import build
 from regraft.config import Config, parse
 from regraft.errors import MissingCapability, SourceError
-from regraft.gan import ClassCode, Description, Generator, Latent, Noise, evaluating
+from regraft.gan import ClassCode, Description, Generator, Latent, Noise, device_of, evaluating
 from regraft.randomness import Rng
 
 
@@ -195,7 +195,7 @@ def middle(latent: Latent, tau: float) -> Latent:
 @torch.no_grad()
 def mean_class(source: Generator) -> Tensor:
     """The class code (1, D) of all classes in equal parts."""
-    device = next((p.device for p in source.parameters()), torch.device("cpu"))
+    device = device_of(source)
     return source.embed(torch.full((1, source.n_classes), 1 / source.n_classes, device=device)).vector.clone()
 
 
@@ -212,7 +212,7 @@ def places(source: Generator) -> dict[str, int]:
         wanted = [m for m in source.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
     seen: dict[str, Tensor] = {}
     with _watching(wanted, names, seen), evaluating(source):
-        device = next((p.device for p in source.parameters()), torch.device("cpu"))
+        device = device_of(source)
         z = source.latent.at(0, range(2)).to(device)
         source(z, torch.zeros(2, dtype=torch.long, device=device) if source.n_classes else None)
     if hidden and seen:
@@ -240,7 +240,7 @@ def _watching(modules: list[nn.Module], names: dict[int, str], seen: dict[str, T
 
 def ignores_length(generator: Generator) -> bool:
     """Whether a generator normalises its latents, so that only their direction counts."""
-    device = next((p.device for p in generator.parameters()), torch.device("cpu"))
+    device = device_of(generator)
     z = generator.latent.at(0, range(2)).to(device)
     y = torch.zeros(2, dtype=torch.long, device=device) if generator.n_classes else None
     with evaluating(generator), torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import SourceError
-from regraft.gan import ClassCode, Critic, Generator, Latent, Noise, evaluating, leading_children
+from regraft.gan import ClassCode, Critic, Generator, Latent, Noise, device_of, evaluating, leading_children
 from regraft.randomness import Rng
 
 
@@ -83,7 +83,7 @@ def as_critic(module: nn.Module, generator: Generator) -> Critic:
 
 @torch.no_grad()
 def _probe_generator(module: nn.Module, latent: Latent) -> tuple[bool, Tensor]:
-    z = torch.zeros(2, latent.dim, device=_device(module))
+    z = torch.zeros(2, latent.dim, device=device_of(module))
     failures = []
     with evaluating(module):
         for spatial in (False, True):
@@ -103,7 +103,7 @@ def _probe_generator(module: nn.Module, latent: Latent) -> tuple[bool, Tensor]:
 
 @torch.no_grad()
 def _probe_critic(module: nn.Module, size: tuple[int, int], channels: int) -> None:
-    x = torch.zeros(2, channels, *size, device=_device(module))
+    x = torch.zeros(2, channels, *size, device=device_of(module))
     with evaluating(module):
         try:
             scores = module(x)
@@ -125,7 +125,3 @@ def _without_final_sigmoid(module: nn.Module) -> nn.Module:
     module = copy.deepcopy(module)
     module.set_submodule(leaves[-1][0], nn.Identity())
     return module
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next((p.device for p in module.parameters()), torch.device("cpu"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import regraft
 from conftest import toy_gan
 from regraft import diagnosis
 from regraft.errors import DataError
@@ -121,3 +122,18 @@ def test_a_random_autoencoder_is_warned_about(photos):
 def test_too_few_images(photos):
     with pytest.raises(DataError, match="at least 8"):
         diagnosis.diagnose(toy_gan(autoencoder=True), open_images(photos).take(0, 3))
+
+
+def test_what_an_autoencoder_does_not_give_back(photos):
+    """Of 64 pixels it keeps half: what is lost is their share of the variance, and the mean image's own grey on top."""
+    images = open_images(photos).decode((8, 8), 1).tensor().flatten(1)
+    for kept in (64, 32, 0):
+        autoencoder = Linear(kept=max(kept, 1))
+        facts = diagnosis.diagnose(GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), photos)
+        wanted = images[:, max(kept, 1) :].square().sum() / (images - images.mean(0)).square().sum()
+        assert facts["reconstruction_unexplained"] == pytest.approx(float(wanted), rel=1e-4, abs=1e-9)
+        assert any("worse than their mean image" in said for said in facts["warnings"]) == (wanted >= 1)
+        run = regraft.adapt(
+            photos, GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), method="mind2mind", steps=1, batch=4, write=False
+        )
+        assert any("worse than their mean image" in note for note in run.notes) == (wanted >= 1)

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from regraft import codes, norms
 from regraft.config import Config, Objective, Recipe
 from regraft.errors import ConfigError
-from regraft.gan import GAN, Autoencoder, Batch, tensor_digest
+from regraft.gan import GAN, Autoencoder, Batch, device_of, evaluating, tensor_digest
+from regraft.images import Images
 from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
 from regraft.mind import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
 from regraft.objectives import critic_loss, generator_loss, penalty
 
+LOOKED_AT = 32  # images that are decoded again, to see whether the autoencoder knows such
 Norm = Literal["none", "batch"]
 PresetName = Literal["auto", "alae-1024", "alae-1024-batch256", "28x28", "28x28-calm"]
 
@@ -178,7 +180,7 @@ class Mind2Mind(Method):
         phases = [game.on_codes(data, config)]
         if config.decoder_steps:
             phases.append(game.on_images(config))
-        notes = () if isinstance(images, codes.Codes) else (f"{data.n} images encoded once; training reads their codes only",)
+        notes = () if isinstance(images, codes.Codes) else _notes(autoencoder, images, data)
         return Adaptation(
             generator, None, phases, {"generator": generator, "critic": critic}, ema_decay=source.recipe.ema_decay,
             batch=source.recipe.batch, space="code", notes=notes,
@@ -188,6 +190,21 @@ class Mind2Mind(Method):
         """A MindGAN with unset weights before the source's decoder."""
         autoencoder = copy.deepcopy(sources[0].require("autoencoder", for_="mind2mind"))
         return DecodedGenerator(Mind(config.mind(autoencoder)), autoencoder.requires_grad_(False).eval())
+
+
+def _notes(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tuple[str, ...]:
+    notes = (f"{data.n} images encoded once; training reads their codes only",)
+    some = cast(Images, images).tensor(slice(0, LOOKED_AT))
+    with evaluating(autoencoder), torch.no_grad():
+        shown = data.values[: len(some)].view(len(some), *autoencoder.code_shape).to(device_of(autoencoder))
+        again = autoencoder.decode(shown).cpu()
+    if codes.unexplained(some, again) < 1:
+        return notes
+    return (
+        *notes,
+        "the autoencoder gives these images back worse than their mean image would be, and samples can be no better: look at "
+        "regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)",
+    )
 
 
 class CodeGame:
