@@ -98,8 +98,8 @@ def main() -> None:
         "# StyleALAE on MNIST, 32x32", "",
         f"Command: `python benchmarks/quality/alae_mnist.py --data DATA --threads {options.threads}`, "
         f"{sum(RECIPE['level_steps']):,} steps of {RECIPE['batch']} images, {RECIPE['encoder_steps']:,} more for the encoder; "
-        "one seed. The steps were added in parts (16,000, 26,000 and 30,000, then the encoder's), which is the same training "
-        "(tests/unit/test_alae_training.py, tests/unit/test_lengthening.py).",
+        "one seed. The steps were added in parts (16,000, 26,000 and 30,000, then the encoder's, begun where the game had "
+        "ended), which is the same training: tests compare lengthened and resumed runs with unbroken ones bit for bit.",
         "", "![samples](alae_mnist-samples.png)", "",
         "| measure | value | wanted |", "|---|---|---|",
         f"| samples that LeNet knows (p > {KNOWN}), % | {100 * judged['samples_known']:.1f} | |",

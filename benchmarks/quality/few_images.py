@@ -36,9 +36,9 @@ one digit does; MineGAN is below it and nearer to 1. A ratio over 1 is no virtue
 digits, has the highest.
 
 KMMD differs by 3 % between the methods of the paper's table, of 25 images and without error bars. Here, at the same
-25 images, MineGAN and mining alone are lower than TransferGAN and BSA off the manifold, and about alike themselves;
-BSA is within a standard deviation of TransferGAN there, and above what trains with augmentation on the manifold, for
-its other digits.
+25 images and with augmentation, MineGAN and mining alone are lower than TransferGAN and BSA off the manifold; BSA is
+within a standard deviation of TransferGAN there, and on the manifold above what trains with augmentation, for its other
+digits.
 
 Augmentation matters more than the method: without it TransferGAN's and MineGAN's Fréchet distances off the manifold are
 three times as large, and training on one digit can collapse. `statistics=target` normalises by the 25 latents, which

@@ -264,7 +264,8 @@ def _write(options: Any, results: dict[str, Any]) -> None:
         "",
         "Command: `python benchmarks/quality/mind2mind.py --data DATA --threads 1`, four at once.",
         "",
-        f"Fréchet distance ({options.extractor}); minutes of training, the same for every method, on one thread: {minutes}. "
+        f"Fréchet distance ({options.extractor}); minutes of training on one thread, where a name says no other: "
+        f"{minutes}. "
         "Mind2Mind's plateau is when it first comes within 5 % of its best; what others have then stands beside it, and after "
         "as much longer as encoding takes; before its first measurement a method counts with that one. Pretraining is made "
         "once for all targets, and is counted in the row of 15 minutes only: the plain autoencoder's twelve, and three.",
@@ -326,7 +327,7 @@ def _row(results: dict[str, Any], label: str, method: str, lowest: dict[str, Any
     over = f"{statistics.mean(mine['curve'][-1][1] for mine, _ in pairs) / lowest['frechet']:.2f}" if lowest else "-"
     steps = statistics.mean(mine["steps"] for mine, _ in pairs)
     seconds = pairs[0][0]["pretraining_seconds"]
-    made = "-" if method == "scratch" or seconds is None else f"{seconds:.0f}"
+    made = "-" if METHODS[method]["method"] == "scratch" or seconds is None else f"{seconds:.0f}"
     seen = [mine["frechet_lenet"] for mine, _ in pairs if "frechet_lenet" in mine]
     return [f"| {method} | {len(pairs)} | {' | '.join(shown)} | {over} | {spread(seen)} | {steps:.0f} | {made} |"]
 

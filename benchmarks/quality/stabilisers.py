@@ -75,7 +75,8 @@ def main() -> None:
             if found:
                 results.setdefault(name, []).append(found)
     found = cell("stabilisers", "replayed", options, functools.partial(measured, options, None, 0))
-    results["training images replayed"] = [found] if found else []
+    if found:
+        results["training images replayed"] = [found]
     lines = [
         "# Stabilisers", "",
         f"Command: `python benchmarks/quality/stabilisers.py --data DATA`. Seeds 100 to 104, {STEPS} steps.  At weight 0 "
@@ -84,12 +85,10 @@ def main() -> None:
     lines += ["| method | Fréchet | KMMD | MV ratio | copies, % | sign of real scores | augmentation probability | minutes |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, found in results.items():
-        if not found:
-            continue
         shown = [spread([r[k] for r in found]) for k in ("frechet", "kmmd", "mv_ratio_feature")]
         shown.append(spread([100 * r["copies"] for r in found]))
         shown += [spread([r[k] for r in found if k in r]) for k in ("real_sign", "augment_probability")]
-        shown.append(spread([r["seconds"] / 60 for r in found]))
+        shown.append(spread([r["seconds"] / 60 for r in found if name in ROWS]))
         lines.append(f"| {name} | {' | '.join(shown)} |")
     write("stabilisers", {"results": results}, "\n".join(lines))
 

@@ -169,8 +169,8 @@ def _warnings(facts: dict[str, Any], found: Tensor, made: Tensor) -> list[str]:
         )
     if facts["reconstruction_unexplained"] >= 1:
         said.append(
-            "the autoencoder gives these images back worse than their mean image would be: samples can be no better; it may "
-            "know nothing but its own domain"
+            "the autoencoder gives these images back worse than their mean image would be: samples can hardly be better; it "
+            "may know nothing but its own domain"
         )
     size, usual = float(made.norm(dim=1).mean()), float(found.norm(dim=1).mean())
     if not 0.5 < size / max(usual, 1e-12) < 2:

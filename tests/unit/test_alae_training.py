@@ -187,13 +187,16 @@ def test_the_encoder_alone_finds_styles_of_both_kinds():
     adaptation, batch, generator, critic = attached(encoder_steps=1)
     encoder, (update,) = adaptation.modules["encoder"], adaptation.phases[-1].updates
     assert tensor_digest(encoder) == tensor_digest(critic.encoder)
+    with torch.no_grad():
+        for parameter in critic.encoder.parameters():
+            parameter += 1  # it is left behind
     value, _ = update.loss(batch, torch.Generator().manual_seed(1))
     value.backward()
     assert all(p.grad is not None for name, p in encoder.named_parameters() if not name.startswith("from_rgbs.1"))
     assert not any(p.grad is not None for network in (generator, critic) for p in network.parameters())
     rng = torch.Generator().manual_seed(1)
     drawn = generator.mapping(generator.latent.sample(6, rng))[:, 0]
-    styles = torch.cat([drawn, critic.encoder(batch.data[:6])]).detach()
+    styles = torch.cat([drawn, encoder(batch.data[:6])]).detach()
     again = encoder(generator.synthesis(styles[:, None].expand(-1, 4, -1), "random", rng))
     assert value.item() == pytest.approx((again - styles).square().mean().item(), rel=1e-5)
 

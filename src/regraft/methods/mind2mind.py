@@ -24,6 +24,7 @@ from regraft.images import Images
 from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
 from regraft.mind import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
 from regraft.objectives import critic_loss, generator_loss, penalty
+from regraft.randomness import subset
 
 LOOKED_AT = 32  # images that are decoded again, to see whether the autoencoder knows such
 Norm = Literal["none", "batch"]
@@ -108,7 +109,7 @@ def preset_of(config: Mind2MindConfig, autoencoder: Autoencoder) -> Preset:
     """The preset that a configuration means, with the layers that it says."""
     name, d = _preset_name(config, autoencoder), code_dim(autoencoder)
     preset = PRESETS[name]
-    if config.preset != name and autoencoder.code_range == "none":
+    if config.preset == "auto" and autoencoder.code_range == "none":
         widths = (max(1, d // 4), max(1, d // 2), d)
         preset = preset.model_copy(update={"generator": widths, "critic": widths[::-1]})
     given = {"generator": config.generator_widths, "critic": config.critic_widths, "norm": config.norm}
@@ -194,16 +195,16 @@ class Mind2Mind(Method):
 
 def _notes(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tuple[str, ...]:
     notes = (f"{data.n} images encoded once; training reads their codes only",)
-    some = cast(Images, images).tensor(slice(0, LOOKED_AT))
+    rows = torch.tensor(subset(data.n, LOOKED_AT, 0))
     with evaluating(autoencoder), torch.no_grad():
-        shown = data.values[: len(some)].view(len(some), *autoencoder.code_shape).to(device_of(autoencoder))
+        shown = data.values[rows].view(len(rows), *autoencoder.code_shape).to(device_of(autoencoder))
         again = autoencoder.decode(shown).cpu()
-    if codes.unexplained(some, again) < 1:
+    if len(rows) < 8 or codes.unexplained(cast(Images, images).tensor(rows), again) < 1:
         return notes
     return (
         *notes,
-        "the autoencoder gives these images back worse than their mean image would be, and samples can be no better: look at "
-        "regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)",
+        "the autoencoder gives these images back worse than their mean image would be, and samples can hardly be better: look "
+        "at regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)",
     )
 
 
