@@ -19,6 +19,7 @@ LEVELS = [
         "catalogue",
         "download",
         "objectives",
+        "ada",
         "augment",
         "images",
         "_pixels",
