@@ -26,9 +26,10 @@ def conclude(
     gan: GAN,
     step: int,
     scores: Sequence[Score],
+    cautions: Sequence[str],
     emit: Callable[[dict[str, Any]], None],
 ) -> Verdict | None:
-    """Judge a finished run and write ``verdict.json``; a run on codes alone shows no images to judge by."""
+    """Judge a finished run and write ``verdict.json``, the method's cautions with it; a run on codes alone shows no images."""
     if isinstance(prepared.train, Codes):
         return None
     rows = _records.history(_records.log(folder / LOG))
@@ -37,7 +38,7 @@ def conclude(
         None if prepared.held is None else prepared.held.tensor(), history=rows, step=step,
         augmented=augmented(prepared.job.settings), seed=prepared.job.seed,
     )  # fmt: skip
-    verdict = dataclasses.replace(verdict, cautions=(*verdict.cautions, *_near_copies(scores)))
+    verdict = dataclasses.replace(verdict, cautions=(*cautions, *verdict.cautions, *_near_copies(scores)))
     write_json(folder / FILE, {"step": step} | dataclasses.asdict(verdict))
     emit({"event": "verdict", **verdict.to_dict()})
     return verdict

@@ -119,7 +119,7 @@ def adapt(
     if write:
         values = _finishing.save(prepared, folder, gan, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
-        verdict = _ending.conclude(prepared, folder, gan, step, scores, emit)
+        verdict = _ending.conclude(prepared, folder, gan, step, scores, loop.adaptation.cautions, emit)
         _ending.write_page(folder, emit)
     notes = (*prepared.notes, *loop.adaptation.notes)
     return Run(folder if write else None, gan, step, tuple(scores), notes, loop.position.stopped, findings, verdict)

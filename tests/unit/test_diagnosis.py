@@ -124,7 +124,7 @@ def test_too_few_images(photos):
         diagnosis.diagnose(toy_gan(autoencoder=True), open_images(photos).take(0, 3))
 
 
-def test_what_an_autoencoder_does_not_give_back(photos):
+def test_what_an_autoencoder_does_not_give_back(photos, tmp_path):
     """Of 64 pixels it keeps half: what is lost is their share of the variance, and the mean image's own grey on top."""
     images = open_images(photos).decode((8, 8), 1).tensor().flatten(1)
     for kept in (64, 32, 1):
@@ -133,7 +133,8 @@ def test_what_an_autoencoder_does_not_give_back(photos):
         wanted = images[:, kept:].square().sum() / (images - images.mean(0)).square().sum()
         assert facts["reconstruction_unexplained"] == pytest.approx(float(wanted), rel=1e-4, abs=1e-9)
         assert any("worse than their mean image" in said for said in facts["warnings"]) == (wanted >= 1)
-        run = regraft.adapt(
-            photos, GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), method="mind2mind", steps=1, batch=4, write=False
-        )
-        assert any("worse than their mean image" in note for note in run.notes) == (wanted >= 1)
+        gan, out = GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), tmp_path / str(kept)
+        run = regraft.adapt(photos, gan, method="mind2mind", steps=1, batch=4, out=out)
+        for said in (run.notes, run.verdict.cautions):
+            assert any("worse than their mean image" in sentence for sentence in said) == (wanted >= 1)
+        assert ("worse than their mean image" in (out / "verdict.json").read_text()) == (wanted >= 1)

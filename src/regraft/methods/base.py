@@ -117,6 +117,7 @@ class Adaptation:
         batch: items per optimiser step.
         space: what data and generator output are.
         notes: what a user should know of choices made here, one sentence each.
+        cautions: what a verdict on the result has to say too, one sentence each.
         findings: what was learned, as plain data, from the generator that is kept and whether it is the last one, with all
             modules as training left them; None where there is nothing to say.
     """
@@ -130,6 +131,7 @@ class Adaptation:
     batch: int = 1
     space: Literal["image", "code"] = "image"
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     findings: Callable[[Generator, bool], dict[str, Any]] | None = None
 
     @property

@@ -181,10 +181,11 @@ class Mind2Mind(Method):
         phases = [game.on_codes(data, config)]
         if config.decoder_steps:
             phases.append(game.on_images(config))
-        notes = () if isinstance(images, codes.Codes) else _notes(autoencoder, images, data)
+        notes = () if isinstance(images, codes.Codes) else (f"{data.n} images encoded once; training reads their codes only",)
+        cautions = () if isinstance(images, codes.Codes) else _cautions(autoencoder, images, data)
         return Adaptation(
             generator, None, phases, {"generator": generator, "critic": critic}, ema_decay=source.recipe.ema_decay,
-            batch=source.recipe.batch, space="code", notes=notes,
+            batch=source.recipe.batch, space="code", notes=(*notes, *cautions), cautions=cautions,
         )  # fmt: skip
 
     def rebuild(self, sources: Sequence[GAN], config: Mind2MindConfig) -> DecodedGenerator:
@@ -193,16 +194,14 @@ class Mind2Mind(Method):
         return DecodedGenerator(Mind(config.mind(autoencoder)), autoencoder.requires_grad_(False).eval())
 
 
-def _notes(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tuple[str, ...]:
-    notes = (f"{data.n} images encoded once; training reads their codes only",)
+def _cautions(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tuple[str, ...]:
     rows = torch.tensor(subset(data.n, LOOKED_AT, 0))
     with evaluating(autoencoder), torch.no_grad():
         shown = data.values[rows].view(len(rows), *autoencoder.code_shape).to(device_of(autoencoder))
         again = autoencoder.decode(shown).cpu()
     if len(rows) < 8 or codes.unexplained(cast(Images, images).tensor(rows), again) < 1:
-        return notes
+        return ()
     return (
-        *notes,
         "the autoencoder gives these images back worse than their mean image would be, and samples can hardly be better: look "
         "at regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)",
     )
