@@ -41,23 +41,21 @@ MINUTES = {"plain": 3.0, "alae": 3.0}
 MOMENTS = 16  # measurements, closer together at the beginning
 SAMPLES = 2000
 UNSEEN = 0.25
+ENDLESS = 10_000_000  # steps; the clock ends a run
 LONGER = "scratch, 15 minutes"  # as long as the plain autoencoder's pretraining and Mind2Mind together take; two seeds
 LENET = "weights/mnist_classifier_lenet.pth"
 PRETRAINING = {"ae": {"backbone": "autoencoder", "steps": 6000}, "wgan": {"backbone": "autoencoder", "steps": 3000}}
+SCRATCH = {"method": "scratch", "augment": [], "objective": "wgan-gp"}
 METHODS: dict[str, dict[str, Any]] = {
-    "Mind2Mind": {"method": "mind2mind", "steps": 10_000_000},
-    "Mind2Mind, published widths": {"method": "mind2mind", "steps": 10_000_000, "generator_widths": (512, 512)},
+    "Mind2Mind": {"method": "mind2mind"},
+    "Mind2Mind, published widths": {"method": "mind2mind", "generator_widths": (512, 512)},
     "Mind2Mind, published training": {
-        "method": "mind2mind",
-        "steps": 10_000_000,
-        "preset": "28x28",
-        "critic_data": "reuse",
-        "recipe": {"ema_decay": 0.0},
+        "method": "mind2mind", "preset": "28x28", "critic_data": "reuse", "recipe": {"ema_decay": 0.0},
     },
-    "TransferGAN": {"method": "transfergan", "steps": 10_000_000, "augment": []},
-    "scratch": {"method": "scratch", "steps": 10_000_000, "augment": [], "objective": "wgan-gp"},
-    LONGER: {"method": "scratch", "steps": 10_000_000, "augment": [], "objective": "wgan-gp", "minutes": 15.0},
-}
+    "TransferGAN": {"method": "transfergan", "augment": []},
+    "scratch": SCRATCH,
+    LONGER: SCRATCH | {"minutes": 15.0},
+}  # fmt: skip
 ONLY_PLAIN = {LONGER, "Mind2Mind, published widths", "Mind2Mind, published training"}  # widths are those of 28x28 codes
 
 
@@ -143,7 +141,7 @@ def trained(options: Any, tier: str, name: str, method: str, seed: int) -> dict[
     started = time.perf_counter()
     minutes = settings.pop("minutes", MINUTES[tier])
     job = AdaptJob(
-        images=TARGETS[name], method=settings.pop("method"), steps=settings.pop("steps"), seed=seed, held_out=0, flip="off",
+        images=TARGETS[name], method=settings.pop("method"), steps=ENDLESS, seed=seed, held_out=0, flip="off",
         device="cpu", objective=settings.pop("objective", None), recipe=settings.pop("recipe", {}), settings=settings,
     )  # fmt: skip
     listed = _as_set(train)

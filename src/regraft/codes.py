@@ -116,6 +116,10 @@ def encoded(autoencoder: Autoencoder, images: Tensor, batch: int = 64) -> Tensor
     return torch.cat(parts) if parts else torch.empty(0, 0)
 
 
+LOST = "the autoencoder gives these images back worse than their mean image would be, and samples can hardly be better"
+"""What is to be said where :func:`unexplained` is 1 or more."""
+
+
 def unexplained(images: Tensor, again: Tensor) -> float:
     """Squared error of reconstructions over that of the mean image: 0 if exact, 1 if no better than the mean image for all."""
     variance = (images - images.mean(0)).square().mean()

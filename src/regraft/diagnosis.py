@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from regraft.api import opened
-from regraft.codes import encoded, unexplained
+from regraft.codes import LOST, encoded, unexplained
 from regraft.errors import ConfigError, DataError
 from regraft.gan import GAN, Autoencoder, evaluating
 from regraft.images import ImageSet, open_images
@@ -168,10 +168,7 @@ def _warnings(facts: dict[str, Any], found: Tensor, made: Tensor) -> list[str]:
             "the game on codes is not the game on images"
         )
     if facts["reconstruction_unexplained"] >= 1:
-        said.append(
-            "the autoencoder gives these images back worse than their mean image would be: samples can hardly be better; it "
-            "may know nothing but its own domain"
-        )
+        said.append(f"{LOST}; it may know nothing but its own domain")
     size, usual = float(made.norm(dim=1).mean()), float(found.norm(dim=1).mean())
     if not 0.5 < size / max(usual, 1e-12) < 2:
         said.append(

@@ -13,7 +13,7 @@ from regraft import discover, download, norms, pictures
 from regraft.copying import CopyScale
 from regraft.errors import ConfigError, DataError
 from regraft.extractors.base import Features
-from regraft.gan import GAN, Critic, Generator, evaluating
+from regraft.gan import GAN, Critic, Generator, device_of, evaluating
 from regraft.images import Images
 from regraft.metrics.base import Comparison, Samples, Score
 from regraft.metrics.frechet import frechet_distance
@@ -278,7 +278,7 @@ def critic_scores(critic: Critic, images: Tensor, reference: Tensor, batch: int 
         reference: training images, (M, C, H, W).
         batch: images at a time.
     """
-    device = next(critic.parameters()).device
+    device = device_of(critic)
     with_batch = [norm for norm in norms.batch_norms(critic) if norm.training and critic.training]
     among = reference[:64].to(device) if with_batch or critic.batch_dependent else reference[:0].to(device)
     size = max(1, len(among) // 8) if len(among) else batch

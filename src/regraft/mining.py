@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from regraft.build import build
 from regraft.config import Config, parse
-from regraft.gan import CENTRE_LATENTS, ClassCode, Description, Generator, Latent, Noise
+from regraft.gan import CENTRE_LATENTS, ClassCode, Description, Generator, Latent, Noise, device_of
 from regraft.randomness import Rng, generator_at, global_seed
 
 CLASS_CONTRAST = 32.0
@@ -189,7 +189,7 @@ def class_miner(config: MinerConfig, source: Generator, inputs: int) -> ClassMin
 
 
 def _class_table(source: Generator) -> Tensor:
-    device = next(source.parameters()).device
+    device = device_of(source)
     return source.embed(torch.arange(source.n_classes, device=device)).vector.detach().float()
 
 
@@ -290,7 +290,7 @@ class MinedGenerator(Generator):
         if self.style_path:
             with torch.no_grad():
                 u = self.latent.sample(CENTRE_LATENTS, generator_at(0, "mean style")) if z is None else z
-                self.source.recentre(self.miner(u.to(next(self.miner.parameters()).device)))
+                self.source.recentre(self.miner(u.to(device_of(self.miner))))
 
     @property
     def stages(self) -> list[nn.Module]:

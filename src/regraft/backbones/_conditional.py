@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regraft.backbones import _spectral
 from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, ClassHead, Critic
+from regraft.gan import ClassCode, ClassHead, Critic, device_of
 from regraft.randomness import global_seed
 
 CriticT = TypeVar("CriticT", bound=Critic)
@@ -149,4 +149,4 @@ def with_head(make: Callable[[], CriticT], critic: Critic, head: str, seed: int)
             # Evaluation with stored vectors needs them to be those of the weights from the start.
             for _ in range(15):
                 module.train().after_step()
-    return made.to(next(critic.parameters()).device).train(critic.training)
+    return made.to(device_of(critic)).train(critic.training)

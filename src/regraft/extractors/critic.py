@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from regraft.errors import ConfigError
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN, evaluating, tensor_digest
+from regraft.gan import GAN, device_of, evaluating, tensor_digest
 
 
 class CriticFeatures(Extractor):
@@ -33,7 +33,7 @@ class CriticFeatures(Extractor):
             hook = last.register_forward_pre_hook(keep)
             try:
                 with evaluating(critic), torch.no_grad():
-                    critic(images.to(next(critic.parameters()).device))
+                    critic(images.to(device_of(critic)))
             finally:
                 hook.remove()
             x = seen[0]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from regraft import codes, discover, norms
 from regraft.build import build_fresh
 from regraft.errors import ConfigError
-from regraft.gan import GAN, Autoencoder, Batch, Description
+from regraft.gan import GAN, Autoencoder, Batch, Description, device_of
 from regraft.images import Images
 from regraft.methods.base import Adaptation, Data, Method, MethodConfig, Optimiser, Phase, Update
 from regraft.mind import DecodedGenerator, fit, gaussian_prior
@@ -91,7 +91,7 @@ def measured(generator: DecodedGenerator, images: Data) -> GAN:
     autoencoder = generator.autoencoder
     # In class folders the first images are of one class, and so would each batch be.
     some = images.tensor(torch.randperm(images.n, generator=generator_at(0, "measured"))[:MEASURED])
-    device = next(autoencoder.parameters()).device
+    device = device_of(autoencoder)
 
     def run(batch: Tensor) -> None:
         autoencoder.decode(autoencoder.encode(batch.to(device)))

@@ -201,10 +201,8 @@ def _cautions(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tupl
         again = autoencoder.decode(shown).cpu()
     if len(rows) < 8 or codes.unexplained(cast(Images, images).tensor(rows), again) < 1:
         return ()
-    return (
-        "the autoencoder gives these images back worse than their mean image would be, and samples can hardly be better: look "
-        "at regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)",
-    )
+    way_out = "look at regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)"
+    return (f"{codes.LOST}: {way_out}",)
 
 
 class CodeGame:
@@ -316,7 +314,7 @@ def check(data: codes.Codes, autoencoder: Autoencoder) -> None:
 def decoder_parameters(autoencoder: Autoencoder) -> list[nn.Parameter]:
     """Parameters that decoding depends on, found by one backward pass."""
     trial = copy.deepcopy(autoencoder).requires_grad_(True)
-    zeros = torch.zeros(1, *autoencoder.code_shape, device=next(trial.parameters()).device)
+    zeros = torch.zeros(1, *autoencoder.code_shape, device=device_of(trial))
     trial.decode(zeros, noise="const").square().sum().backward()  # type: ignore[no-untyped-call]
     pairs = zip(autoencoder.parameters(), trial.parameters(), strict=True)
     return [ours for ours, theirs in pairs if theirs.grad is not None]

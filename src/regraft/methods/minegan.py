@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from regraft import norms
 from regraft.config import Recipe, unknown
 from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import GAN, Batch, Critic, Generator
+from regraft.gan import GAN, Batch, Critic, Generator, device_of
 from regraft.methods._adversarial import Game, copy_generator, unfrozen
 from regraft.methods._class_guide import class_guide
 from regraft.methods._fresh import RivalConfig, critic_for
@@ -213,7 +213,7 @@ class MineGAN(Method):
         seed = int(torch.randint(1 << 62, (), generator=rng))
 
         def loss(draws: torch.Generator) -> Tensor:
-            fake, y = game.fake(min(batch, IMPORTANCE_BATCH), draws, next(inner.parameters()).device)
+            fake, y = game.fake(min(batch, IMPORTANCE_BATCH), draws, device_of(inner))
             y = y if game.critic.n_classes else None
             return generator_loss(game.objective, game.critic(game.augment(fake, draws), y))
 
