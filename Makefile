@@ -20,7 +20,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python $(PYTEST) tests/unit tests/contract tests/test_layers.py -m "not slow"
+	$(BIN)/python $(PYTEST) tests -m "not slow" --ignore tests/reference --ignore tests/reliability --ignore tests/cli
 
 slow: setup
 	$(BIN)/python -m pytest -q -m slow

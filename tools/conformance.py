@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 import regraft
-from regraft import norms
-from regraft.errors import MissingCapability, RegraftError
-from regraft.gan import GAN, ClassCode
+from regraft.core import norms
+from regraft.core.errors import MissingCapability, RegraftError
+from regraft.core.gan import GAN
+from regraft.core.networks import ClassCode
 
 IMAGE_TOLERANCE = 1e-4
 SCORE_TOLERANCE = 1e-3
@@ -258,15 +259,20 @@ def page(results: list[tuple[dict[str, str], list[Row]]]) -> str:
     """The results as Markdown."""
     release = torch.__version__.split("+")[0]
     lines = [
-        "# Conformance", "",
+        "# Conformance",
+        "",
         "Outputs of regraft against those of the authors' own code, on random-weight checkpoints in the real containers of",
         "each family.  Image error: largest absolute difference on the scale of [-1, 1]; styles, codes and embeddings count as",
         f"images.  Score error: largest difference over the largest score.  float32 on the CPU, one thread, torch {release}.",
-        "An error of zero means that every number is equal to the bit.", "",
-        "    make conformance REFERENCE=FOLDER", "",
-        f"Tolerances: images {IMAGE_TOLERANCE:g}, scores {SCORE_TOLERANCE:g}.", "",
-        "| reference | family | read as | image error | score error | |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+        "An error of zero means that every number is equal to the bit.",
+        "",
+        "    make conformance REFERENCE=FOLDER",
+        "",
+        f"Tolerances: images {IMAGE_TOLERANCE:g}, scores {SCORE_TOLERANCE:g}.",
+        "",
+        "| reference | family | read as | image error | score error | |",
+        "|---|---|---|---|---|---|",
+    ]
     for summary, rows in results:
         worst = [largest([r for r in rows if r.setting.startswith("d_") == scores]) for scores in (False, True)]
         shown = " | ".join("" if w is None else f"{w:.1e}" for w in worst)

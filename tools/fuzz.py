@@ -25,9 +25,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import regraft  # noqa: E402
-from fuzz_files import Canary, damaged_source, hostile_files, seeded  # noqa: E402
-from fuzz_sources import templates  # noqa: E402
-from regraft.errors import RegraftError  # noqa: E402
+from regraft.core.errors import RegraftError  # noqa: E402
+from support.fuzz_files import Canary, damaged_source, hostile_files, seeded  # noqa: E402
+from support.fuzz_sources import templates  # noqa: E402
 
 SECONDS = 10
 SPARE_BYTES = 512 << 20
@@ -77,10 +77,15 @@ def chunk(work: tuple[pathlib.Path, list[Any], range]) -> list[dict[str, Any]]:
         came = judged(opened, folder.name)
         rows.append(
             {
-                "seed": seed, "format": template[0], "source": template[1].name, "how": how, "came": came,
-                "seconds": time.perf_counter() - started, "ran": Canary.sung,
+                "seed": seed,
+                "format": template[0],
+                "source": template[1].name,
+                "how": how,
+                "came": came,
+                "seconds": time.perf_counter() - started,
+                "ran": Canary.sung,
             }
-        )  # fmt: skip
+        )
         shutil.rmtree(folder)
     return rows
 
@@ -148,20 +153,27 @@ def summary(rows: list[dict[str, Any]], enemies: list[dict[str, Any]]) -> dict[s
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     lines = [
-        "# Damaged and hostile files", "",
+        "# Damaged and hostile files",
+        "",
         f"{report['cases']} damaged files, at most {report['limits']['seconds']} s and {report['limits']['extra_mb']} MB",
         "beyond the process each.  Loaded: the damage changed values that may be anything.  Refused: an error of regraft's",
-        "own that names the file.  Wrong: anything else.", "", f"    {report['command']}", "",
-        "| written by | loaded | refused | wrong |", "|---|---|---|---|",
-    ]  # fmt: skip
+        "own that names the file.  Wrong: anything else.",
+        "",
+        f"    {report['command']}",
+        "",
+        "| written by | loaded | refused | wrong |",
+        "|---|---|---|---|",
+    ]
     for name, counts in report["formats"].items():
         lines.append(f"| {name} | {counts.get('loaded', 0)} | {counts.get('refused', 0)} | {counts.get('wrong', 0)} |")
     enemies = collections.Counter(report["hostile"].values())
     lines += [
-        "", f"Hand-made hostile files: {', '.join(f'{n} {what}' for what, n in sorted(enemies.items()))}.  "
+        "",
+        f"Hand-made hostile files: {', '.join(f'{n} {what}' for what, n in sorted(enemies.items()))}.  "
         f"Calls of code from files: {report['code_run']}.  Slowest: {report['slowest_seconds']} s ({report['slowest']}).  "
-        f"torch {report['versions']['torch']}, Python {report['versions']['python']}.", "",
-    ]  # fmt: skip
+        f"torch {report['versions']['torch']}, Python {report['versions']['python']}.",
+        "",
+    ]
     lines += [f"- seed {row.get('seed')}, {row.get('how', row.get('file'))}: {row['came']}" for row in report["wrong"]]
     return "\n".join(lines) + ("\n" if report["wrong"] else "")
 

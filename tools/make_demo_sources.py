@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file
 
 import regraft
-from regraft.images import ImageSet
-from regraft.store import write_json, write_tensors
+from regraft.data.images import ImageSet
+from regraft.files.atomic import write_json, write_tensors
 
 ASSETS = pathlib.Path(regraft.__file__).parent / "assets"
 SOURCES = {"digits": range(10), "digits-low": range(5), "digits-high": range(5, 10)}
@@ -38,10 +38,22 @@ def train(name: str, digits: range, images: ImageSet, steps: int, work: pathlib.
     chosen = tuple(i for i in images.items if int(images.classes[i.label]) in digits)
     subset = ImageSet(images.where, chosen, images.classes if conditional else ())
     run = regraft.adapt(
-        subset, method="scratch", out=work / name, steps=steps, labels=conditional, size=32, channels=1, fit="pad", flip="off",
-        backbone_settings=BACKBONE, augment=[], held_out=0,
-        keep="last", evaluate_every=0, on_event=lambda e: print(e) if e.get("event") != "note" else None,
-    )  # fmt: skip
+        subset,
+        method="scratch",
+        out=work / name,
+        steps=steps,
+        labels=conditional,
+        size=32,
+        channels=1,
+        fit="pad",
+        flip="off",
+        backbone_settings=BACKBONE,
+        augment=[],
+        held_out=0,
+        keep="last",
+        evaluate_every=0,
+        on_event=lambda e: print(e) if e.get("event") != "note" else None,
+    )
     folder = ASSETS / "sources" / name
     shutil.rmtree(folder, ignore_errors=True)
     regraft.convert(run.folder, folder)
@@ -57,9 +69,14 @@ def halve(folder: pathlib.Path, name: str) -> None:
     # How they were made from nothing is not how they are best adapted: leave that to the family's own recipe.
     del record["objective"], record["recipe"]
     record["provenance"] = {
-        "name": name, "licence": "Apache-2.0", "dataset": "MNIST (25,000 of its training images)", "url": None, "lineage": [],
-        "files": {}, "format": "regraft",
-    }  # fmt: skip
+        "name": name,
+        "licence": "Apache-2.0",
+        "dataset": "MNIST (25,000 of its training images)",
+        "url": None,
+        "lineage": [],
+        "files": {},
+        "format": "regraft",
+    }
     write_json(folder / "source.json", record)
 
 

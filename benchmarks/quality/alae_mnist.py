@@ -17,16 +17,26 @@ import torch
 from cells import CACHE, arguments, cell, write
 
 import regraft
-from regraft import diagnosis, pictures
+from regraft.data import pictures
 from regraft.extractors.classifier import class_logits
-from regraft.pretraining import pretrain
+from regraft.verbs import diagnose
+from regraft.verbs.pretrain import pretrain
 
 RECIPE: dict[str, Any] = {
-    "backbone": "alae", "size": 32, "channels": 1, "batch": 32, "flip": "off", "fit": "pad", "seed": 0,
-    "level_steps": [2666, 2666, 2666, 22002], "transition": 4001, "encoder_steps": 4000,
-    "objective": {"penalty_weight": 0.1}, "mixing": 0.0,
+    "backbone": "alae",
+    "size": 32,
+    "channels": 1,
+    "batch": 32,
+    "flip": "off",
+    "fit": "pad",
+    "seed": 0,
+    "level_steps": [2666, 2666, 2666, 22002],
+    "transition": 4001,
+    "encoder_steps": 4000,
+    "objective": {"penalty_weight": 0.1},
+    "mixing": 0.0,
     "backbone_settings": {"latent_dim": 32, "width": 16, "max_width": 128, "mapping_layers": 4},
-}  # fmt: skip
+}
 FOLDER = CACHE / "mind2mind" / "sources" / "alae"
 KNOWN = 0.9  # probability from which LeNet is said to know a digit
 
@@ -71,17 +81,18 @@ def judge(options: Any) -> dict[str, Any]:
     kept = class_logits(lenet, again).argmax(1) == test.labels
     kept_by_lenet = class_logits(lenet, again).argmax(1) == class_logits(lenet, images).argmax(1)
     real = class_logits(lenet, images).softmax(1).max(1).values
-    facts = diagnosis.diagnose(gan, f"{options.data / 'mnist_28.npz'}:x_test", n=512)
+    facts = diagnose.diagnose(gan, f"{options.data / 'mnist_28.npz'}:x_test", n=512)
     pictures.save_png(pathlib.Path(__file__).parent / "alae_mnist-samples.png", pictures.grid(samples[:64]))
     return {
         "samples_known": float((sure.max(1).values > KNOWN).float().mean()),
         "test_images_known": float((real > KNOWN).float().mean()),
         "classes": int((sure.argmax(1).bincount(minlength=10) > 20).sum()),
         "digit_kept_before": float((class_logits(lenet, before).argmax(1) == test.labels).float().mean()),
-        "digit_kept": float(kept.float().mean()), "test_images": len(kept),
+        "digit_kept": float(kept.float().mean()),
+        "test_images": len(kept),
         "digit_kept_by_lenet": float(kept_by_lenet.float().mean()),
         "latent_correlation": facts["latent_correlation_generated"],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -95,13 +106,17 @@ def main() -> None:
     kept = judged["digit_kept"]
     error = 1.96 * (kept * (1 - kept) / judged["test_images"]) ** 0.5
     lines = [
-        "# StyleALAE on MNIST, 32x32", "",
+        "# StyleALAE on MNIST, 32x32",
+        "",
         f"Command: `python benchmarks/quality/alae_mnist.py --data DATA --threads {options.threads}`, "
         f"{sum(RECIPE['level_steps']):,} steps of {RECIPE['batch']} images, {RECIPE['encoder_steps']:,} more for the encoder; "
         "one seed. The steps were added in parts (16,000, 26,000 and 30,000, then the encoder's, begun where the game had "
         "ended), which is the same training: tests compare lengthened and resumed runs with unbroken ones bit for bit.",
-        "", "![samples](alae_mnist-samples.png)", "",
-        "| measure | value | wanted |", "|---|---|---|",
+        "",
+        "![samples](alae_mnist-samples.png)",
+        "",
+        "| measure | value | wanted |",
+        "|---|---|---|",
         f"| samples that LeNet knows (p > {KNOWN}), % | {100 * judged['samples_known']:.1f} | |",
         f"| test images that LeNet knows, % | {100 * judged['test_images_known']:.1f} | |",
         f"| digits among the samples (over 1 %) | {judged['classes']} | 10 |",
@@ -109,7 +124,7 @@ def main() -> None:
         f"| the same by the encoder as the game left it, % | {100 * judged['digit_kept_before']:.1f} | |",
         f"| latent round trip, correlation | {judged['latent_correlation']:.3f} | 0.9 |",
         f"| hours of training, {options.threads} threads | {trained['pretraining_seconds'] / 3600:.2f} | |",
-    ]  # fmt: skip
+    ]
     write("alae_mnist", {"recipe": RECIPE, "train": trained, "judge": judged}, "\n".join(lines))
 
 

@@ -24,12 +24,12 @@ from cells import CACHE, arguments, cell, spread, write
 from torch import Tensor, nn
 
 import regraft
-from regraft import pictures
-from regraft.evaluation import compare
+from regraft.core.randomness import global_seed
+from regraft.data import pictures
+from regraft.data.images import ImageSet
+from regraft.evaluation.compare import compare
 from regraft.extractors.base import Features
-from regraft.images import ImageSet
 from regraft.metrics.mean_variance import mean_variance
-from regraft.randomness import global_seed
 
 SEEDS = range(100, 105)
 PER_CLASS, STEPS, EARLIER, LATER, SAMPLES = 100, 4000, 2500, 6000, 2000
@@ -37,8 +37,10 @@ DIGIT_STEPS, SOURCE_STEPS = 1000, 6000
 HERE = pathlib.Path(__file__).parent
 # Clothes are far from digits: larger steps and a stronger penalty than the sources' own (one run each, seed 7).
 SETTINGS: dict[str, Any] = {
-    "steps": STEPS, "objective": {"penalty_weight": 0.5}, "recipe": {"generator_lr": 5e-4, "critic_lr": 5e-4},
-}  # fmt: skip
+    "steps": STEPS,
+    "objective": {"penalty_weight": 0.5},
+    "recipe": {"generator_lr": 5e-4, "critic_lr": 5e-4},
+}
 PROJECTION: dict[str, Any] = {"method": "transfergan", "class_head": "projection"}
 GENERATOR: dict[str, Any] = PROJECTION | {"transfer_critic": False}
 CRITIC: dict[str, Any] = PROJECTION | {"transfer_generator": False}
@@ -86,10 +88,16 @@ class Judge(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(7), nn.Flatten(),
-            nn.Linear(64 * 49, 64), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(1, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(7),
+            nn.Flatten(),
+            nn.Linear(64 * 49, 64),
+            nn.ReLU(),
+        )
         self.classes = nn.Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,9 +157,19 @@ def source_of(options: Any, name: str) -> regraft.GAN:
     if not folder.exists():
         listed = only(regraft.open_images(f"{options.data / 'mnist_28.npz'}:x_train"), range(5))
         made = regraft.adapt(
-            listed, write=False, **(SCRATCH | {"steps": SOURCE_STEPS}), labels=True, size=32, channels=1, flip="off",
-            backbone_settings={"width": 32, "latent_dim": 64}, augment=[], held_out=0, keep="last", evaluate_every=0,
-        )  # fmt: skip
+            listed,
+            write=False,
+            **(SCRATCH | {"steps": SOURCE_STEPS}),
+            labels=True,
+            size=32,
+            channels=1,
+            flip="off",
+            backbone_settings={"width": 32, "latent_dim": 64},
+            augment=[],
+            held_out=0,
+            keep="last",
+            evaluate_every=0,
+        )
         shown = made.gan.sample(50, 0, y=torch.arange(50) % 5)
         pictures.save_png(CACHE / "conditional" / "low digits.png", pictures.grid(shown))
         regraft.convert(made.gan, folder)
@@ -187,9 +205,10 @@ def measured(
     y = torch.arange(SAMPLES * n) % n
     samples = made.gan.sample(len(y), seed, y=y)
     features = Features(
-        f"{of}-{size[0]}", hashlib.sha256(network.classes.weight.numpy().tobytes()).hexdigest(),
+        f"{of}-{size[0]}",
+        hashlib.sha256(network.classes.weight.numpy().tobytes()).hexdigest(),
         lambda x: torch.cat([network.features(part) for part in x.split(512)]),
-    )  # fmt: skip
+    )
     fakes, reals = features(samples), features(unseen.tensor())
     right = (network.classes(fakes).argmax(1) == y).float()
     real_right = (network.classes(reals).argmax(1) == unseen.labels).float()
@@ -208,14 +227,16 @@ def measured(
         "frechet": next(v for k, v in scores.items() if k.startswith("frechet")),
         "copies_features": next(v for k, v in scores.items() if k.startswith(f"copies[{of}")),
         "copies_pixels": scores["copies[pixels]"],
-        "accuracy": float(right.mean()), "real_accuracy": float(real_right.mean()),
+        "accuracy": float(right.mean()),
+        "real_accuracy": float(real_right.mean()),
         "accuracy_ratio": float(right.mean() / real_right.mean()),
-        "worst_class_ratio": min(
-            float(right[y == c].mean() / real_right[unseen.labels == c].mean()) for c in range(n)
-        ),
-        "mv_ratio": statistics.mean(ratios), "mv_ratio_least": min(ratios),
-        "mv_ratio_pixel": statistics.mean(pixel_ratios), "mv_ratio_pixel_least": min(pixel_ratios), "step": made.step,
-    }  # fmt: skip
+        "worst_class_ratio": min(float(right[y == c].mean() / real_right[unseen.labels == c].mean()) for c in range(n)),
+        "mv_ratio": statistics.mean(ratios),
+        "mv_ratio_least": min(ratios),
+        "mv_ratio_pixel": statistics.mean(pixel_ratios),
+        "mv_ratio_pixel_least": min(pixel_ratios),
+        "step": made.step,
+    }
 
 
 def main() -> None:
@@ -235,14 +256,15 @@ def main() -> None:
 
 def _write(results: dict[str, dict[int, Any]]) -> None:
     lines = [
-        f"# Labelled targets: digits to six classes of clothes, and to other digits, {PER_CLASS} images each", "",
+        f"# Labelled targets: digits to six classes of clothes, and to other digits, {PER_CLASS} images each",
+        "",
         f"Mean ± standard deviation over {len(SEEDS)} seeds.  Wanted: accuracy at least 0.95 of that on real images, variety "
         "within classes at least 0.7 of real images', copies at most 5 %, a smaller distance than from scratch on every seed.",
         "",
         "| source and method | steps | seeds | class accuracy | relative to real | worst class | MV ratio within classes "
         "| least class | copies (features, pixels), % | Fréchet | seeds nearer than scratch | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, by_seed in results.items():
         rows = {seed: r for seed, r in by_seed.items() if r}
         if not rows:

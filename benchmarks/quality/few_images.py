@@ -16,8 +16,8 @@ import torch
 from cells import CACHE, arguments, cell, spread, write
 
 import regraft
-from regraft import pictures
-from regraft.evaluation import compare, extractor
+from regraft.data import pictures
+from regraft.evaluation.compare import compare, extractor
 from regraft.extractors.classifier import class_logits
 from regraft.metrics.kmmd import kmmd
 

@@ -18,16 +18,22 @@ from typing import Any
 import torch
 
 import regraft
-from regraft import discover
-from regraft.metrics.base import Comparison, Samples
+from regraft.core import discover
+from regraft.metrics.base import Comparison, Metric, Samples
 
 HERE = pathlib.Path(__file__).parent
 CACHE = HERE / ".cells"
 LOW, HIGH = 0.90, 0.99
 SETTINGS = [(100, 16, 0.0), (100, 16, 0.3), (500, 64, 0.0), (500, 64, 0.3)]
 QUICK = (
-    "frechet", "kid", "kmmd", "mean_variance", "inception_score", "class_accuracy", "copies",
-)  # fmt: skip
+    "frechet",
+    "kid",
+    "kmmd",
+    "mean_variance",
+    "inception_score",
+    "class_accuracy",
+    "copies",
+)
 GROUPS = {
     "quick": (QUICK, SETTINGS),
     "clusters": (("intra_cluster",), SETTINGS),
@@ -84,14 +90,18 @@ def study(names: list[str], n: int, dim: int, shift: float, trials: int, seed: i
         comparison = Comparison(fake, real, training, "features", None, trial)
         for name in names:
             start = time.perf_counter()
-            for score in discover.plugin("metrics", name).measure(comparison):
+            for score in discover.plugin("metrics", name, Metric).measure(comparison):
                 assert score.interval is not None, score.name
                 found.setdefault(score.name, []).append((score.value, score.interval))
                 owner[score.name] = name
             seconds[name] += time.perf_counter() - start
     return [
         {
-            "metric": label, "n": n, "dim": dim, "shift": shift, "mean": mean(values),
+            "metric": label,
+            "n": n,
+            "dim": dim,
+            "shift": shift,
+            "mean": mean(values),
             "sd": (mean([(v - mean(values)) ** 2 for v in values])) ** 0.5,
             "expectation": covers(found[label], mean(values)),
             "population": None if (truth := population(label, dim, shift)) is None else covers(found[label], truth),
@@ -99,7 +109,7 @@ def study(names: list[str], n: int, dim: int, shift: float, trials: int, seed: i
         }
         for label in found
         for values in [[value for value, _ in found[label]]]
-    ]  # fmt: skip
+    ]
 
 
 def gaussian(n: int, dim: int, mean: float, scale: float, side: int, rng: torch.Generator) -> Samples:
@@ -143,13 +153,15 @@ def mean(values: list[float]) -> float:
 def table(rows: list[dict[str, Any]], trials: int) -> str:
     """Markdown."""
     lines = [
-        "# Coverage of nominal 95 % intervals", "",
+        "# Coverage of nominal 95 % intervals",
+        "",
         f"{trials} trials; Gaussian features, the generated ones shifted and narrowed; wanted: {LOW:.0%} to {HIGH:.0%}.",
         '"Expectation" is the mean of the metric at these numbers of images, "population" the value of the two distributions',
-        "themselves.", "",
+        "themselves.",
+        "",
         "| metric | n | dimensions | shift | mean | sd | expectation | population | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for r in rows:
         truth = "" if r["population"] is None else f"{r['population']:.1%}"
         name = r["metric"].replace("[features]", "")

@@ -18,10 +18,10 @@ import torch
 from cells import CACHE, arguments, cell, spread, write
 
 import regraft
-from regraft.evaluation import compare, extractor
+from regraft.core.gan import GAN
+from regraft.data.images import ImageSet
+from regraft.evaluation.compare import compare, extractor
 from regraft.extractors.classifier import class_logits
-from regraft.gan import GAN
-from regraft.images import ImageSet
 
 SEEDS = range(100, 105)
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -76,10 +76,20 @@ def trained(options: Any, name: str) -> GAN:
     if not folder.exists():
         listed = regraft.open_images(f"{options.data / TRAINED[name]}{':x_train' if name != 'characters' else ''}")
         run = regraft.adapt(
-            ImageSet(listed.where, listed.items[:25_000], ()), method="scratch", write=False, steps=6000, size=32, channels=1,
-            fit="pad", flip="off", backbone_settings={"width": 24, "latent_dim": 64}, augment=[], held_out=0, evaluate_every=0,
+            ImageSet(listed.where, listed.items[:25_000], ()),
+            method="scratch",
+            write=False,
+            steps=6000,
+            size=32,
+            channels=1,
+            fit="pad",
+            flip="off",
+            backbone_settings={"width": 24, "latent_dim": 64},
+            augment=[],
+            held_out=0,
+            evaluate_every=0,
             keep="last",
-        )  # fmt: skip
+        )
         regraft.convert(run.gan, folder)
     gan = regraft.load(folder)
     fresh = regraft.load("digits-low")
@@ -200,9 +210,12 @@ def _write(pairs: Any, judges: Any, sparse: Any, near: Any, mined: Any) -> None:
         three = _of(rows, "share of 3") if what == "two digits" else ""
         lines.append(f"| {mode} | {what} | {len(rows)} | {right} | {three} | {_of(rows, 'share of 7')} |")
     record = {
-        "two": {f"{rule} {share}": rows for (rule, share), rows in pairs.items()}, "critic": judges, "sparse": sparse,
-        "four": near, "classes": {f"{mode}, {what}": rows for (mode, what), rows in mined.items()},
-    }  # fmt: skip
+        "two": {f"{rule} {share}": rows for (rule, share), rows in pairs.items()},
+        "critic": judges,
+        "sparse": sparse,
+        "four": near,
+        "classes": {f"{mode}, {what}": rows for (mode, what), rows in mined.items()},
+    }
     write("many_sources", _named(record), "\n".join(lines))
 
 

@@ -23,16 +23,21 @@ from cells import CACHE, arguments, cell, spread, write
 from PIL import Image
 
 import regraft
-from regraft import _adapting, discover, pictures
-from regraft.encoding import encode
-from regraft.evaluation import extractor
-from regraft.gan import GAN, Generator
-from regraft.images import Images
-from regraft.jobs import AdaptJob
+from regraft.backbones.base import Backbone
+from regraft.core import discover
+from regraft.core.gan import GAN
+from regraft.core.jobs import AdaptJob
+from regraft.core.networks import Generator
+from regraft.core.randomness import generator_at
+from regraft.data import pictures
+from regraft.data.images import Images, ImageSet, Item
+from regraft.evaluation.compare import extractor
 from regraft.metrics.frechet import frechet_distance
-from regraft.observation import Observation
-from regraft.pretraining import pretrain
-from regraft.randomness import generator_at
+from regraft.training.observation import Observation
+from regraft.verbs.adapting import prepare
+from regraft.verbs.adapting.assemble import assemble
+from regraft.verbs.encode import encode
+from regraft.verbs.pretrain import pretrain
 
 SEEDS = range(5)
 TARGETS = {"clothes": "fashion_clothes_28.npz", "characters": "omniglot_small1_28.npz"}
@@ -50,12 +55,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "Mind2Mind": {"method": "mind2mind"},
     "Mind2Mind, published widths": {"method": "mind2mind", "generator_widths": (512, 512)},
     "Mind2Mind, published training": {
-        "method": "mind2mind", "preset": "28x28", "critic_data": "reuse", "recipe": {"ema_decay": 0.0},
+        "method": "mind2mind",
+        "preset": "28x28",
+        "critic_data": "reuse",
+        "recipe": {"ema_decay": 0.0},
     },
     "TransferGAN": {"method": "transfergan", "augment": []},
     "scratch": SCRATCH,
     LONGER: SCRATCH | {"minutes": 15.0},
-}  # fmt: skip
+}
 ONLY_PLAIN = {LONGER, "Mind2Mind, published widths", "Mind2Mind, published training"}  # widths are those of 28x28 codes
 
 
@@ -83,11 +91,21 @@ def _pretrain_wgan(options: Any, folder: pathlib.Path, steps: int) -> None:
     """The pair of the plain autoencoder's layers and Mind2Mind's, as a WGAN-GP on MNIST."""
     images = regraft.open_images(f"{options.data / 'mnist_28.npz'}:x_train").without_labels()
     gan = regraft.adapt(
-        images, method="scratch", backbone="autoencoder", size=28, channels=1, steps=steps, augment=[], flip="off", held_out=0,
-        device="cpu", backbone_settings={"hidden": (512, 512, 512)}, write=False,
-    ).gan  # fmt: skip
+        images,
+        method="scratch",
+        backbone="autoencoder",
+        size=28,
+        channels=1,
+        steps=steps,
+        augment=[],
+        flip="off",
+        held_out=0,
+        device="cpu",
+        backbone_settings={"hidden": (512, 512, 512)},
+        write=False,
+    ).gan
     # To be trained further as it was trained.
-    regraft.convert(gan.trained_with(*discover.plugin("backbones", "autoencoder").training(28)), folder)
+    regraft.convert(gan.trained_with(*discover.plugin("backbones", "autoencoder", Backbone).training(28)), folder)
 
 
 def target(options: Any, name: str, side: int) -> tuple[Images, torch.Tensor]:
@@ -141,12 +159,20 @@ def trained(options: Any, tier: str, name: str, method: str, seed: int) -> dict[
     started = time.perf_counter()
     minutes = settings.pop("minutes", MINUTES[tier])
     job = AdaptJob(
-        images=TARGETS[name], method=settings.pop("method"), steps=ENDLESS, seed=seed, held_out=0, flip="off",
-        device="cpu", objective=settings.pop("objective", None), recipe=settings.pop("recipe", {}), settings=settings,
-    )  # fmt: skip
+        images=TARGETS[name],
+        method=settings.pop("method"),
+        steps=ENDLESS,
+        seed=seed,
+        held_out=0,
+        flip="off",
+        device="cpu",
+        objective=settings.pop("objective", None),
+        recipe=settings.pop("recipe", {}),
+        settings=settings,
+    )
     listed = _as_set(train)
-    prepared = _adapting.prepare(job, [source], listed)
-    loop = _adapting.assemble(prepared, None, lambda event: None)
+    prepared = prepare.prepare(job, [source], listed)
+    loop = assemble(prepared, None, lambda event: None)
     if job.method == "mind2mind":
         encoding = time.perf_counter() - started
     clock = Clock(options, unseen, options.minutes or minutes, seed)
@@ -162,17 +188,19 @@ def trained(options: Any, tier: str, name: str, method: str, seed: int) -> dict[
     apart = float(frechet_distance(lenet(unseen), lenet(made)))
     seconds = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").is_file() else None
     return {
-        "curve": clock.curve, "steps": clock.steps, "encoding_seconds": encoding, "pretraining_seconds": seconds,
+        "curve": clock.curve,
+        "steps": clock.steps,
+        "encoding_seconds": encoding,
+        "pretraining_seconds": seconds,
         "frechet_lenet": apart,
-    }  # fmt: skip
+    }
 
 
 def _picture(tier: str, name: str, kind: str) -> pathlib.Path:
     return CACHE / "mind2mind" / f"{tier}-{name}-{kind}.png"
 
 
-def _as_set(images: Images) -> regraft.images.ImageSet:
-    from regraft.images import ImageSet, Item
+def _as_set(images: Images) -> ImageSet:
 
     array = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     return ImageSet("target", tuple(Item(f"{k:06d}", functools.partial(array.__getitem__, k)) for k in range(images.n)))

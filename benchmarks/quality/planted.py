@@ -19,14 +19,17 @@ import torch
 from cells import arguments, cell, write
 
 import regraft
-from regraft.verdict import judge
+from regraft.evaluation.verdict import judge
 
 SEEDS = range(20)
 N = 25
 PLANTS = {
-    "training images replayed": "copying", "replayed, noisy, shifted, mirrored": "copying",
-    "three training images": "collapsed", "three unseen images, noisy": "collapsed", "real unseen images": "no alarm",
-}  # fmt: skip
+    "training images replayed": "copying",
+    "replayed, noisy, shifted, mirrored": "copying",
+    "three training images": "collapsed",
+    "three unseen images, noisy": "collapsed",
+    "real unseen images": "no alarm",
+}
 ALARMS = {"copying", "collapsed", "overfitting"}
 
 
@@ -71,9 +74,17 @@ def overfitted(options: Any, seed: int, keep: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "run"
         run = regraft.adapt(
-            target.take(start, start + N), options.data / "weights" / "mnist_dcgan_G.pth", method="transfergan", augment=[],
-            steps=400, evaluate_every=50, patience=0, keep=keep, seed=seed, out=out,
-        )  # fmt: skip
+            target.take(start, start + N),
+            options.data / "weights" / "mnist_dcgan_G.pth",
+            method="transfergan",
+            augment=[],
+            steps=400,
+            evaluate_every=50,
+            patience=0,
+            keep=keep,
+            seed=seed,
+            out=out,
+        )
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         verdict = json.loads((out / "verdict.json").read_text())
     course = [line["held_out"] | {"step": line["step"]} for line in lines if "held_out" in line]

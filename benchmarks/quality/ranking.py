@@ -19,18 +19,22 @@ from cells import CACHE, arguments, cell, write
 from safetensors.torch import load_file, save_file
 
 import regraft
-from regraft.evaluation import extractor
-from regraft.images import ImageSet
+from regraft.data.images import ImageSet
+from regraft.evaluation.compare import extractor
 from regraft.metrics.kmmd import kmmd
-from regraft.ranking import common
+from regraft.verbs.rank import common
 
 SOURCES = {
-    "MNIST DCGAN": "mnist_dcgan_G.pth", "CelebA DCGAN a": "celeba32_dcgan_a_G.pth", "CelebA DCGAN b": "celeba32_dcgan_b_G.pth",
-}  # fmt: skip
+    "MNIST DCGAN": "mnist_dcgan_G.pth",
+    "CelebA DCGAN a": "celeba32_dcgan_a_G.pth",
+    "CelebA DCGAN b": "celeba32_dcgan_b_G.pth",
+}
 TARGETS = {
-    "anime faces": "anime_faces_64.zip", "clothes": "fashion_clothes_28.npz:x_train", "characters": "omniglot_small1_28.npz",
+    "anime faces": "anime_faces_64.zip",
+    "clothes": "fashion_clothes_28.npz:x_train",
+    "characters": "omniglot_small1_28.npz",
     "sketches": "face_sketch_128.zip",
-}  # fmt: skip
+}
 N, UNSEEN, PROBE, SEEDS = 25, 200, 200, (0, 1)
 SIDES = (16, 28)
 """The first counts; at the second, the smallest source's own, marks of resizing still tell."""
@@ -96,13 +100,15 @@ def main() -> None:
     }
     runs = {
         (name, source, seed): cell(
-            "ranking", f"full-{name}-{source}-{seed}".replace(" ", "_"), options,
+            "ranking",
+            f"full-{name}-{source}-{seed}".replace(" ", "_"),
+            options,
             functools.partial(full, options, name, source, seed),
         )
         for name in TARGETS
         for source in SOURCES
         for seed in SEEDS
-    }  # fmt: skip
+    }
     lines = ["# Ranking of sources against full runs", "", "Command: `python benchmarks/quality/ranking.py --data DATA`."]
     record: dict[str, Any] = {}
     for side in SIDES:

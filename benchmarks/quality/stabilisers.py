@@ -13,8 +13,8 @@ import torch
 from cells import CACHE, arguments, cell, spread, write
 
 import regraft
-from regraft import pictures
-from regraft.evaluation import compare, extractor
+from regraft.data import pictures
+from regraft.evaluation.compare import compare, extractor
 
 SEEDS = range(100, 105)
 IMAGES = 25
@@ -43,9 +43,16 @@ def run(options: Any, name: str, seed: int) -> dict[str, Any]:
                 seen.setdefault(key, []).append(event[key])
 
     made = regraft.adapt(
-        listed.take(0, IMAGES), weights / "celeba32_dcgan_b_G.pth", seed=seed, write=False, held_out=0, keep="last",
-        on_event=note, **FREEZED, **ROWS[name],
-    )  # fmt: skip
+        listed.take(0, IMAGES),
+        weights / "celeba32_dcgan_b_G.pth",
+        seed=seed,
+        write=False,
+        held_out=0,
+        keep="last",
+        on_event=note,
+        **FREEZED,
+        **ROWS[name],
+    )
     samples = made.gan.sample(1000, seed)
     result = measured(options, samples, seed)
     # The last third of the run: once the probability has settled.
@@ -78,10 +85,12 @@ def main() -> None:
     if found:
         results["training images replayed"] = [found]
     lines = [
-        "# Stabilisers", "",
+        "# Stabilisers",
+        "",
         f"Command: `python benchmarks/quality/stabilisers.py --data DATA`. Seeds 100 to 104, {STEPS} steps.  At weight 0 "
-        "(probability 0) each is the base bit for bit (tests/unit/test_stabilisers.py).", "",
-    ]  # fmt: skip
+        "(probability 0) each is the base bit for bit (tests/unit/test_stabilisers.py).",
+        "",
+    ]
     lines += ["| method | Fréchet | KMMD | MV ratio | copies, % | sign of real scores | augmentation probability | minutes |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, found in results.items():

@@ -16,13 +16,15 @@ import torch
 from cells import arguments, cell, spread, write
 
 import regraft
-from regraft import _adapting
-from regraft.evaluation import extractor
-from regraft.gan import GAN, Generator
-from regraft.images import ImageSet
-from regraft.jobs import AdaptJob
+from regraft.core.gan import GAN
+from regraft.core.jobs import AdaptJob
+from regraft.core.networks import Generator
+from regraft.data.images import ImageSet
+from regraft.evaluation.compare import extractor
 from regraft.metrics.frechet import frechet_distance
-from regraft.observation import Observation
+from regraft.training.observation import Observation
+from regraft.verbs.adapting import prepare
+from regraft.verbs.adapting.assemble import assemble
 
 SEEDS = range(100, 110)
 IMAGES, SAMPLES = 25, 1000
@@ -61,8 +63,8 @@ def run(options: Any, target: str, settings: dict[str, Any], seed: int) -> dict[
     named = {key: settings[key] for key in ("method", "steps") if key in settings}
     rest = {key: value for key, value in settings.items() if key not in named}
     job = AdaptJob(images=target, sources=["celeba"], seed=seed, device="cpu", settings=rest, **named)
-    prepared = _adapting.prepare(job, [source], ImageSet(listed.where, listed.items[:IMAGES], ()))
-    loop = _adapting.assemble(prepared, None, lambda event: None)
+    prepared = prepare.prepare(job, [source], ImageSet(listed.where, listed.items[:IMAGES], ()))
+    loop = assemble(prepared, None, lambda event: None)
     features = extractor(f"classifier:{weights / 'cifar10_resnet20.safetensors'}")
     unseen = ImageSet(listed.where, listed.items[-650:] if len(listed) > 1000 else listed.items[IMAGES:], ())
     curve = Curve(loop.observe, unseen.decode((32, 32), 3).tensor(), features, seed)
@@ -71,10 +73,15 @@ def run(options: Any, target: str, settings: dict[str, Any], seed: int) -> dict[
     values = dict(curve.points)
     best = min(values, key=lambda step: values[step])
     return {
-        "points": curve.points, "kept": curve.kept, "stopped": curve.stopped, "best": best,
-        "kept_frechet": values[curve.kept], "best_frechet": values[best], "last_frechet": curve.points[-1][1],
+        "points": curve.points,
+        "kept": curve.kept,
+        "stopped": curve.stopped,
+        "best": best,
+        "kept_frechet": values[curve.kept],
+        "best_frechet": values[best],
+        "last_frechet": curve.points[-1][1],
         "regret": values[curve.kept] / values[best] - 1,
-    }  # fmt: skip
+    }
 
 
 def fixed_step(rows: list[dict[str, Any]]) -> int:
@@ -97,12 +104,15 @@ def main() -> None:
             ]
             found.setdefault(name, {})[target] = [row for row in rows if row]
     lines = [
-        "# The step that is kept", "", "Command: `python benchmarks/quality/stopping.py --data DATA`. CelebA DCGAN to 25 anime "
+        "# The step that is kept",
+        "",
+        "Command: `python benchmarks/quality/stopping.py --data DATA`. CelebA DCGAN to 25 anime "
         "faces, Fréchet distance from 650 unseen ones; regret against the best point of each run's curve.  Wanted: mean at "
-        "most 15 %, no seed above 35 %, less than the fixed number of steps.", "",
+        "most 15 %, no seed above 35 %, less than the fixed number of steps.",
+        "",
         "| run | seeds | best of curve | kept | last | mean regret, % | worst, % | fixed steps, by sketches | its regret, % |",
         "|---|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for name, by_target in found.items():
         rows, others = by_target["anime faces"], by_target["face sketches"]
         if not rows:

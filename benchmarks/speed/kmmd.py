@@ -50,11 +50,18 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     part = slice(0, min(args.n, 1500))
     report = {
-        "n": args.n, "dim": args.dim, "threads": args.threads, "torch": torch.__version__,
-        "seconds": {k: round(v, 3) for k, v in seconds.items()}, "gflops": {k: round(v, 1) for k, v in rates.items()},
-        "ratio": round(rates["kmmd"] / rates["product"], 3), "peak_gb": round(peak, 2),
-        "kmmd": float(biased), "kmmd_unbiased": float(unbiased), "error_of_single_precision": error(real[part], fake[part]),
-    }  # fmt: skip
+        "n": args.n,
+        "dim": args.dim,
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "seconds": {k: round(v, 3) for k, v in seconds.items()},
+        "gflops": {k: round(v, 1) for k, v in rates.items()},
+        "ratio": round(rates["kmmd"] / rates["product"], 3),
+        "peak_gb": round(peak, 2),
+        "kmmd": float(biased),
+        "kmmd_unbiased": float(unbiased),
+        "error_of_single_precision": error(real[part], fake[part]),
+    }
     print(json.dumps(report, indent=1))
     return 0 if report["ratio"] >= args.least and peak < args.most_gb else 1
 

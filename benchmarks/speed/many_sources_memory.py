@@ -14,21 +14,24 @@ import resource
 import torch
 
 import regraft
-from regraft import discover
-from regraft.build import build_fresh
-from regraft.config import parse
-from regraft.gan import GAN, Description, Provenance
-from regraft.images import Images
-from regraft.randomness import generator_at
-from regraft.store import RunStore
-from regraft.train import Loop, Plan
+from regraft.backbones.base import Backbone
+from regraft.core import discover
+from regraft.core.build import build_fresh
+from regraft.core.config import parse
+from regraft.core.gan import GAN, Provenance
+from regraft.core.networks import Description
+from regraft.core.randomness import generator_at
+from regraft.data.images import Images
+from regraft.methods.base import Method
+from regraft.runs.store import RunStore
+from regraft.training.loop import Loop, Plan
 
 HERE = pathlib.Path(__file__).parent
 
 
 def source(size: int, seed: int) -> GAN:
     """A random StyleGAN2."""
-    family = discover.plugin("backbones", "stylegan2")
+    family = discover.plugin("backbones", "stylegan2", Backbone)
     configs = zip(("generator", "critic"), family.sized(size, 3), strict=True)
     made = [build_fresh(Description("stylegan2", role, c.model_dump(mode="json")), seed) for role, c in configs]
     objective, recipe = family.training(size)
@@ -47,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     sources = [source(options.size, seed) for seed in range(4)]
     pixels = torch.randint(0, 256, (8, 3, options.size, options.size), dtype=torch.uint8)
-    method = discover.plugin("methods", "minegan")
+    method = discover.plugin("methods", "minegan", Method)
     settings = {"mining_steps": options.steps, "finetuning_steps": 0}
     config = method.settle(sources, parse(method.Config, settings, "minegan"), 0)
     images = Images(pixels, None, ())
@@ -55,16 +58,25 @@ def main() -> None:
     before = peak()
     Loop(adaptation, images, Plan(), RunStore(None)).run()
     record = {
-        "command": "python benchmarks/speed/many_sources_memory.py", "size": options.size, "steps": options.steps, "batch": 4,
+        "command": "python benchmarks/speed/many_sources_memory.py",
+        "size": options.size,
+        "steps": options.steps,
+        "batch": 4,
         "versions": {"regraft": regraft.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "before_gb": round(before, 2), "peak_gb": round(peak(), 2),
-    }  # fmt: skip
+        "before_gb": round(before, 2),
+        "peak_gb": round(peak(), 2),
+    }
     lines = [
-        f"# Memory of mining four StyleGAN2 of {options.size} pixels", "",
-        f"{options.steps} mining steps at batch 4 on the CPU.  Wanted: under 12 GB.  Made by `{record['command']}`.", "",
-        "| | GB resident |", "|---|---|",
-        f"| sources, miners and critic loaded | {before:.2f} |", f"| peak of training | {record['peak_gb']:.2f} |", "",
-    ]  # fmt: skip
+        f"# Memory of mining four StyleGAN2 of {options.size} pixels",
+        "",
+        f"{options.steps} mining steps at batch 4 on the CPU.  Wanted: under 12 GB.  Made by `{record['command']}`.",
+        "",
+        "| | GB resident |",
+        "|---|---|",
+        f"| sources, miners and critic loaded | {before:.2f} |",
+        f"| peak of training | {record['peak_gb']:.2f} |",
+        "",
+    ]
     (HERE / "many_sources_memory.json").write_text(json.dumps(record, indent=1) + "\n")
     (HERE / "many_sources_memory.md").write_text("\n".join(lines))
     print("\n".join(lines))

@@ -20,16 +20,18 @@ from typing import Any
 import torch
 
 import regraft
-from regraft import discover
-from regraft.build import build_fresh
-from regraft.codes import Codes
-from regraft.config import WGAN_GP, Recipe, parse
-from regraft.gan import GAN, Autoencoder, Description
-from regraft.images import Images
-from regraft.methods.base import Adaptation, Data
-from regraft.randomness import generator_at
-from regraft.store import RunStore
-from regraft.train import Loop, Plan
+from regraft.core import discover
+from regraft.core.build import build_fresh
+from regraft.core.config import WGAN_GP, Recipe, parse
+from regraft.core.gan import GAN
+from regraft.core.networks import Autoencoder, Description
+from regraft.core.randomness import generator_at
+from regraft.data.codes import Codes
+from regraft.data.images import Images
+from regraft.methods.base import Method
+from regraft.runs.store import RunStore
+from regraft.training.loop import Loop, Plan
+from regraft.training.updates import Adaptation, Data
 
 WIDTHS = {32: (64, 256), 64: (64, 256), 128: (64, 512), 256: (64, 512), 512: (32, 512), 1024: (16, 512)}
 WANTED = {256: 100, 1024: 1000}
@@ -55,9 +57,12 @@ def main() -> int:
         print(side, {k: round(v, 6) for k, v in rows[side].items() if v is not None}, flush=True)
     quickest, slowest = (f(r["code_seconds"] for r in rows.values()) for f in (min, max))
     record = {
-        "threads": options.threads, "repeats": options.repeats, "rows": rows, "code_step_spread": slowest / quickest,
+        "threads": options.threads,
+        "repeats": options.repeats,
+        "rows": rows,
+        "code_step_spread": slowest / quickest,
         "versions": {"regraft": regraft.__version__, "torch": torch.__version__, "machine": platform.machine()},
-    }  # fmt: skip
+    }
     options.out.write_text(json.dumps(record, indent=1) + "\n")
     options.out.with_suffix(".md").write_text(table(record))
     missed = [side for side, row in rows.items() if row["wanted"] and row["ratio"] < row["wanted"]]
@@ -68,12 +73,14 @@ def main() -> int:
 def table(record: dict[str, Any]) -> str:
     """The record for readers."""
     lines = [
-        "# One iteration of Mind2Mind against one in pixels", "",
+        "# One iteration of Mind2Mind against one in pixels",
+        "",
         f"Command: `python benchmarks/speed/mind2mind_step.py --threads {record['threads']} "
         f"--repeats {record['repeats']}`; batch 1, medians.",
         "",
-        "| side | image step, s | code step, s | ratio | wanted |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        "| side | image step, s | code step, s | ratio | wanted |",
+        "|---|---|---|---|---|",
+    ]
     for side, row in record["rows"].items():
         times = f"{row['image_seconds']:.1f} | {row['code_seconds']:.4f}"
         lines.append(f"| {side} | {times} | {row['ratio']:.0f} | {row['wanted'] or ''} |")
@@ -97,7 +104,7 @@ def image_step(side: int, repeats: int) -> float:
     """Median seconds of a WGAN-GP iteration in pixels."""
     made = networks(side)
     source = GAN(made["generator"], made["critic"], objective=WGAN_GP, recipe=Recipe(batch=1, ema_decay=0.0, noise="random"))
-    method = discover.plugin("methods", "transfergan")
+    method = discover.plugin("methods", "transfergan", Method)
     config = parse(method.Config, {"steps": repeats + 1, "augment": []}, "step")
     data = Images(torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8, generator=generator_at(0, "pixels")))
     return median(method.attach([source], data, config, generator_at(0, "init")), data, warm=1)
@@ -109,7 +116,7 @@ def code_step(side: int, repeats: int) -> float:
     autoencoder = made["autoencoder"]
     assert isinstance(autoencoder, Autoencoder)
     recipe = Recipe(batch=1, ema_decay=0.0)
-    method = discover.plugin("methods", "mind2mind")
+    method = discover.plugin("methods", "mind2mind", Method)
     config = parse(method.Config, {"steps": repeats + 20, "preset": "alae-1024"}, "step")
     source = GAN(made["generator"], autoencoder=autoencoder)
     objective, _ = method.training(source, config)

@@ -55,9 +55,15 @@ def main() -> int:
     seconds = {name: round(statistics.median(values), 4) for name, values in times.items()}
     ratio = seconds["reference"] / seconds["regraft"]
     report = {
-        "resolution": args.resolution, "channel_base": args.channel_base, "batch": args.batch, "threads": args.threads,
-        "torch": torch.__version__, "seconds": seconds, "ratio": round(ratio, 3), "relative_error": error,
-    }  # fmt: skip
+        "resolution": args.resolution,
+        "channel_base": args.channel_base,
+        "batch": args.batch,
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "seconds": seconds,
+        "ratio": round(ratio, 3),
+        "relative_error": error,
+    }
     print(json.dumps(report, indent=1))
     if error > 1e-4:
         print("the two networks do not agree", file=sys.stderr)
@@ -75,9 +81,14 @@ def reference(checkout: pathlib.Path, resolution: int, channel_base: int) -> tor
         from training.networks import Generator  # type: ignore[import-not-found]
     torch.manual_seed(0)
     made: torch.nn.Module = Generator(
-        z_dim=512, c_dim=0, w_dim=512, img_resolution=resolution, img_channels=3, mapping_kwargs={"num_layers": 8},
+        z_dim=512,
+        c_dim=0,
+        w_dim=512,
+        img_resolution=resolution,
+        img_channels=3,
+        mapping_kwargs={"num_layers": 8},
         synthesis_kwargs={"channel_base": channel_base, "channel_max": 512, "num_fp16_res": 0, "conv_clamp": 256},
-    )  # fmt: skip
+    )
     for name, parameter in made.named_parameters():
         if name.endswith("noise_strength"):
             parameter.data.fill_(0.1)

@@ -7,55 +7,87 @@ without waiting for torch.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from regraft.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from regraft.api import Run, adapt, convert, evaluate, inspect, interpolate, methods, metrics, sample, sources
-    from regraft.checking import check
-    from regraft.config import Objective, Recipe
-    from regraft.diagnosis import diagnose as diagnose
-    from regraft.encoding import encode as encode
-    from regraft.errors import RegraftError
-    from regraft.gan import GAN, Autoencoder, Critic, Generator, Latent
-    from regraft.images import open_images
-    from regraft.lengthening import lengthen as lengthen
-    from regraft.loading import load, load_adapter
+    from regraft.core.config import Objective, Recipe
+    from regraft.core.errors import RegraftError
+    from regraft.core.gan import GAN
+    from regraft.core.latent import Latent
+    from regraft.core.networks import Autoencoder, Critic, Generator
+    from regraft.data.images import open_images
     from regraft.metrics.base import Score
-    from regraft.pretraining import pretrain as pretrain
-    from regraft.ranking import rank
-    from regraft.reporting import report
-
-# Two verbs share their names with plug-in folders.  The import system binds a folder's name when the folder is first imported;
-# doing that now, and dropping the names, leaves them to the verbs.
-for _folder in ("methods", "metrics"):
-    importlib.import_module(f"regraft.{_folder}")
-    del globals()[_folder]
+    from regraft.verbs.adapt import Run, adapt
+    from regraft.verbs.check import check
+    from regraft.verbs.convert import convert
+    from regraft.verbs.diagnose import diagnose
+    from regraft.verbs.encode import encode
+    from regraft.verbs.evaluate import evaluate
+    from regraft.verbs.inspect import inspect
+    from regraft.verbs.lengthen import lengthen
+    from regraft.verbs.lists import list_methods, list_metrics, list_sources
+    from regraft.verbs.load import load, load_adapter
+    from regraft.verbs.pretrain import pretrain
+    from regraft.verbs.rank import rank
+    from regraft.verbs.report.page import report
+    from regraft.verbs.sample import interpolate, sample
 
 _HOMES = {
-    "regraft.api": (
-        "Run", "adapt", "convert", "evaluate", "inspect", "interpolate", "methods", "metrics", "sample", "sources",
-    ),
-    "regraft.config": ("Objective", "Recipe"),
-    "regraft.diagnosis": ("diagnose",),
-    "regraft.encoding": ("encode",),
-    "regraft.lengthening": ("lengthen",),
-    "regraft.pretraining": ("pretrain",),
-    "regraft.errors": ("RegraftError",),
-    "regraft.gan": ("GAN", "Autoencoder", "Critic", "Generator", "Latent"),
-    "regraft.images": ("open_images",),
+    "regraft.core.config": ("Objective", "Recipe"),
+    "regraft.core.errors": ("RegraftError",),
+    "regraft.core.gan": ("GAN",),
+    "regraft.core.latent": ("Latent",),
+    "regraft.core.networks": ("Autoencoder", "Critic", "Generator"),
+    "regraft.data.images": ("open_images",),
     "regraft.metrics.base": ("Score",),
-    "regraft.loading": ("load", "load_adapter"),
-    "regraft.checking": ("check",),
-    "regraft.ranking": ("rank",),
-    "regraft.reporting": ("report",),
-}  # fmt: skip
+    "regraft.verbs.adapt": ("Run", "adapt"),
+    "regraft.verbs.check": ("check",),
+    "regraft.verbs.convert": ("convert",),
+    "regraft.verbs.diagnose": ("diagnose",),
+    "regraft.verbs.encode": ("encode",),
+    "regraft.verbs.evaluate": ("evaluate",),
+    "regraft.verbs.inspect": ("inspect",),
+    "regraft.verbs.lengthen": ("lengthen",),
+    "regraft.verbs.lists": ("list_methods", "list_metrics", "list_sources"),
+    "regraft.verbs.load": ("load", "load_adapter"),
+    "regraft.verbs.pretrain": ("pretrain",),
+    "regraft.verbs.rank": ("rank",),
+    "regraft.verbs.report.page": ("report",),
+    "regraft.verbs.sample": ("interpolate", "sample"),
+}
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - verbs first
-    "adapt", "check", "convert", "evaluate", "inspect", "interpolate", "load", "load_adapter", "methods", "metrics",
-    "open_images", "rank", "report", "sample", "sources", "Autoencoder", "Critic", "GAN", "Generator", "Latent",
-    "Objective", "Recipe", "RegraftError", "Run", "Score",
-]  # fmt: skip
+    "adapt",
+    "check",
+    "convert",
+    "diagnose",
+    "encode",
+    "evaluate",
+    "inspect",
+    "interpolate",
+    "lengthen",
+    "list_methods",
+    "list_metrics",
+    "list_sources",
+    "load",
+    "load_adapter",
+    "open_images",
+    "pretrain",
+    "rank",
+    "report",
+    "sample",
+    "Autoencoder",
+    "Critic",
+    "GAN",
+    "Generator",
+    "Latent",
+    "Objective",
+    "Recipe",
+    "RegraftError",
+    "Run",
+    "Score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ import sys
 
 def main() -> None:
     """Run the command line; mistakes end in one line, ``--debug`` shows where they came from."""
-    from regraft.cli import run
+    from regraft.cli.app import run
 
     sys.exit(run(sys.argv[1:]))
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from regraft.cli import run as cli
+from regraft.cli.app import run as cli
 
 
 def call(capsys, *arguments):
@@ -26,7 +26,7 @@ def made(capsys, photos, source_folder, tmp_path):
 
 
 def test_help_answers_without_torch():
-    code = "import sys; from regraft.cli import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from regraft.cli.app import run; run(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for verb in ("adapt", "sample", "evaluate", "convert", "inspect", "demo"):
@@ -203,7 +203,7 @@ def test_facts_are_shown_readably(capsys, source_folder, photos, tmp_path):
 
 
 def test_debug_shows_where(photos, source_folder):
-    from regraft.errors import ConfigError
+    from regraft.core.errors import ConfigError
 
     with pytest.raises(ConfigError):
         cli(["adapt", str(photos), "-s", str(source_folder), "--method", "magic", "--debug"])
@@ -249,9 +249,23 @@ def test_more_steps_in_a_new_folder(capsys, made, tmp_path):
 def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):
     small = ["--set", "backbone_settings.code_dim=6", "--set", "backbone_settings.width=4"]
     code, out, err = call(
-        capsys, "pretrain", photos, "--backbone", "autoencoder", "--size", 8, "--channels", 1, "--out", tmp_path / "ae",
-        "--steps", 3, "--batch", 4, *small,
-    )  # fmt: skip
+        capsys,
+        "pretrain",
+        photos,
+        "--backbone",
+        "autoencoder",
+        "--size",
+        8,
+        "--channels",
+        1,
+        "--out",
+        tmp_path / "ae",
+        "--steps",
+        3,
+        "--batch",
+        4,
+        *small,
+    )
     assert code == 0, err
     assert f"regraft inspect {tmp_path / 'ae'}" in out
     for expected in ((12, 0), (0, 12)):

@@ -14,16 +14,18 @@ import yaml
 from PIL import Image
 
 import regraft
-from browser import CHROMIUM, DRIVER, browser
-from regraft import _records, cli, reporting
-from regraft._ending import write_page
-from regraft._report_charts import charts
-from regraft._report_parts import _strip, embed, read
-from regraft.errors import AdapterError, ConfigError
-from regraft.gan import GAN
-from regraft.loading import bundled_images
-from regraft.reporting import MAX_BYTES, check_comparable
-from regraft.verdict import judge
+from regraft.cli import app
+from regraft.core.errors import AdapterError, ConfigError
+from regraft.core.gan import GAN
+from regraft.evaluation.verdict import judge
+from regraft.runs import records
+from regraft.verbs.adapting.finish import write_page
+from regraft.verbs.load import bundled_images
+from regraft.verbs.report import page as page_module
+from regraft.verbs.report.charts import charts
+from regraft.verbs.report.page import MAX_BYTES, check_comparable
+from regraft.verbs.report.subject import _strip, embed, read
+from support.browser import CHROMIUM, DRIVER, browser
 
 EVIL = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</script>"
 needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium with its driver")
@@ -124,30 +126,36 @@ class TestPage:
         text = " ".join(Outline((run / "report.html").read_text()).text)
         record = json.loads((run / "adapter_config.json").read_text())
         for needed in (
-            "regraft adapt", "--source digits-high", "--set steps=60", "Apache-2.0", record["versions"]["torch"],
-            record["tensor_digest"], record["data"]["digest"], record["sources"][0]["generator_digest"],
-        ):  # fmt: skip
+            "regraft adapt",
+            "--source digits-high",
+            "--set steps=60",
+            "Apache-2.0",
+            record["versions"]["torch"],
+            record["tensor_digest"],
+            record["data"]["digest"],
+            record["sources"][0]["generator_digest"],
+        ):
             assert needed in text
 
     def test_the_command_makes_the_same_settings(self, run):
         import shlex
 
-        from regraft._report_parts import command
-        from regraft.config import parse
-        from regraft.jobs import AdaptJob
+        from regraft.core.config import parse
+        from regraft.core.jobs import AdaptJob
+        from regraft.verbs.report.subject import command
 
         job = parse(AdaptJob, yaml.safe_load((run / "config.yaml").read_text()), "")
         words = shlex.split(command(job))
         again = run.parent / "again"
         words[words.index("--out") + 1] = str(again)
-        assert cli.run([*words[1:], "--quiet"]) == 0
+        assert app.run([*words[1:], "--quiet"]) == 0
         second = yaml.safe_load((again / "config.yaml").read_text())
         assert second | {"out": None} == yaml.safe_load((run / "config.yaml").read_text()) | {"out": None}
         # The same numbers, too: what the line does not say has its default.
         assert (again / "scores.json").read_text() == (run / "scores.json").read_text()
 
     def test_without_training_images(self, copied, capsys):
-        assert cli.run(["report", str(copied), "--no-training-images"]) == 0
+        assert app.run(["report", str(copied), "--no-training-images"]) == 0
         text = (copied / "report.html").read_text()
         assert "left out of this page" in text
         assert "Nearest training image" not in text
@@ -212,22 +220,33 @@ class TestPage:
         log = copied / "metrics.jsonl"
         before = charts([read(copied)])
         odd = [
-            {"held_out": 3, "step": 1}, {"held_out": {"kmmd_target": 0.1}}, {"step": "x", "critic_loss": 1.0}, {"step": None},
-            {"held_out": {"kmmd_target": "low", "variety": [1], "critic_train": 1.0}, "step": 50}, {"critic_loss": 1.0}, 3,
-        ]  # fmt: skip
+            {"held_out": 3, "step": 1},
+            {"held_out": {"kmmd_target": 0.1}},
+            {"step": "x", "critic_loss": 1.0},
+            {"step": None},
+            {"held_out": {"kmmd_target": "low", "variety": [1], "critic_train": 1.0}, "step": 50},
+            {"critic_loss": 1.0},
+            3,
+        ]
         more = [*map(json.dumps, odd), '{"step": 1' + "0" * 400 + "}", "[" * 100_000]
         log.write_text("\n".join([*more, log.read_text()]))
         assert charts([read(copied)]) == before
-        rows = _records.history(_records.log(log))
+        rows = records.history(records.log(log))
         judge(*torch.randn(3, 30, 1, 8, 8, generator=torch.Generator().manual_seed(0)), history=rows)
 
     @pytest.mark.parametrize(
         "change",
         [
-            {"data": {"n": 20}}, {"data": {"digest": "x", "n": "20", "held_out": 5}}, {"image": {"size": [32]}}, {"step": "20"},
-            {"sources": [{}]}, {"findings": []}, {"config": {"miner": None}}, {"versions": None},
+            {"data": {"n": 20}},
+            {"data": {"digest": "x", "n": "20", "held_out": 5}},
+            {"image": {"size": [32]}},
+            {"step": "20"},
+            {"sources": [{}]},
+            {"findings": []},
+            {"config": {"miner": None}},
+            {"versions": None},
         ],
-    )  # fmt: skip
+    )
     def test_a_damaged_record_is_an_error(self, copied, change):
         path = copied / "adapter_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -342,12 +361,12 @@ class TestComparison:
             elif score["better"] == "lower":
                 score["value"] = 0.0
         copying = dataclasses.replace(subjects[0], scores=copier)
-        table = reporting._scores([copying, subjects[1]])
+        table = page_module._scores([copying, subjects[1]])
         assert not any(row["cells"][0]["best"] for row in table)
         assert any(row["cells"][1]["best"] for row in table)
         assert any(row["replayed"] for row in table)
-        assert "too many samples are copies of training images" in reporting.page([copying, subjects[1]])
-        assert "too many samples" not in reporting.page(subjects)
+        assert "too many samples are copies of training images" in page_module.page([copying, subjects[1]])
+        assert "too many samples" not in page_module.page(subjects)
 
     def test_what_cannot_be_compared(self, run, other, copied):
         with pytest.raises(ConfigError, match="the same run twice"):

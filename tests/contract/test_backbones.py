@@ -6,18 +6,20 @@ import json
 import pytest
 import torch
 
-from conftest import toy_gan
-from regraft import discover
-from regraft.build import build_fresh, build_with
-from regraft.errors import ConfigError, MissingCapability, SourceError
-from regraft.gan import ClassCode, Description, evaluating, tensor_digest
+from regraft.core import discover
+from regraft.core.build import build_fresh, build_with
+from regraft.core.errors import ConfigError, MissingCapability, SourceError
+from regraft.core.gan import tensor_digest
+from regraft.core.networks import ClassCode, Description, evaluating
+from support.plugins import find_plugin
+from support.toys import toy_gan
 
 BACKBONES = discover.names("backbones")
 
 
 @pytest.fixture(params=[0, 3], ids=["unconditional", "conditional"])
 def classes(request, name):
-    if request.param and not discover.plugin("backbones", name).conditional:
+    if request.param and not find_plugin("backbones", name).conditional:
         pytest.skip(f"{name} has no conditional form")
     return request.param
 
@@ -137,7 +139,7 @@ class TestEveryBackbone:
         assert conditional.n_classes == 4
 
     def test_exchanged_classes_are_mixtures_of_the_old(self, name):
-        if not discover.plugin("backbones", name).conditional:
+        if not find_plugin("backbones", name).conditional:
             pytest.skip(f"{name} has no conditional form")
         g = toy_gan(name, n_classes=3).generator
         rng = torch.Generator().manual_seed(0)
@@ -188,7 +190,7 @@ class TestEveryBackbone:
         assert all(p.grad is not None for p in made.parameters())
 
     def test_classes_mix(self, name):
-        if not discover.plugin("backbones", name).conditional:
+        if not find_plugin("backbones", name).conditional:
             with pytest.raises(ConfigError, match="class"):
                 toy_gan(name, n_classes=3)
             return
@@ -213,7 +215,7 @@ class TestEveryBackbone:
 
     def test_unknown_settings_are_named(self, name, classes):
         with pytest.raises(ConfigError, match="no backbone setting called wdth"):
-            discover.plugin("backbones", name).sized(8, 1, wdth=3)
+            find_plugin("backbones", name).sized(8, 1, wdth=3)
 
     def test_evaluation_mode_is_put_back(self, name, classes):
         g = toy_gan(name, n_classes=classes).generator.train()

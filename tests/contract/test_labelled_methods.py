@@ -4,24 +4,32 @@ import dataclasses
 
 import pytest
 import torch
-from test_methods import attach, run, state_of, stop_inside
 
-from conftest import toy_gan, toy_images
-from regraft import adapter, discover
-from regraft.errors import ConfigError, Interrupted, MissingCapability
-from regraft.gan import GAN, evaluating, tensor_digest
+from regraft.core import discover
+from regraft.core.errors import ConfigError, Interrupted, MissingCapability
+from regraft.core.gan import GAN, tensor_digest
+from regraft.core.networks import evaluating
 from regraft.methods._classes import start
-from regraft.store import RunStore
-from regraft.train import Loop, Plan
+from regraft.runs import adapter
+from regraft.runs.store import RunStore
+from regraft.training.loop import Loop, Plan
+from support.plugins import find_plugin
+from support.running import attach, run, state_of, stop_inside
+from support.toys import toy_gan, toy_images
 
 # Methods on codes give their own small generator classes and leave the source as it is; they have tests of their own.
-LEARNING = {name: discover.plugin("methods", name) for name in discover.names("methods")}
+LEARNING = {name: find_plugin("methods", name) for name in discover.names("methods")}
 METHODS = [name for name, method in LEARNING.items() if method.labels and "autoencoder" not in method.needs]
 STEPS = 6
 SOURCES = {
-    "dcgan": ("dcgan", 0), "mlp": ("mlp", 0), "resnet": ("wgangp_resnet", 0), "sngan": ("sngan", 0),
-    "projection": ("dcgan", 2), "classifier": ("wgangp_resnet", 2), "same classes": ("wgangp_resnet", 3),
-}  # fmt: skip
+    "dcgan": ("dcgan", 0),
+    "mlp": ("mlp", 0),
+    "resnet": ("wgangp_resnet", 0),
+    "sngan": ("sngan", 0),
+    "projection": ("dcgan", 2),
+    "classifier": ("wgangp_resnet", 2),
+    "same classes": ("wgangp_resnet", 3),
+}
 
 
 @pytest.fixture(params=SOURCES)
@@ -55,9 +63,7 @@ class TestEveryMethodThatLearnsClasses:
         adaptation, config = attach(name, source, images)
         generator = run(adaptation, images).generator().eval()
         data = {"n": 12, "held_out": 0, "classes": ["a", "b", "c"]}
-        info = adapter.AdapterInfo(
-            name, config.model_dump(mode="json"), {"size": [8, 8], "channels": 1}, data, 0, STEPS
-        )  # fmt: skip
+        info = adapter.AdapterInfo(name, config.model_dump(mode="json"), {"size": [8, 8], "channels": 1}, data, 0, STEPS)
         adapter.save_adapter(tmp_path / "a", generator, [source], info)
         loaded = adapter.load_adapter(tmp_path / "a", [source])
         y = torch.tensor([0, 1, 2, 1, 0])

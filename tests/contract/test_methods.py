@@ -6,59 +6,20 @@ import dataclasses
 import pytest
 import torch
 
-from conftest import toy_gan, toy_images
-from regraft import adapter, discover
-from regraft.config import WGAN_GP, Objective, Recipe, parse
-from regraft.errors import ConfigError, Interrupted, MissingCapability
-from regraft.gan import GAN, Provenance, tensor_digest
-from regraft.observation import Observation
-from regraft.randomness import generator_at
-from regraft.store import RunStore
-from regraft.train import Loop, Plan
+from regraft.core import discover
+from regraft.core.config import WGAN_GP, Objective, Recipe, parse
+from regraft.core.errors import ConfigError, Interrupted, MissingCapability
+from regraft.core.gan import GAN, Provenance, tensor_digest
+from regraft.core.randomness import generator_at
+from regraft.runs import adapter
+from regraft.runs.store import RunStore
+from regraft.training.loop import Loop, Plan
+from regraft.training.observation import Observation
+from support.plugins import find_plugin
+from support.running import STEPS, assert_same, attach, run, settings_of, state_of, stop_inside, taken
+from support.toys import toy_gan, toy_images
 
 METHODS = discover.names("methods")
-STEPS = 6
-
-
-def settings_of(name):
-    """Few steps; the rest as a user gets it."""
-    method = discover.plugin("methods", name)
-    fields = method.Config.model_fields
-    given = {"steps": STEPS} if "steps" in fields else {}
-    given |= {"mining_steps": 2} if "mining_steps" in fields else {}
-    if method.sources[1] == 0:
-        smallest = dict(discover.plugin("backbones", method.backbone).smallest)
-        given |= {"size": smallest.pop("size"), "channels": 1, "backbone_settings": smallest}
-    return given
-
-
-def attach(name, source, images, seed=0, **settings):
-    method = discover.plugin("methods", name)
-    config = parse(method.Config, settings_of(name) | settings, name)
-    return method.attach(taken(name, source), images, config, generator_at(seed, "init")), config
-
-
-def taken(name, source):
-    """The sources that a method takes: none if it makes them."""
-    return [source] if discover.plugin("methods", name).sources[1] else []
-
-
-def run(adaptation, images, folder=None, resume=False, seed=0, observe=None, accumulate=1, **plan):
-    plan = {"observe_every": 3 if observe else 0, "checkpoint_every": 1000, **plan}
-    loop = Loop(adaptation, images, Plan(seed=seed, accumulate=accumulate, **plan), RunStore(folder), observe)
-    loop.run(resume)
-    return loop
-
-
-def state_of(loop):
-    tensors = {f"{m}.{k}": v.clone() for m, module in loop.adaptation.modules.items() for k, v in module.state_dict().items()}
-    return tensors | {f"average.{k}": v.clone() for k, v in loop.generator().state_dict().items()}
-
-
-def assert_same(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
 
 
 @pytest.fixture(params=["dcgan", "mlp"])
@@ -110,11 +71,11 @@ class TestEveryMethod:
         before = {f"{m}.{k}": b.clone() for m, module in watched.items() for k, b in module.named_buffers()}
         run(adaptation, toy_images())
         after = {f"{m}.{k}": b for m, module in watched.items() for k, b in module.named_buffers()}
-        moving = discover.plugin("methods", name).running_state
+        moving = find_plugin("methods", name).running_state
         assert_same({k: v for k, v in before.items() if k not in moving}, {k: v for k, v in after.items() if k not in moving})
 
     def test_save_and_load_gives_the_same_images(self, name, source, tmp_path):
-        if not discover.plugin("methods", name).sources[1]:
+        if not find_plugin("methods", name).sources[1]:
             pytest.skip("makes sources, which are saved whole")
         adaptation, config = attach(name, source, toy_images())
         loop = run(adaptation, toy_images())
@@ -148,7 +109,7 @@ class TestEveryMethod:
 
     @pytest.mark.parametrize("stop_at", range(1, STEPS))
     def test_resume_equals_unbroken_run(self, name, source, tmp_path, stop_at):
-        if not discover.plugin("methods", name).Config.model_fields.get("steps"):
+        if not find_plugin("methods", name).Config.model_fields.get("steps"):
             pytest.skip("trains nothing, so it cannot be stopped")
 
         def observe(step, generator):
@@ -190,7 +151,7 @@ class TestEveryMethod:
                 assert all(torch.isfinite(p).all() for p in loop.generator().parameters())
 
     def test_missing_critic_is_a_clear_error(self, name, source):
-        method = discover.plugin("methods", name)
+        method = find_plugin("methods", name)
         bare = GAN(source.generator)
         if method.needs:
             with pytest.raises(MissingCapability, match=f"{name} needs ({'|'.join(method.needs)}), and .* has none"):
@@ -199,7 +160,7 @@ class TestEveryMethod:
             method.check(taken(name, bare), name)
 
     def test_a_source_without_critic_gets_a_new_one_that_learns_first(self, name):
-        method = discover.plugin("methods", name)
+        method = find_plugin("methods", name)
         if "warm_up" not in method.Config.model_fields:
             return
         bare = GAN(toy_gan().generator, provenance=Provenance(name="bare"))
@@ -218,7 +179,7 @@ class TestEveryMethod:
         assert adaptation.phases[0].name != "warm-up"
 
     def test_wrong_number_of_sources_is_a_clear_error(self, name, source):
-        method = discover.plugin("methods", name)
+        method = find_plugin("methods", name)
         if method.sources[1] < 3:
             with pytest.raises(ConfigError, match=name):
                 method.check([source] * 3, name)
@@ -243,7 +204,7 @@ def family_images(source):
 
 
 # Methods that make sources, or learn codes, do not touch a family's GAN; they have tests of their own.
-ON_GANS = [name for name in METHODS if taken(name, 1) and "autoencoder" not in discover.plugin("methods", name).needs]
+ON_GANS = [name for name in METHODS if taken(name, 1) and "autoencoder" not in find_plugin("methods", name).needs]
 
 
 @pytest.mark.parametrize("backbone", OTHER_BACKBONES)
@@ -258,7 +219,7 @@ class TestEveryMethodOnEveryFamily:
         self.few = {"steps": 2, "mining_steps": 1, "warm_up": 0}
 
     def attached(self, name):
-        fields = discover.plugin("methods", name).Config.model_fields
+        fields = find_plugin("methods", name).Config.model_fields
         return attach(name, self.source, self.images, **{k: v for k, v in self.few.items() if k in fields})
 
     def test_source_is_untouched_and_only_what_is_declared_moves(self, name, backbone):
@@ -318,19 +279,7 @@ def toy_family(backbone):
         return toy_gan(backbone, channels=3)
 
 
-def stop_inside(loop, step):
-    """Ask for a stop while a step is being computed, as a signal would."""
-    enter = loop._step
-
-    def wrapped(phase):
-        if loop.position.total == step - 1:
-            loop._stop_requested = True
-        enter(phase)
-
-    loop._step = wrapped
-
-
-SEVERAL = [name for name in METHODS if discover.plugin("methods", name).sources[1] > 1]
+SEVERAL = [name for name in METHODS if find_plugin("methods", name).sources[1] > 1]
 
 
 def two_sources():
@@ -338,7 +287,7 @@ def two_sources():
 
 
 def attach_two(name, sources, seed=0):
-    method = discover.plugin("methods", name)
+    method = find_plugin("methods", name)
     config = method.settle(sources, parse(method.Config, settings_of(name), name), seed)
     return method.attach(sources, toy_images(), config, generator_at(seed, "init")), config
 

@@ -10,13 +10,15 @@ import safetensors.torch
 import torch
 
 import regraft
-from conftest import save_program, toy_gan
-from regraft import discover
-from regraft.errors import ConfigError
+from regraft.core import discover
+from regraft.core.errors import ConfigError
 from regraft.extractors.base import Features
 from regraft.extractors.mobilenet_v1 import WIDTHS
 from regraft.formats.base import Probe
+from regraft.methods.base import Method
 from regraft.metrics.base import Comparison, Samples
+from support.plugins import find_plugin
+from support.toys import save_program, toy_gan
 
 
 def images(n, seed, size=16):
@@ -66,7 +68,7 @@ class Imitation(torch.nn.Module):
 @pytest.mark.parametrize("name", discover.names("metrics"))
 class TestEveryMetric:
     def test_scores_carry_their_protocol(self, name):
-        metric = discover.plugin("metrics", name)
+        metric = find_plugin("metrics", name)
         assert metric.summary
         scores = metric.compute(comparison(images(30, 0), images(25, 1), images(9, 2)))
         assert scores
@@ -87,14 +89,14 @@ class TestEveryMetric:
     @pytest.mark.parametrize(("n_real", "n_fake"), [(4, 30), (5, 200), (7, 30), (8, 30), (30, 4), (30, 7)])
     def test_few_images_have_a_wide_interval_or_none(self, name, n_real, n_fake):
         """Sets that vary: a point would claim a certainty that so few images do not give."""
-        for score in discover.plugin("metrics", name).compute(comparison(images(n_fake, 1), images(n_real, 0), images(9, 2))):
+        for score in find_plugin("metrics", name).compute(comparison(images(n_fake, 1), images(n_real, 0), images(9, 2))):
             if score.interval is not None:
                 low, high = score.interval
                 assert low < high, score.name
                 assert low <= score.value <= high
 
     def test_same_seed_same_value_and_inputs_untouched(self, name):
-        metric = discover.plugin("metrics", name)
+        metric = find_plugin("metrics", name)
         given = comparison(images(30, 0), images(25, 1), images(9, 2))
         before = [s.images.clone() for s in (given.fake, given.real, given.training)]
         a, b = metric.compute(given), metric.compute(given)
@@ -104,7 +106,7 @@ class TestEveryMetric:
 
     def test_a_better_set_scores_better(self, name):
         """Unseen images of the same kind against a collapsed, copied set."""
-        metric = discover.plugin("metrics", name)
+        metric = find_plugin("metrics", name)
         training = images(10, 2)
         good = {s.name: s for s in metric.compute(comparison(images(100, 0), images(100, 1), training))}
         bad = metric.compute(comparison(training[:1].expand(100, -1, -1, -1), images(100, 1), training))
@@ -120,7 +122,7 @@ class TestEveryMetric:
 @pytest.mark.parametrize("name", discover.names("extractors"))
 class TestEveryExtractor:
     def made(self, name, tmp_path, monkeypatch) -> Features:
-        extractor = discover.plugin("extractors", name)
+        extractor = find_plugin("extractors", name)
         assert extractor.summary
         weights = None
         torch.manual_seed(0)
@@ -169,25 +171,31 @@ class TestEveryFormat:
     def test_other_files_are_not_claimed_or_end_in_a_clear_error(self, name, tmp_path, content, suffix):
         path = tmp_path / f"x{suffix}"
         path.write_bytes(content)
-        form = discover.plugin("formats", name)
+        form = find_plugin("formats", name)
         if form.matches(Probe(path)):
             with pytest.raises(regraft.RegraftError, match="x"):
                 form.read(Probe(path))
 
     def test_an_empty_folder_is_not_claimed(self, name, tmp_path):
-        assert not discover.plugin("formats", name).matches(Probe(tmp_path))
+        assert not find_plugin("formats", name).matches(Probe(tmp_path))
 
 
 @pytest.mark.parametrize("folder", ["methods", "backbones", "formats", "metrics", "extractors"])
 def test_unknown_names_get_the_nearest_known_one(folder):
     known = discover.names(folder)[0]
     with pytest.raises(ConfigError, match=f"did you mean {known}"):
-        discover.plugin(folder, known + "x")
+        find_plugin(folder, known + "x")
 
 
 def test_other_packages_add_plugins_by_entry_point(monkeypatch, tmp_path):
     """A real distribution on the path, as pip would leave it."""
-    (tmp_path / "other.py").write_text("class M:\n    summary = 'theirs'\nPLUGIN = M()\n")
+    (tmp_path / "other.py").write_text(
+        "from regraft.metrics.base import Metric\n"
+        "class Theirs(Metric):\n"
+        "    summary = 'theirs'\n"
+        "    def measure(self, comparison): return []\n"
+        "PLUGIN = Theirs()\n"
+    )
     info = tmp_path / "other-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
@@ -195,7 +203,9 @@ def test_other_packages_add_plugins_by_entry_point(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     assert "theirs" in discover.names("metrics")
-    assert regraft.metrics()["theirs"] == "theirs"
+    assert regraft.list_metrics()["theirs"] == "theirs"
+    with pytest.raises(ConfigError, match="theirs of regraft.metrics is a Theirs, and must be a Method"):
+        discover.plugin("metrics", "theirs", Method)
 
 
 def test_names_are_files():

@@ -8,7 +8,7 @@ import torch
 
 import regraft
 from regraft.backbones import _alae
-from regraft.build import build_with
+from regraft.core.build import build_with
 from regraft.formats.alae import networks
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import regraft
-from regraft.gan import ClassCode
+from regraft.core.networks import ClassCode
 
 
 def recorded(folder):

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import regraft
-from conftest import toy_images
-from regraft import discover
-from regraft.config import parse
-from regraft.gan import evaluating
-from regraft.objectives import critic_loss
-from regraft.randomness import generator_at
-from regraft.store import RunStore
-from regraft.train import Loop, Plan
+from regraft.core.config import parse
+from regraft.core.networks import evaluating
+from regraft.core.randomness import generator_at
+from regraft.runs.store import RunStore
+from regraft.training.loop import Loop, Plan
+from regraft.training.objectives import critic_loss
+from support.plugins import find_plugin
+from support.toys import toy_images
 
 FILES = {
     "stylegan2ada_uncond": "network-snapshot.pkl",
@@ -39,7 +39,7 @@ def test_fifty_steps_lower_the_critics_loss(shared, name):
     gan = gan.trained_with(gan.objective, gan.recipe.model_copy(update={"batch": 4}))
     generator = gan.generator
     images = toy_images(4, max(generator.size), generator.channels)
-    method = discover.plugin("methods", "transfergan")
+    method = find_plugin("methods", "transfergan")
     config = parse(method.Config, {"steps": 1, "warm_up": 50, "augment": []}, "test")
     adaptation = method.attach([gan], images, config, generator_at(0, "init"))
     assert adaptation.phases[0].name == "warm-up"

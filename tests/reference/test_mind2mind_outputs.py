@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import regraft
-from regraft import codes
-from regraft.gan import tensor_digest
+from regraft.core.gan import tensor_digest
+from regraft.data import codes
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,15 @@ import pytest
 import torch
 
 import regraft
-from regraft import discover
-from regraft.build import build_fresh
-from regraft.gan import Description
+from regraft.core.build import build_fresh
+from regraft.core.networks import Description
+from support.plugins import find_plugin
 
 SETTINGS = {
-    "img_const": {}, "img_none": {"noise": "none"}, "img_psi05": {"psi": 0.5},
-}  # fmt: skip
+    "img_const": {},
+    "img_none": {"noise": "none"},
+    "img_psi05": {"psi": 0.5},
+}
 
 
 @pytest.fixture(params=["stylegan2ada_uncond", "stylegan3_t"])
@@ -73,7 +75,7 @@ def test_designed_filters_equal_the_stored_ones(shared):
     """Kaiser's formulas against what SciPy designed for the file."""
     gan = regraft.load(shared / "reference" / "stylegan3_t" / "network-snapshot.pkl")
     stored = gan.generator.state_dict()
-    designed = discover.plugin("backbones", "stylegan3").filters(gan.generator.describe().config)
+    designed = find_plugin("backbones", "stylegan3").filters(gan.generator.describe().config)
     assert set(designed) == {k for k in stored if k.endswith("_filter")}
     for name, value in designed.items():
         assert (stored[name] - value).abs().max() < 1e-6, name

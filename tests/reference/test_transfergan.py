@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import regraft
+from regraft.core.gan import tensor_digest
 from regraft.formats import _tensorflow
-from regraft.gan import tensor_digest
 
 CONTAINERS = ["wgan-gp.model.index", "v1_wgan-gp.model"]
 

@@ -29,7 +29,7 @@ def peak_mb():
 
 def judged(path):
     """What came of one file."""
-    from fuzz_files import Canary
+    from support.fuzz_files import Canary
 
     signal.alarm(ALARM_SECONDS)
     used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -44,9 +44,14 @@ def judged(path):
         error, message = type(caught).__name__, str(caught)
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return {
-        "file": path.name, "error": error, "message": message[:2000], "seconds": round(time.perf_counter() - started, 3),
-        "grown_mb": round(peak_mb() - before, 1), "file_mb": sum(f.stat().st_size for f in files) / 1e6, "sung": Canary.sung,
-    }  # fmt: skip
+        "file": path.name,
+        "error": error,
+        "message": message[:2000],
+        "seconds": round(time.perf_counter() - started, 3),
+        "grown_mb": round(peak_mb() - before, 1),
+        "file_mb": sum(f.stat().st_size for f in files) / 1e6,
+        "sung": Canary.sung,
+    }
 
 
 def main():

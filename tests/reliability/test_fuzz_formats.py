@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import regraft
-from fuzz_files import Canary, damaged_source, hostile_files, seeded
-from fuzz_sources import WRITERS, templates
-from regraft import discover
-from regraft.errors import RegraftError
+from regraft.core import discover
+from regraft.core.errors import RegraftError
+from support.fuzz_files import Canary, damaged_source, hostile_files, seeded
+from support.fuzz_sources import WRITERS, templates
+from support.plugins import find_plugin
 
 CASES = 285  # 15 of each source
 # Odd, and large for their size; if they load, then in bounds.
@@ -45,7 +46,7 @@ def test_every_format_is_fuzzed():
 @pytest.mark.parametrize(("form", "writer"), all_writers(), ids=lambda v: getattr(v, "__name__", v))
 def test_undamaged_files_load(form, writer, tmp_path):
     gan = regraft.load(writer(tmp_path))
-    assert gan.provenance.format == discover.plugin("formats", form).name
+    assert gan.provenance.format == find_plugin("formats", form).name
     assert gan.sample(2).std() > 0
 
 
@@ -66,7 +67,8 @@ def valid(tmp_path_factory):
 def test_a_seed_means_the_same_bytes_in_every_process(tmp_path):
     """Else a failure could not be looked at again; hash seeds and addresses differ between the two."""
     code = (
-        "import sys, hashlib, pathlib; from fuzz_files import *; from fuzz_sources import *; base = pathlib.Path(sys.argv[1]); "
+        "import sys, hashlib, pathlib; from support.fuzz_files import *; from support.fuzz_sources import *; "
+        "base = pathlib.Path(sys.argv[1]); "
         "junk = [bytearray(int(sys.argv[2])) for _ in range(50)]; "
         "valid = templates(base / 'valid'); digest = hashlib.sha256()\n"
         "for seed in range(60):\n"

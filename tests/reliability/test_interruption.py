@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 import regraft
+from support.plugins import find_plugin
 
 ARGUMENTS = ["--method", "minegan", "--set", "mining_steps=40", "--set", "finetuning_steps=60", "--batch", "4"]
 ARGUMENTS += ["--evaluate-every", "10", "--checkpoint-every", "7", "--accumulate", "2", "--seed", "3"]
@@ -66,7 +67,7 @@ def save_noise(folder, shape, n=12):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """Images, a source, and what an unbroken run makes of them."""
-    from conftest import toy_gan
+    from support.toys import toy_gan
 
     folder = tmp_path_factory.mktemp("unbroken")
     save_noise(folder / "photos", (8, 8))
@@ -120,12 +121,12 @@ def test_a_signal_saves_and_exits_130(unbroken, tmp_path, number):
 
 def grey_28():
     """A DCGAN of the public MNIST networks' size: 7x7 where a regular one of 16 pixels has 4x4."""
-    from regraft import discover
-    from regraft.build import build_fresh
-    from regraft.gan import GAN, Description
+    from regraft.core.build import build_fresh
+    from regraft.core.gan import GAN
+    from regraft.core.networks import Description
 
     settings = [
-        config.model_dump(mode="json") for config in discover.plugin("backbones", "dcgan").sized(16, 1, width=4, latent_dim=8)
+        config.model_dump(mode="json") for config in find_plugin("backbones", "dcgan").sized(16, 1, width=4, latent_dim=8)
     ]
     settings[0]["layers"][0]["kernel"] = settings[1]["layers"][-1]["kernel"] = (7, 7)
     settings[1]["size"] = (28, 28)
@@ -139,7 +140,7 @@ def grey_28():
 @pytest.fixture(scope="module")
 def four_families(tmp_path_factory):
     """Colour photographs and sources of four families and sizes."""
-    from conftest import toy_gan
+    from support.toys import toy_gan
 
     folder = tmp_path_factory.mktemp("families")
     save_noise(folder / "photos", (32, 32, 3))
@@ -177,13 +178,13 @@ def test_several_families_at_once_killed(four_families, tmp_path):
 
 def test_encoding_that_is_killed_goes_on(tmp_path):
     """1,000 images: what was finished before SIGKILL is not encoded again, and a third time nothing is read or written."""
-    from conftest import toy_gan
-    from regraft import encoding
-    from regraft.images import open_images
+    from regraft.data.images import open_images
+    from regraft.verbs import encode
+    from support.toys import toy_gan
 
     source = regraft.convert(toy_gan(autoencoder=True), tmp_path / "source")
     save_noise(tmp_path / "photos", (64, 64), 1000)
-    whole = encoding.encode(source, tmp_path / "photos", tmp_path / "whole.safetensors")
+    whole = encode.encode(source, tmp_path / "photos", tmp_path / "whole.safetensors")
     folder = tmp_path / "out"
     command = [sys.executable, "-m", "regraft", "encode", str(source), str(tmp_path / "photos")]
     command += ["--out", str(folder / "codes.safetensors")]
@@ -194,8 +195,8 @@ def test_encoding_that_is_killed_goes_on(tmp_path):
     process.kill()
     process.communicate(timeout=60)
     assert not (folder / "codes.safetensors").exists()
-    again = encoding.encode(source, tmp_path / "photos", folder / "codes.safetensors")
-    assert again.reused >= encoding.CHUNK
+    again = encode.encode(source, tmp_path / "photos", folder / "codes.safetensors")
+    assert again.reused >= encode.CHUNK
     assert again.computed + again.reused == 1000
     for name, values in load_file(tmp_path / "whole.safetensors").items():
         assert torch.equal(load_file(folder / "codes.safetensors")[name], values), name
@@ -207,6 +208,6 @@ def test_encoding_that_is_killed_goes_on(tmp_path):
 
     listed = open_images(tmp_path / "photos")
     unread = dataclasses.replace(listed, items=tuple(dataclasses.replace(item, read=fails) for item in listed.items))
-    third = encoding.encode(source, unread, folder / "codes.safetensors")
+    third = encode.encode(source, unread, folder / "codes.safetensors")
     assert (third.computed, third.reused) == (0, 1000)
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.iterdir()} == before

@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import alae_files
-import biggan_files
 import regraft
-import resnet_files
-import rosinality_files
-import transfergan_files
-from regraft.errors import SourceError
-from tensorflow_writer import write_bundle, write_single
-from zoo_files import zoo_run
+from regraft.core.errors import SourceError
+from support import alae_files, biggan_files, resnet_files, rosinality_files, transfergan_files
+from support.tensorflow_writer import write_bundle, write_single
+from support.zoo_files import zoo_run
 
 LONG = "9" * 5000
 """More digits than Python turns into a number."""

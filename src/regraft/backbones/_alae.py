@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.errors import ConfigError
-from regraft.gan import Noise
-from regraft.randomness import Rng, normal
+from regraft.core.errors import ConfigError
+from regraft.core.networks import Noise
+from regraft.core.randomness import Rng, normal
 
 SLOPE = 0.2
 FUSED_FROM = 128  # side from which a convolution and the change of size are one operation

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regraft.backbones._alae import Decoder, Encoder, Mapping, Style, lrelu
-from regraft.errors import ConfigError
-from regraft.gan import CENTRE_LATENTS, ClassCode, Critic, Generator, Latent, Noise
-from regraft.randomness import Rng, generator_at
+from regraft.core.errors import ConfigError
+from regraft.core.latent import Latent
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Critic, Generator, Noise
+from regraft.core.randomness import Rng, generator_at
 
 SLOW = 0.1  # learning rate multiplier of mapping and head
 
@@ -134,9 +135,14 @@ class GrowingGenerator(Generator):
         self.synthesis = GrowingDecoder(config.widths, config.style_dim, config.channels, growth)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; there is no truncation before training is over."""
         if psi != 1.0:
             raise ConfigError("a growing StyleALAE has no mean style yet; truncate when it is finished")

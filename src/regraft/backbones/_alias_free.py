@@ -104,9 +104,16 @@ def downsample(x: Tensor, kernel: Tensor | None, factor: int) -> Tensor:
 
 
 def filtered_lrelu(
-    x: Tensor, up_kernel: Tensor | None, down_kernel: Tensor | None, up: int, down: int, padding: tuple[int, int],
-    gain: float, slope: float, clamp: float | None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    up_kernel: Tensor | None,
+    down_kernel: Tensor | None,
+    up: int,
+    down: int,
+    padding: tuple[int, int],
+    gain: float,
+    slope: float,
+    clamp: float | None,
+) -> Tensor:
     """A leaky ReLU that makes no frequencies beyond the sampling rate: computed on a finer grid, and filtered back.
 
     Args:

@@ -13,9 +13,9 @@ from torch.nn import functional
 from regraft.backbones import _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._conditional import TableNorm, mixed
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, Generator
-from regraft.randomness import generator_at
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.networks import ClassCode, Generator
+from regraft.core.randomness import generator_at
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Count = Annotated[int, Field(ge=0, le=1 << 16)]
@@ -61,9 +61,15 @@ class Entry(nn.Module):
     """The class table, where there is one, and the linear map from the latent to the smallest feature map."""
 
     def __init__(
-        self, inputs: int, channels: int, side: int, n_classes: int, class_dim: int, spectral: _spectral.Dialect | None,
+        self,
+        inputs: int,
+        channels: int,
+        side: int,
+        n_classes: int,
+        class_dim: int,
+        spectral: _spectral.Dialect | None,
         sn_eps: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.side = side
         # Never spectrally normalised, whatever the other layers are.

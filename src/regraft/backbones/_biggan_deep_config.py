@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from regraft.backbones._biggan import Count, Eps, Side, Width
-from regraft.config import Config
+from regraft.core.config import Config
 
 Spectral = Literal["stored", "fresh", "none"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.backbones import _spectral
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, ClassHead, Critic, device_of
-from regraft.randomness import global_seed
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.networks import ClassCode, ClassHead, Critic, device_of
+from regraft.core.randomness import global_seed
 
 CriticT = TypeVar("CriticT", bound=Critic)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

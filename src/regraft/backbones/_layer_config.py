@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from regraft.config import Config
+from regraft.core.config import Config
 
 Activation = Literal["none", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu"]
 Pair = tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]]

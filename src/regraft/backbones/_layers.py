@@ -10,9 +10,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.backbones import _conditional
 from regraft.backbones._layer_config import Activation, LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
-from regraft.errors import MissingCapability
-from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
-from regraft.randomness import Rng
+from regraft.core.errors import MissingCapability
+from regraft.core.latent import Latent
+from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -84,9 +85,14 @@ def _activate(x: Tensor, name: Activation, slope: float) -> Tensor:
     if name == "leaky_relu":
         return F.leaky_relu(x, slope)
     functions: dict[str, Callable[[Tensor], Tensor]] = {
-        "relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
-        "elu": F.elu, "selu": F.selu, "gelu": F.gelu, "silu": F.silu,
-    }  # fmt: skip
+        "relu": F.relu,
+        "tanh": torch.tanh,
+        "sigmoid": torch.sigmoid,
+        "elu": F.elu,
+        "selu": F.selu,
+        "gelu": F.gelu,
+        "silu": F.silu,
+    }
     return functions[name](x)
 
 
@@ -106,9 +112,14 @@ class LayeredGenerator(Generator):
         self.layers = nn.ModuleList(Stage(layer, by_norm) for layer in config.layers)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
         x = z if psi == 1.0 else z * psi
         codes: list[Tensor | None] = [None] * len(self.layers)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from regraft.backbones import _spectral
 from regraft.backbones._conditional import LinearNorm, TableNorm
-from regraft.config import Config
+from regraft.core.config import Config
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Upsampling = Literal["nearest", "bilinear"]
@@ -204,9 +204,14 @@ class Head(nn.Module):
     """relu, pooling over the map, linear score; a class term or class logits where the critic has them."""
 
     def __init__(
-        self, inputs: int, n_classes: int, kind: Literal["none", "projection", "auxiliary"], pooling: Literal["sum", "mean"],
-        bias: bool, **spectral: Any,
-    ) -> None:  # fmt: skip
+        self,
+        inputs: int,
+        n_classes: int,
+        kind: Literal["none", "projection", "auxiliary"],
+        pooling: Literal["sum", "mean"],
+        bias: bool,
+        **spectral: Any,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.score = _spectral.linear(inputs, 1, **spectral)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.backbones._conditional import remixed
-from regraft.errors import MissingCapability
-from regraft.gan import CENTRE_LATENTS, ClassCode, Generator, Latent, Noise
-from regraft.randomness import Rng, generator_at
+from regraft.core.errors import MissingCapability
+from regraft.core.latent import Latent
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Generator, Noise
+from regraft.core.randomness import Rng, generator_at
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -57,9 +58,17 @@ class Mapping(nn.Module):
     w_avg: Tensor
 
     def __init__(
-        self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, layers: int = 8, lr: float = 0.01,
-        embed_features: int | None = None, layer_features: int | None = None, track_mean: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int,
+        layers: int = 8,
+        lr: float = 0.01,
+        embed_features: int | None = None,
+        layer_features: int | None = None,
+        track_mean: bool = True,
+    ) -> None:
         """Lay out the network.
 
         Args:
@@ -140,9 +149,14 @@ class StyleGenerator(Generator):
         self.n_classes, self.size, self.channels = c_dim, (resolution, resolution), channels
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; ``psi`` truncates all rows of styles."""
         w = self.mapping.truncate(self.mapping(z, y), psi)
         image: Tensor = self.synthesis(w, noise, rng)

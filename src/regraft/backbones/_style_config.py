@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from regraft.config import Config
+from regraft.core.config import Config
 
 Count = Annotated[int, Field(ge=0, le=1 << 16)]
 Width = Annotated[int, Field(ge=1, le=1 << 16)]

@@ -14,8 +14,8 @@ from regraft.backbones import _resample
 from regraft.backbones._conditional import only_head
 from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, minibatch_stddev
 from regraft.backbones._style_config import StyleCriticConfig
-from regraft.gan import ClassHead, Critic, Description
-from regraft.randomness import global_seed
+from regraft.core.networks import ClassHead, Critic, Description
+from regraft.core.randomness import global_seed
 
 HALF = math.sqrt(0.5)
 
@@ -24,9 +24,15 @@ class Conv(nn.Module):
     """An equalised convolution with optional halving or doubling, activation and bound."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, resample: str = "none", activate: bool = True,
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        resample: str = "none",
+        activate: bool = True,
         clamp: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.resample, self.activate, self.clamp = resample, activate, clamp
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
@@ -124,9 +130,16 @@ class StyleCritic(Critic):
             self.add_module(f"b{4 << level}", Block(config, level))
         if config.c_dim:
             self.mapping = Mapping(
-                0, config.c_dim, config.cmap_dim, 0, config.mapping_layers, config.mapping_lr, config.embed_features,
-                config.layer_features, track_mean=False,
-            )  # fmt: skip
+                0,
+                config.c_dim,
+                config.cmap_dim,
+                0,
+                config.mapping_layers,
+                config.mapping_lr,
+                config.embed_features,
+                config.layer_features,
+                track_mean=False,
+            )
         self.b4 = Head(config)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:

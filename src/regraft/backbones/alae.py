@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from regraft.backbones import _alae_growing
 from regraft.backbones._alae import Decoder, Encoder, Mapping, Style
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import Autoencoder, ClassCode, Critic, Description, Generator, Latent, Noise
-from regraft.randomness import Rng
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.latent import Latent
+from regraft.core.networks import Autoencoder, ClassCode, Critic, Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=2, max_length=10)]
@@ -90,9 +91,14 @@ class ALAEGenerator(Generator):
         self.synthesis = Decoder(config.widths, config.style_dim, config.channels, config.blend)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; ``psi`` acts on the first style vectors only, as the authors have it.
 
         Constant noise is the authors' ``noise=False``, which adds what noise does on average; ``none`` adds nothing.
@@ -261,9 +267,11 @@ class ALAE(Backbone):
         return _alae_growing.step_sizes(network)
 
     def grown(
-        self, generator: _alae_growing.GrowingGenerator, critic: _alae_growing.GrowingCritic,
+        self,
+        generator: _alae_growing.GrowingGenerator,
+        critic: _alae_growing.GrowingCritic,
         encoder: _alae_growing.GrowingEncoder,
-    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:  # fmt: skip
+    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:
         """Descriptions and tensors of generator, critic and autoencoder at the end of growing, by role.
 
         Args:

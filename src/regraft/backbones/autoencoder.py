@@ -16,10 +16,10 @@ from regraft.backbones import _layers
 from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.backbones._layers import Stage
 from regraft.backbones.base import Backbone, checked
-from regraft.config import WGAN_GP, Config, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import Autoencoder, Description, Noise
-from regraft.randomness import Rng
+from regraft.core.config import WGAN_GP, Config, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.networks import Autoencoder, Description, Noise
+from regraft.core.randomness import Rng
 
 CodeRange = Literal["none", "tanh", "relu"]
 
@@ -91,8 +91,14 @@ class PlainAutoencoderBackbone(Backbone):
     objective = WGAN_GP
     recipe = Recipe(batch=64, generator_lr=1e-4, critic_lr=1e-4, betas=(0.5, 0.9), generator_norm="batch")
     smallest: ClassVar[dict[str, Any]] = {
-        "size": 8, "code_dim": 6, "latent_dim": 5, "hidden": (8,), "head": (8,), "width": 4, "decoder_width": 4,
-    }  # fmt: skip
+        "size": 8,
+        "code_dim": 6,
+        "latent_dim": 5,
+        "hidden": (8,),
+        "head": (8,),
+        "width": 4,
+        "decoder_width": 4,
+    }
     conditional = False
     pretrained_by = "autoencoder"
 
@@ -137,9 +143,16 @@ class PlainAutoencoderBackbone(Backbone):
 
 
 def plain(
-    size: int, channels: int, code_dim: int = 256, width: int = 32, decoder_width: int = 64, latent_dim: int = 128,
-    hidden: tuple[int, ...] = (512, 512), head: tuple[int, ...] = (256, 256), code_range: CodeRange = "tanh",
-) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig, PlainAutoencoderConfig]:  # fmt: skip
+    size: int,
+    channels: int,
+    code_dim: int = 256,
+    width: int = 32,
+    decoder_width: int = 64,
+    latent_dim: int = 128,
+    hidden: tuple[int, ...] = (512, 512),
+    head: tuple[int, ...] = (256, 256),
+    code_range: CodeRange = "tanh",
+) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig, PlainAutoencoderConfig]:
     """Settings of generator, critic and autoencoder; the defaults are the published 28x28 ones.
 
     Args:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from regraft.config import Config, Objective, Recipe, unknown
-from regraft.errors import ConfigError
-from regraft.gan import Critic, Generator
+from regraft.core.config import Config, Objective, Recipe, unknown
+from regraft.core.errors import ConfigError
+from regraft.core.networks import Critic, Generator
 
 
 class Backbone(abc.ABC):
@@ -61,6 +61,14 @@ class Backbone(abc.ABC):
         Raises:
             ConfigError: if the family has no network of that size or does not know a setting.
         """
+
+    def sized_autoencoder(self, size: int, channels: int, **settings: Any) -> Config:
+        """Settings of a plain autoencoder, with arguments as for :meth:`sized`.
+
+        Raises:
+            ConfigError: if the family has none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no plain autoencoder; choose the backbone autoencoder")
 
 
 def checked(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:

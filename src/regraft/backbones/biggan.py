@@ -19,10 +19,11 @@ from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Count, Entry, Eps, Head, Side, Width
 from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, only_head, remixed, split, with_head
 from regraft.backbones.base import Backbone, checked
-from regraft.config import HINGE, Config, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
-from regraft.randomness import Rng
+from regraft.core.config import HINGE, Config, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.latent import Latent
+from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 
 class UpBlockConfig(Config):
@@ -190,9 +191,14 @@ class BigGANGenerator(Generator):
         self.exit = Exit(config, spectral)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; ``psi`` scales the latent."""
         z = z if psi == 1.0 else z * psi
         chunks = torch.split(z, self.config.chunk, dim=1)
@@ -324,9 +330,16 @@ class BigGAN(Backbone):
 
 
 def regular(
-    size: int, channels: int, n_classes: int = 0, width: int = 32, latent_dim: int = 120, class_dim: int = 128,
-    attention: tuple[int, ...] = (64,), hierarchical: bool = True, shared: bool = True,
-) -> tuple[BigGANGeneratorConfig, BigGANCriticConfig]:  # fmt: skip
+    size: int,
+    channels: int,
+    n_classes: int = 0,
+    width: int = 32,
+    latent_dim: int = 120,
+    class_dim: int = 128,
+    attention: tuple[int, ...] = (64,),
+    hierarchical: bool = True,
+    shared: bool = True,
+) -> tuple[BigGANGeneratorConfig, BigGANCriticConfig]:
     """Settings of a BigGAN with the published width multiples.
 
     Args:
@@ -353,9 +366,13 @@ def regular(
         for index, (a, b) in enumerate(zip(inputs, outputs, strict=True))
     ]
     generator = BigGANGeneratorConfig(
-        chunk=chunk, hierarchical=hierarchical, n_classes=n_classes, class_dim=class_dim if n_classes and shared else 0,
-        blocks=tuple(up), channels=channels,
-    )  # fmt: skip
+        chunk=chunk,
+        hierarchical=hierarchical,
+        n_classes=n_classes,
+        class_dim=class_dim if n_classes and shared else 0,
+        blocks=tuple(up),
+        channels=channels,
+    )
     halvings = len(_biggan.DOWN[size]) - 1 if size in _biggan.DOWN else max(1, size.bit_length() - 4)
     multiples = _biggan.DOWN.get(size, (4,) * (halvings + 2))
     down, side, before = [], size, channels
@@ -364,10 +381,13 @@ def regular(
         side = side // 2 if halve else side
         down.append(
             DownBlockConfig(
-                inputs=before, hidden=multiple * width, outputs=multiple * width, downsample=halve,
+                inputs=before,
+                hidden=multiple * width,
+                outputs=multiple * width,
+                downsample=halve,
                 attention=halve and side in attention,
             )
-        )  # fmt: skip
+        )
         before = multiple * width
     return generator, BigGANCriticConfig(size=size, channels=channels, blocks=tuple(down), n_classes=n_classes)
 

@@ -20,10 +20,11 @@ from regraft.backbones._biggan import Entry, Head
 from regraft.backbones._biggan_deep_config import BottleneckConfig, DeepCriticConfig, DeepGeneratorConfig, Spectral
 from regraft.backbones._conditional import LinearNorm, only_head, remixed, with_head
 from regraft.backbones.base import Backbone, checked
-from regraft.config import HINGE, Config, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
-from regraft.randomness import Rng
+from regraft.core.config import HINGE, Config, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.latent import Latent
+from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 
 class Level(NamedTuple):
@@ -166,16 +167,26 @@ class DeepGenerator(Generator):
         self.size = (side, side)
         code_dim = config.latent_dim + config.class_dim
         self.entry = Entry(
-            code_dim, config.blocks[0].inputs, config.side, config.n_classes, config.class_dim, _dialect(config.spectral),
+            code_dim,
+            config.blocks[0].inputs,
+            config.side,
+            config.n_classes,
+            config.class_dim,
+            _dialect(config.spectral),
             config.sn_eps,
-        )  # fmt: skip
+        )
         self.blocks = nn.ModuleList(UpBottleneck(block, config, code_dim) for block in config.blocks)
         self.exit = DeepExit(config)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`.
 
         ``psi`` scales the latent, as the authors' truncated draw psi * truncnorm(-2, 2) does, and chooses the batch statistics
@@ -289,9 +300,15 @@ class BigGANDeep(Backbone):
 
 
 def regular(
-    size: int, channels: int, n_classes: int = 0, width: int = 32, latent_dim: int = 128, class_dim: int = 128,
-    attention: tuple[int, ...] = (64,), depth: int = 2,
-) -> tuple[DeepGeneratorConfig, DeepCriticConfig]:  # fmt: skip
+    size: int,
+    channels: int,
+    n_classes: int = 0,
+    width: int = 32,
+    latent_dim: int = 128,
+    class_dim: int = 128,
+    attention: tuple[int, ...] = (64,),
+    depth: int = 2,
+) -> tuple[DeepGeneratorConfig, DeepCriticConfig]:
     """Settings of a BigGAN-deep with the published width multiples.
 
     Args:
@@ -318,9 +335,13 @@ def regular(
             inside = halve and step == depth - 1 and size >> (index + 1) in attention
             down.append(_bottleneck(a if step == 0 else b, b, width, halve and step == 0, inside, b))
     generator = DeepGeneratorConfig(
-        latent_dim=latent_dim, n_classes=n_classes, class_dim=class_dim if n_classes else 0, blocks=tuple(up),
-        channels=channels, rows=channels,
-    )  # fmt: skip
+        latent_dim=latent_dim,
+        n_classes=n_classes,
+        class_dim=class_dim if n_classes else 0,
+        blocks=tuple(up),
+        channels=channels,
+        rows=channels,
+    )
     critic = {"size": size, "channels": channels, "stem": multiples[0] * width, "blocks": tuple(down), "n_classes": n_classes}
     return generator, DeepCriticConfig.model_validate(critic)
 

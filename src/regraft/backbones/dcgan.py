@@ -11,8 +11,8 @@ from torch import nn
 from regraft.backbones import _layers
 from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.errors import ConfigError
 
 
 class DCGAN(Backbone):

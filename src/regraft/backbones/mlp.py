@@ -7,7 +7,7 @@ from torch import nn
 from regraft.backbones import _layers
 from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe
+from regraft.core.config import Config, Objective, Recipe
 
 
 class MLP(Backbone):

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, Critic, Description, Generator, Latent, Noise
-from regraft.randomness import Rng
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.latent import Latent
+from regraft.core.networks import ClassCode, Critic, Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Attribute = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -176,9 +177,14 @@ class ProganGenerator(Generator):
         self.end = GeneratorEnd(c)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; ``psi`` scales the latent after its normalisation, which would undo it."""
         dim = self.latent.dim
         x = pixel_norm(torch.cat([z, self._vector(y, z)], dim=1) if self.n_classes else z)

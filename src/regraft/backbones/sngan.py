@@ -16,10 +16,11 @@ from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones._residual import BlockConfig, CriticBlock, First, GeneratorBlock, Head, Last, Norm, OneHotNorm, Width
 from regraft.backbones._spectral import Dialect
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
-from regraft.randomness import Rng
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.latent import Latent
+from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 Classes = Annotated[int, Field(ge=0, le=1 << 16)]
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
@@ -128,9 +129,14 @@ class ResidualGenerator(Generator):
         return nn.BatchNorm2d(channels, eps=c.norm_eps)
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
         z = z if psi == 1.0 else z * psi
         first, *chunks = torch.split(z, self.config.chunk, dim=1) if self.config.chunk else (z,)
@@ -221,15 +227,11 @@ class ResidualCritic(Critic):
         self.config = c = config
         self.channels, self.size, self.n_classes = c.channels, c.size, c.n_classes
         self.blocks = nn.ModuleList(
-            CriticBlock(
-                block, first=k == 0, rectified=c.rectified, norm_eps=c.norm_eps, spectral=c.spectral, sn_eps=c.sn_eps
-            )
+            CriticBlock(block, first=k == 0, rectified=c.rectified, norm_eps=c.norm_eps, spectral=c.spectral, sn_eps=c.sn_eps)
             for k, block in enumerate(c.blocks)
-        )  # fmt: skip
+        )
         width = c.blocks[-1].outputs
-        self.head = Head(
-            width, c.n_classes, c.head, c.pooling, c.classifier_bias, spectral=c.head_spectral, sn_eps=c.sn_eps
-        )  # fmt: skip
+        self.head = Head(width, c.n_classes, c.head, c.pooling, c.classifier_bias, spectral=c.head_spectral, sn_eps=c.sn_eps)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """See :meth:`Critic.forward`."""
@@ -335,9 +337,7 @@ def plain(
     for k, (outputs, resample) in enumerate(down):
         hidden = inputs if k else outputs
         shortcut = resample or inputs != outputs
-        critic_blocks.append(
-            BlockConfig(inputs=inputs, hidden=hidden, outputs=outputs, resample=resample, shortcut=shortcut)
-        )  # fmt: skip
+        critic_blocks.append(BlockConfig(inputs=inputs, hidden=hidden, outputs=outputs, resample=resample, shortcut=shortcut))
         inputs = outputs
     generator = {"latent": {"dim": latent_dim}, "channels": channels, "blocks": blocks, "n_classes": n_classes}
     critic = {"channels": channels, "size": (size, size), "blocks": critic_blocks, "n_classes": n_classes}

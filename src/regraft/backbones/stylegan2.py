@@ -18,10 +18,10 @@ from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, StyleGenerator
 from regraft.backbones._style_config import StyleCriticConfig, StyleGAN2GeneratorConfig
 from regraft.backbones._style_critic import HALF, Conv, StyleCritic
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import Description, Generator, Noise
-from regraft.randomness import Rng, normal
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.networks import Description, Generator, Noise
+from regraft.core.randomness import Rng, normal
 
 
 class Layer(nn.Module):
@@ -181,9 +181,15 @@ class StyleGAN2Generator(StyleGenerator):
         super().__init__(config.z_dim, config.c_dim, config.img_resolution, config.img_channels)
         self.config = config
         self.mapping = Mapping(
-            config.z_dim, config.c_dim, config.w_dim, config.num_ws, config.mapping_layers, config.mapping_lr,
-            config.embed_features, config.layer_features,
-        )  # fmt: skip
+            config.z_dim,
+            config.c_dim,
+            config.w_dim,
+            config.num_ws,
+            config.mapping_layers,
+            config.mapping_lr,
+            config.embed_features,
+            config.layer_features,
+        )
         self.synthesis = Synthesis(config)
 
     def describe(self) -> Description:
@@ -270,9 +276,14 @@ def initialise(network: nn.Module) -> None:
 
 
 def regular(
-    size: int, channels: int, n_classes: int = 0, width: int = 32768, top_width: int = 512, latent_dim: int = 512,
+    size: int,
+    channels: int,
+    n_classes: int = 0,
+    width: int = 32768,
+    top_width: int = 512,
+    latent_dim: int = 512,
     mapping_layers: int = 8,
-) -> tuple[StyleGAN2GeneratorConfig, StyleCriticConfig]:  # fmt: skip
+) -> tuple[StyleGAN2GeneratorConfig, StyleCriticConfig]:
     """Settings of a pair as published.
 
     Args:
@@ -291,9 +302,12 @@ def regular(
     sides = [4 << level for level in range(size.bit_length() - 2)]
     widths = tuple(max(1, min(width // side, top_width)) for side in sides)
     common: dict[str, Any] = {
-        "c_dim": n_classes, "mapping_layers": mapping_layers, "img_resolution": size, "img_channels": channels,
+        "c_dim": n_classes,
+        "mapping_layers": mapping_layers,
+        "img_resolution": size,
+        "img_channels": channels,
         "channels": widths,
-    }  # fmt: skip
+    }
     generator = StyleGAN2GeneratorConfig(z_dim=latent_dim, w_dim=latent_dim, **common)
     return generator, StyleCriticConfig(cmap_dim=widths[0] if n_classes else 0, **common)
 

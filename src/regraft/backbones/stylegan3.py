@@ -19,10 +19,10 @@ from regraft.backbones._style import Dense, Mapping, StyleGenerator, widened
 from regraft.backbones._style_config import StyleCriticConfig
 from regraft.backbones._style_critic import Conv, StyleCritic
 from regraft.backbones.base import Backbone, checked
-from regraft.config import Config, Objective, Recipe, parse
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import Description, Generator, Noise
-from regraft.randomness import Rng
+from regraft.core.config import Config, Objective, Recipe, parse
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.networks import Description, Generator, Noise
+from regraft.core.randomness import Rng
 
 
 class Waves(nn.Module):
@@ -159,9 +159,15 @@ class StyleGAN3Generator(StyleGenerator):
         super().__init__(config.z_dim, config.c_dim, config.img_resolution, config.img_channels)
         self.config = config
         self.mapping = Mapping(
-            config.z_dim, config.c_dim, config.w_dim, config.num_layers + 2, config.mapping_layers, config.mapping_lr,
-            config.embed_features, config.layer_features,
-        )  # fmt: skip
+            config.z_dim,
+            config.c_dim,
+            config.w_dim,
+            config.num_layers + 2,
+            config.mapping_layers,
+            config.mapping_lr,
+            config.embed_features,
+            config.layer_features,
+        )
         self.synthesis = Synthesis(config)
 
     def describe(self) -> Description:
@@ -189,9 +195,16 @@ class StyleGAN3Generator(StyleGenerator):
 
 
 def published(
-    size: int, channels: int, n_classes: int = 0, kind: Literal["t", "r"] = "t", width: int = 32768, top_width: int = 512,
-    latent_dim: int = 512, layers: int = 14, mapping_layers: int = 2,
-) -> tuple[StyleGAN3GeneratorConfig, StyleCriticConfig]:  # fmt: skip
+    size: int,
+    channels: int,
+    n_classes: int = 0,
+    kind: Literal["t", "r"] = "t",
+    width: int = 32768,
+    top_width: int = 512,
+    latent_dim: int = 512,
+    layers: int = 14,
+    mapping_layers: int = 2,
+) -> tuple[StyleGAN3GeneratorConfig, StyleCriticConfig]:
     """Settings of the published kinds.
 
     Args:
@@ -213,18 +226,28 @@ def published(
         raise ConfigError(f"a StyleGAN3 makes images of 1 or 3 channels, not {channels}")
     turned = kind == "r"
     settings: dict[str, Any] = {
-        "z_dim": latent_dim, "w_dim": latent_dim, "c_dim": n_classes, "img_resolution": size, "img_channels": channels,
-        "mapping_layers": mapping_layers, "num_layers": layers, "channels": [1] * layers,
-        "conv_kernel": 1 if turned else 3, "use_radial_filters": turned,
-    }  # fmt: skip
+        "z_dim": latent_dim,
+        "w_dim": latent_dim,
+        "c_dim": n_classes,
+        "img_resolution": size,
+        "img_channels": channels,
+        "mapping_layers": mapping_layers,
+        "num_layers": layers,
+        "channels": [1] * layers,
+        "conv_kernel": 1 if turned else 3,
+        "use_radial_filters": turned,
+    }
     more = 2 if turned else 1
     cutoffs = [grid.cutoff for grid in grids(parse(StyleGAN3GeneratorConfig, settings, "stylegan3"))[:-1]]
     settings["channels"] = [max(1, round(min(width * more / 2 / cutoff, top_width * more))) for cutoff in cutoffs]
     widths = [max(1, min(width // (4 << k), top_width)) for k in range(size.bit_length() - 2)]
     critic = {
-        "c_dim": n_classes, "img_resolution": size, "img_channels": channels, "channels": widths,
+        "c_dim": n_classes,
+        "img_resolution": size,
+        "img_channels": channels,
+        "channels": widths,
         "cmap_dim": widths[0] if n_classes else 0,
-    }  # fmt: skip
+    }
     return (
         parse(StyleGAN3GeneratorConfig, settings, "stylegan3 generator"),
         parse(StyleCriticConfig, critic, "stylegan3 critic"),

@@ -16,11 +16,12 @@ from torch.nn import functional
 
 from regraft.backbones._conditional import TableNorm, code_of, mixed, only_head, remixed, split, tiled, with_head
 from regraft.backbones.base import Backbone, checked
-from regraft.config import WGAN_GP, Config, Recipe
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import ClassCode, ClassHead, Critic, Description, Generator, Latent, Noise
-from regraft.norms import batch_norms
-from regraft.randomness import Rng, global_seed
+from regraft.core.config import WGAN_GP, Config, Recipe
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.latent import Latent
+from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.norms import batch_norms
+from regraft.core.randomness import Rng, global_seed
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Side = Annotated[int, Field(ge=1, le=1 << 10)]
@@ -177,9 +178,14 @@ class ResNetGenerator(Generator):
         return self
 
     def forward(
-        self, z: Tensor, y: Tensor | ClassCode | None = None, *, psi: float = 1.0, noise: Noise = "const",
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
         rng: Rng | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
         codes: list[Tensor] = []
         if self.n_classes:
@@ -328,8 +334,9 @@ class WGANGPResNet(Backbone):
 
     def initialise(self, network: nn.Module) -> None:
         """Uniform weights, of He's variance in the 3x3 convolutions of blocks and of Glorot's elsewhere; zero biases."""
-        blocks = {id(m) for block in network.modules() if isinstance(block, UpBlock | DownBlock)
-                  for m in (block.conv1, block.conv2)}  # fmt: skip
+        blocks = {
+            id(m) for block in network.modules() if isinstance(block, UpBlock | DownBlock) for m in (block.conv1, block.conv2)
+        }
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight, gain=2**0.5 if id(module) in blocks else 1.0)

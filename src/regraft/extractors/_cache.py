@@ -11,9 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from regraft import download
-from regraft.errors import ConfigError, DownloadError, SourceError
-from regraft.store import write_tensors
+from regraft.core.errors import ConfigError, DownloadError, SourceError
+from regraft.files import download
+from regraft.files.atomic import write_tensors
 
 VERSION = "1"
 """Of what extractors compute; a change of any protocol changes it, and old features are not found any more."""

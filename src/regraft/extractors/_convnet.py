@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
 from regraft.extractors._tensors import Tensors, coloured, resized
 
 MARK = "regraft_classifier"

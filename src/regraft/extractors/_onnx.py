@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from regraft.errors import MissingCapability, SourceError
+from regraft.core.errors import MissingCapability, SourceError
 
 PARTS = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -23,7 +23,7 @@ PARTS = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
-}  # fmt: skip
+}
 """Messages that may lead to a tensor, each with its fields that do."""
 LOCATION = 14
 """Field of a tensor: where its values are, 0 for in the file."""

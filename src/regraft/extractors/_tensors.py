@@ -5,8 +5,8 @@ import pathlib
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.errors import SourceError
-from regraft.weights import read_state_dict
+from regraft.core.errors import SourceError
+from regraft.files.weights import read_state_dict
 
 Tensors = dict[str, Tensor]
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from regraft.core.gan import GAN
 from regraft.extractors import _cache
-from regraft.gan import GAN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Features:
     @torch.no_grad()
     def _parts(
         self, function: Callable[[Tensor], Tensor | tuple[Tensor, ...]], images: Tensor, batch: int | None
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    ) -> tuple[Tensor, ...]:
         found = [function(part) for part in torch.split(images, batch or self.batch)]
         rows = [(f,) if isinstance(f, Tensor) else f for f in found]
         return tuple(torch.cat([r.float().cpu() for r in column]) for column in zip(*rows, strict=True))

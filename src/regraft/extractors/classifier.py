@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.errors import ConfigError, SourceError
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import GAN, tensor_digest
 from regraft.extractors import _convnet, _tensors
 from regraft.extractors._tensors import Tensors
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN, tensor_digest
 
 
 class Classifier(Extractor):

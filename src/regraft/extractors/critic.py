@@ -5,9 +5,10 @@ import pathlib
 import torch
 from torch import Tensor, nn
 
-from regraft.errors import ConfigError
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN, tensor_digest
+from regraft.core.networks import device_of, evaluating
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN, device_of, evaluating, tensor_digest
 
 
 class CriticFeatures(Extractor):

@@ -12,10 +12,10 @@ import pathlib
 import torch
 from torch import Tensor
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.core.gan import GAN
 from regraft.extractors import _cache
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN
 
 URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"

@@ -10,10 +10,10 @@ import pathlib
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.errors import ConfigError, SourceError
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import GAN, tensor_digest
 from regraft.extractors import _tensors
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN, tensor_digest
 
 SIDE = 128
 WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)

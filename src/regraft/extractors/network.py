@@ -28,11 +28,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.config import Config, parse, read_yaml
-from regraft.errors import ConfigError, SourceError
+from regraft.core.config import Config, parse, read_yaml
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import GAN, tensor_digest
 from regraft.extractors import _cache, _onnx, _tensors
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN, tensor_digest
 
 TRUST = "REGRAFT_TRUST"
 """Environment variable: sha256 of the TorchScript files that may run, with commas between."""
@@ -163,8 +163,11 @@ def _sequence(card: Card, tensors: dict[str, Tensor], path: pathlib.Path) -> Cal
 
 
 _WORDS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "relu6": F.relu6, "flatten": lambda x: x.flatten(1), "mean": lambda x: x.mean((2, 3)),
-}  # fmt: skip
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "flatten": lambda x: x.flatten(1),
+    "mean": lambda x: x.mean((2, 3)),
+}
 
 
 def _apply(layer: Layer, x: Tensor, tensor: Callable[..., Tensor | None]) -> Tensor:

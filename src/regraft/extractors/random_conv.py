@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.errors import ConfigError
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN, tensor_digest
 from regraft.extractors.base import Extractor, Features
-from regraft.gan import GAN, tensor_digest
 
 WIDTHS = (3, 32, 64, 128)
 SEED = 20200

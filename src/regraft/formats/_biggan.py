@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.core.networks import Description
 from regraft.formats._tensors import Taker
 from regraft.formats.base import Network
-from regraft.gan import Description
 
 SN_EPS, BN_EPS = 1e-6, 1e-5
 
@@ -158,9 +158,17 @@ def read_generator(source: Taker) -> tuple[Network, int, list[str]]:
         move.made["entry.shared.weight"] = source.take("shared.weight", 2)
     move.exit()
     config = {
-        "chunk": linear[1], "hierarchical": hierarchical, "n_classes": n_classes, "class_dim": class_dim, "side": side,
-        "blocks": blocks, "channels": channels, "spectral": move.spectral, "bn_eps": BN_EPS, "sn_eps": SN_EPS,
-    }  # fmt: skip
+        "chunk": linear[1],
+        "hierarchical": hierarchical,
+        "n_classes": n_classes,
+        "class_dim": class_dim,
+        "side": side,
+        "blocks": blocks,
+        "channels": channels,
+        "spectral": move.spectral,
+        "bn_eps": BN_EPS,
+        "sn_eps": SN_EPS,
+    }
     return move.network("biggan", "generator", config), side << count, _assumed(move)
 
 
@@ -186,9 +194,13 @@ def read_critic(source: Taker, size: int) -> Network:
     if side < 1:
         raise SourceError(f"{where}: its blocks leave nothing of images of {size} px")
     config = {
-        "size": size, "channels": blocks[0]["inputs"], "blocks": blocks, "n_classes": move.head(), "spectral": move.spectral,
+        "size": size,
+        "channels": blocks[0]["inputs"],
+        "blocks": blocks,
+        "n_classes": move.head(),
+        "spectral": move.spectral,
         "sn_eps": SN_EPS,
-    }  # fmt: skip
+    }
     return move.network("biggan", "critic", config)
 
 
@@ -215,10 +227,13 @@ def read_deep_generator(source: Taker) -> tuple[Network, int, list[str]]:
         attention = move.attention(f"blocks.{index}.1", f"{target}.attention")
         blocks.append(
             {
-                "inputs": inputs, "hidden": hidden, "outputs": outputs, "resample": index % depth == depth - 1,
+                "inputs": inputs,
+                "hidden": hidden,
+                "outputs": outputs,
+                "resample": index % depth == depth - 1,
                 "attention": attention,
             }
-        )  # fmt: skip
+        )
     check_chain(blocks, where)
     side = side_of(linear, blocks[0]["inputs"], where)
     channels = source.shape("output_layer.2.weight", 4)[0]
@@ -227,10 +242,17 @@ def read_deep_generator(source: Taker) -> tuple[Network, int, list[str]]:
     move.exit()
     _class_last(move.made, class_dim, linear[1], where)
     config = {
-        "latent_dim": latent_dim, "n_classes": n_classes, "class_dim": class_dim, "side": side, "blocks": blocks,
-        "channels": channels, "rows": channels, "spectral": "fresh" if move.spectral else "none", "bn_eps": BN_EPS,
+        "latent_dim": latent_dim,
+        "n_classes": n_classes,
+        "class_dim": class_dim,
+        "side": side,
+        "blocks": blocks,
+        "channels": channels,
+        "rows": channels,
+        "spectral": "fresh" if move.spectral else "none",
+        "bn_eps": BN_EPS,
         "sn_eps": SN_EPS,
-    }  # fmt: skip
+    }
     notes = [f"{depth} blocks per doubling of the side assumed", *_assumed(move)]
     return move.network("biggan_deep", "generator", config), side << (count // depth), notes
 
@@ -273,9 +295,14 @@ def read_deep_critic(source: Taker, size: int) -> Network:
     if size >> halvings < 1:
         raise SourceError(f"{where}: its {halvings} halvings leave nothing of images of {size} px")
     config = {
-        "size": size, "channels": channels, "stem": stem, "blocks": blocks, "n_classes": move.head(),
-        "spectral": "fresh" if move.spectral else "none", "sn_eps": SN_EPS,
-    }  # fmt: skip
+        "size": size,
+        "channels": channels,
+        "stem": stem,
+        "blocks": blocks,
+        "n_classes": move.head(),
+        "spectral": "fresh" if move.spectral else "none",
+        "sn_eps": SN_EPS,
+    }
     return move.network("biggan_deep", "critic", config)
 
 

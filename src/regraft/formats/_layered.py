@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regraft.build import build, build_with
-from regraft.config import Config
-from regraft.errors import SourceError
+from regraft.core.build import build, build_with
+from regraft.core.config import Config
+from regraft.core.errors import SourceError
+from regraft.core.networks import Description
+from regraft.core.randomness import generator_at
 from regraft.formats._shapes import Chain, Part, critic_chains, generator_chains, ordered, parts
 from regraft.formats.base import Network
-from regraft.gan import Description
-from regraft.randomness import generator_at
 
 Activation = Literal["none", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu"]
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -71,10 +71,16 @@ LARGEST_MAP = 1 << 22
 
 
 def read_pair(
-    generator: dict[str, Tensor], critic: dict[str, Tensor] | None, where: str, *,
-    generator_hints: NetworkHints, critic_hints: NetworkHints, latent: LatentHints,
-    size: tuple[int, int] | None = None, image_range: Literal["signed", "unit"] = "signed",
-) -> Read:  # fmt: skip
+    generator: dict[str, Tensor],
+    critic: dict[str, Tensor] | None,
+    where: str,
+    *,
+    generator_hints: NetworkHints,
+    critic_hints: NetworkHints,
+    latent: LatentHints,
+    size: tuple[int, int] | None = None,
+    image_range: Literal["signed", "unit"] = "signed",
+) -> Read:
     """Infer the layers of a generator and, if there is one, its critic.
 
     Args:
@@ -111,9 +117,13 @@ def read_pair(
 
 
 def _fit(
-    g_parts: list[Part], d_parts: list[Part] | None, where: str, g_hints: NetworkHints, d_hints: NetworkHints,
+    g_parts: list[Part],
+    d_parts: list[Part] | None,
+    where: str,
+    g_hints: NetworkHints,
+    d_hints: NetworkHints,
     size: tuple[int, int] | None,
-) -> tuple[Chain, Chain | None]:  # fmt: skip
+) -> tuple[Chain, Chain | None]:
     """The cheapest pair of chains that agree on the image."""
     best: tuple[float, Chain, Chain | None] | None = None
     tried: set[tuple[int, ...]] = set()

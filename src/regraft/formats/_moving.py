@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from regraft.build import build, check_tensors
-from regraft.errors import ConfigError, SourceError
+from regraft.core.build import build, check_tensors
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.networks import Description
 from regraft.formats._state_dicts import is_state_dict
 from regraft.formats.base import Network
-from regraft.gan import Description
 
 Dialect = Literal["stored", "fresh"]
 

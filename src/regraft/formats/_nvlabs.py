@@ -6,12 +6,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from regraft import discover
-from regraft.config import parse, unknown
-from regraft.errors import ConfigError, SourceError
-from regraft.formats._unpickle import Archive, Record, TensorRef
+from regraft.backbones.base import Backbone
+from regraft.core import discover
+from regraft.core.config import parse, unknown
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.networks import Description
+from regraft.files.nvlabs_pickles import Archive, Record, TensorRef
 from regraft.formats.base import Network, Probe
-from regraft.gan import Description
 
 LICENCE = "the file names no licence; networks that NVIDIA published are for non-commercial use only"
 NEAR_START = 1 << 18
@@ -167,7 +168,7 @@ def described(kind: str, role: Literal["generator", "critic"], config: dict[str,
     Raises:
         SourceError: if it does not.
     """
-    backbone = discover.plugin("backbones", kind)
+    backbone = discover.plugin("backbones", kind, Backbone)
     model = backbone.GeneratorConfig if role == "generator" else backbone.CriticConfig
     try:
         return Description(kind, role, parse(model, config, where).model_dump(mode="json"))

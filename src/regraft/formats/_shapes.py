@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
 
 Shape = tuple[int, ...]
 MOST_LAYERS = 64
@@ -311,5 +311,10 @@ def _convolution(part: Part, kind: str, setting: dict[str, Any]) -> dict[str, An
     inputs, outputs = (a, b) if kind == "deconv" else (b, a)
     kernel = (part.weight.shape[2], part.weight.shape[3])
     return {
-        "kind": kind, "inputs": inputs, "outputs": outputs, "kernel": kernel, "bias": part.bias is not None, **setting,
-    }  # fmt: skip
+        "kind": kind,
+        "inputs": inputs,
+        "outputs": outputs,
+        "kernel": kernel,
+        "bias": part.bias is not None,
+        **setting,
+    }

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.errors import SourceError
-from regraft.weights import read_safetensors
+from regraft.core.errors import SourceError
+from regraft.files.weights import read_safetensors
 
 GENERATOR_KEYS = (
     "g_ema",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
 from regraft.formats._table import Bytes, Damaged, entries, fields, is_table, masked_crc
 
 FLOAT32 = 1

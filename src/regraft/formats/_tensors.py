@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft._containers import pickle_head
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.files.containers import pickle_head
 from regraft.formats import _state_dicts as state_dicts
 
 

@@ -11,13 +11,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from regraft.build import build_with
-from regraft.config import parse
-from regraft.discover import plugin
-from regraft.errors import ConfigError, SourceError
+from regraft.backbones import alae
+from regraft.core.build import build_with
+from regraft.core.config import Config, parse
+from regraft.core.discover import plugin
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import Provenance
+from regraft.core.networks import Description
 from regraft.formats import _state_dicts as state_dicts
 from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
-from regraft.gan import Description, Provenance
 
 PARTS = ("generator", "discriminator", "mapping_fl", "mapping_tl", "dlatent_avg")
 MOST_LEVELS = 9
@@ -220,8 +222,12 @@ def _under(prefix: str, tensors: State) -> State:
 def _network(
     role: Literal["generator", "critic", "autoencoder"], config: dict[str, Any], tensors: State, where: str
 ) -> Network:
-    backbone = plugin("backbones", "alae")
-    models = {"generator": backbone.GeneratorConfig, "critic": backbone.CriticConfig, "autoencoder": backbone.AutoencoderConfig}
+    backbone = plugin("backbones", "alae", alae.ALAE)
+    models: dict[str, type[Config]] = {
+        "generator": backbone.GeneratorConfig,
+        "critic": backbone.CriticConfig,
+        "autoencoder": backbone.AutoencoderConfig,
+    }
     try:
         checked = parse(models[role], config, where)
     except ConfigError as error:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import _containers as containers
-from regraft import weights
-from regraft.config import Objective, Recipe
-from regraft.gan import Description, Provenance
+from regraft.core.config import Objective, Recipe
+from regraft.core.gan import Provenance
+from regraft.core.networks import Description
+from regraft.files import containers, weights
 
 MOST_NAMES = 4096
 

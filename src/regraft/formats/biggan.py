@@ -7,11 +7,11 @@ instructions have it.  Pointing at one file takes that file and its partners.  O
 import pathlib
 import re
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
 from regraft.formats import _biggan
 from regraft.formats._tensors import Taker, mentions, state_dict
 from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
-from regraft.gan import Provenance
 
 GENERATOR = ("output_layer.0.gain", "blocks.0.0.bn1.gain.weight")
 CRITIC = ("blocks.0.0.conv1.weight", "blocks.0.0.conv2.weight", "embed.weight", "linear.weight")

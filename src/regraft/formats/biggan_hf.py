@@ -12,10 +12,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
+from regraft.core.networks import Description
 from regraft.formats._tensors import Taker, mentions, state_dict
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Description, Provenance
 
 WEIGHTS, SETTINGS = "pytorch_model.bin", "config.json"
 Multiple = Annotated[int, Field(ge=1, le=64)]
@@ -105,10 +106,18 @@ class _Move:
         source.finish()
         self._check(settings, blocks)
         config = {
-            "latent_dim": settings.z_dim, "bound": 2.0, "n_classes": n_classes, "class_dim": class_dim, "blocks": blocks,
-            "channels": 3, "rows": rows, "spectral": "stored", "statistics": settings.n_stats, "bn_eps": settings.eps,
+            "latent_dim": settings.z_dim,
+            "bound": 2.0,
+            "n_classes": n_classes,
+            "class_dim": class_dim,
+            "blocks": blocks,
+            "channels": 3,
+            "rows": rows,
+            "spectral": "stored",
+            "statistics": settings.n_stats,
+            "bn_eps": settings.eps,
             "sn_eps": settings.eps,
-        }  # fmt: skip
+        }
         return Network(Description("biggan_deep", "generator", config), self.made)
 
     def _exit(self) -> int:

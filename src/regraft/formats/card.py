@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from regraft.config import OBJECTIVES, Config, Objective, Recipe, parse, read_yaml
-from regraft.errors import ConfigError, SourceError
+from regraft.core.config import OBJECTIVES, Config, Objective, Recipe, parse, read_yaml
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import Provenance
 from regraft.formats import _state_dicts as state_dicts
 from regraft.formats._layered import LatentHints, NetworkHints, read_pair
 from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
-from regraft.gan import Provenance
 
 NAMES = ("source.yaml", "source.yml")
 
@@ -83,13 +83,24 @@ class CardFormat(Format):
         critic = _tensors(path, card.critic, files) if card.critic and card.critic.file else None
         size = (card.size, card.size) if isinstance(card.size, int) else card.size
         read = read_pair(
-            generator, critic, str(path), generator_hints=card.generator, critic_hints=card.critic or NetworkHints(),
-            latent=card.latent, size=size, image_range=card.image_range,
-        )  # fmt: skip
+            generator,
+            critic,
+            str(path),
+            generator_hints=card.generator,
+            critic_hints=card.critic or NetworkHints(),
+            latent=card.latent,
+            size=size,
+            image_range=card.image_range,
+        )
         provenance = Provenance(
-            name=card.name or path.parent.name, format=self.name, files=files, licence=card.licence, dataset=card.dataset,
-            url=card.url, assumptions=read.assumptions,
-        )  # fmt: skip
+            name=card.name or path.parent.name,
+            format=self.name,
+            files=files,
+            licence=card.licence,
+            dataset=card.dataset,
+            url=card.url,
+            assumptions=read.assumptions,
+        )
         return Parsed(read.generator, read.critic, provenance, objective=card.objective, recipe=card.recipe)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft._containers import pickle_head
-from regraft.config import Objective
-from regraft.errors import SourceError
+from regraft.core.config import Objective
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
+from regraft.files.containers import pickle_head
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Provenance
 
 MARK = b"models.utils.config\nBaseConfig\n"
 DATASETS = {
@@ -68,9 +68,12 @@ class GanZoo(Format):
         if len(settings.attributes()) > 1:
             notes.append("a class is one value of each labelled attribute, the last one varying fastest")
         provenance = Provenance(
-            name=path.stem, format=self.name, files={path.name: sha256(path)}, dataset=DATASETS.get(path.stem),
+            name=path.stem,
+            format=self.name,
+            files={path.name: sha256(path)},
+            dataset=DATASETS.get(path.stem),
             assumptions=(*notes, *settings.notes),
-        )  # fmt: skip
+        )
         return Parsed(g_network, d_network, provenance, objective=_objective(settings, progressive))
 
 
@@ -157,10 +160,13 @@ def _objective(settings: Settings, progressive: bool) -> Objective | None:
 
 def _shared(settings: Settings, widths: list[int], channels: int) -> dict[str, Any]:
     return {
-        "widths": widths, "channels": channels, "slope": settings.number("leakyReluLeak", 0.2),
+        "widths": widths,
+        "channels": channels,
+        "slope": settings.number("leakyReluLeak", 0.2),
         "alpha": settings.number("alpha", 0.0) if len(widths) > 1 else 0.0,
-        "equalised": settings.flag("equalizedlR", True), "attributes": settings.attributes(),
-    }  # fmt: skip
+        "equalised": settings.flag("equalizedlR", True),
+        "attributes": settings.attributes(),
+    }
 
 
 def _scales(moving: Moving) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from regraft.config import WGAN_GP, Objective
-from regraft.errors import SourceError
+from regraft.core.config import WGAN_GP, Objective
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Provenance
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
 
@@ -170,9 +170,15 @@ def _generator(tensors: dict[str, Tensor], where: str) -> tuple[Network, int, li
     channels = moving.shape(f"c{end}")[0]
     moving.layer(f"c{end}", "last.conv")
     config = {
-        "latent": {"dim": latent}, "channels": channels, "bottom": bottom, "blocks": blocks, "upsampling": "bilinear",
-        "spectral": moving.dialect(), "n_classes": n_classes, "conditioning": "table" if n_classes else "none",
-    }  # fmt: skip
+        "latent": {"dim": latent},
+        "channels": channels,
+        "bottom": bottom,
+        "blocks": blocks,
+        "upsampling": "bilinear",
+        "spectral": moving.dialect(),
+        "n_classes": n_classes,
+        "conditioning": "table" if n_classes else "none",
+    }
     return moving.network("sngan", "generator", config), bottom << len(numbers), notes
 
 
@@ -240,9 +246,15 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int) -> tuple[Network,
             "(mimicry's DCGAN has the same tensors and would sum)"
         )
     config = {
-        "channels": blocks[0]["inputs"], "size": (side, side), "blocks": blocks, "spectral": moving.dialect(),
-        "head_spectral": moving.dialect("head"), "pooling": "mean" if plain else "sum", "n_classes": n_classes, "head": head,
-    }  # fmt: skip
+        "channels": blocks[0]["inputs"],
+        "size": (side, side),
+        "blocks": blocks,
+        "spectral": moving.dialect(),
+        "head_spectral": moving.dialect("head"),
+        "pooling": "mean" if plain else "sum",
+        "n_classes": n_classes,
+        "head": head,
+    }
     return moving.network("sngan", "critic", config), WGAN_GP if plain else None, notes
 
 

@@ -10,13 +10,17 @@ import pathlib
 from typing import Any
 
 import pydantic
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from regraft.config import Objective, Recipe, parse
-from regraft.errors import SourceError
+from regraft.core.build import build, check_tensors
+from regraft.core.config import Objective, Recipe, parse
+from regraft.core.errors import SourceError
+from regraft.core.gan import GAN, Provenance
+from regraft.core.networks import Description
+from regraft.files.atomic import write_json, write_tensors
+from regraft.files.weights import read_safetensors
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
-from regraft.gan import Description, Provenance
-from regraft.weights import read_safetensors
 
 FORMAT = "regraft-source"
 VERSION = 1
@@ -63,16 +67,27 @@ class Native(Format):
         origin = parse(_Origin, record.get("provenance") or {}, str(folder / RECORD))
         files = {TENSORS: sha256(folder / TENSORS)}
         provenance = Provenance(
-            name=origin.name or folder.name, format=self.name, files=files, licence=origin.licence, dataset=origin.dataset,
-            url=origin.url, lineage=origin.lineage or (), classes=origin.classes or (),
-        )  # fmt: skip
+            name=origin.name or folder.name,
+            format=self.name,
+            files=files,
+            licence=origin.licence,
+            dataset=origin.dataset,
+            url=origin.url,
+            lineage=origin.lineage or (),
+            classes=origin.classes or (),
+        )
         objective = parse(Objective, record["objective"], str(folder / RECORD)) if record.get("objective") else None
         recipe = parse(Recipe, record["recipe"], str(folder / RECORD)) if record.get("recipe") else None
         aspect = record.get("aspect")
         return Parsed(
-            networks["generator"], networks["critic"], provenance, networks["autoencoder"], objective, recipe,
+            networks["generator"],
+            networks["critic"],
+            provenance,
+            networks["autoencoder"],
+            objective,
+            recipe,
             float(aspect) if isinstance(aspect, int | float) else None,
-        )  # fmt: skip
+        )
 
 
 def record_of(
@@ -153,3 +168,38 @@ def _network(record: dict[str, Any], role: Any, tensors: dict[str, Tensor], fold
 
 
 PLUGIN = Native()
+
+
+def stand_alone(gan: GAN) -> tuple[Description, dict[str, Tensor]]:
+    """Description and tensors of a generator, free of any source.
+
+    Raises:
+        MissingCapability: for a generator that was handed over as a Python module.
+    """
+    description = gan.generator.describe()
+    tensors = {k: v.detach().cpu() for k, v in gan.generator.state_dict().items()}
+    with torch.device("meta"):
+        network: nn.Module = build(description)
+    check_tensors({k: tuple(v.shape) for k, v in network.state_dict().items()}, tensors, gan.provenance.name)
+    return description, tensors
+
+
+def save_source(folder: pathlib.Path, gan: GAN) -> None:
+    """Write a GAN's networks and description into a folder; loading it gives bit-identical networks.
+
+    Raises:
+        MissingCapability: for networks that were handed over as Python modules.
+    """
+    description, tensors = stand_alone(gan)
+    networks: dict[str, Description] = {"generator": description}
+    whole = {f"generator.{k}": v for k, v in tensors.items()}
+    if gan.critic is not None:
+        networks["critic"] = gan.critic.describe()
+        whole |= {f"critic.{k}": v for k, v in gan.critic.state_dict().items()}
+    if gan.autoencoder is not None:
+        networks["autoencoder"] = gan.autoencoder.describe()
+        whole |= {f"autoencoder.{k}": v for k, v in gan.autoencoder.state_dict().items()}
+    whole, same = without_repeats(whole)
+    record = record_of(networks, gan.objective, gan.recipe, gan.provenance, gan.aspect) | {"same": same}
+    write_tensors(folder / TENSORS, whole, {"format": "pt"})
+    write_json(folder / RECORD, record)

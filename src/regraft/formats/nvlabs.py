@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import Tensor
 
-from regraft import discover
-from regraft.errors import SourceError
+from regraft.backbones.stylegan3 import StyleGAN3
+from regraft.core import discover
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
+from regraft.files.nvlabs_pickles import Archive, Record, opened
 from regraft.formats import _nvlabs
 from regraft.formats._nvlabs import Net
-from regraft.formats._unpickle import Archive, Record, opened
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
-from regraft.gan import Provenance
 
 MARKER = b"torch_utils.persistence"
 GENERATOR = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
@@ -28,10 +29,19 @@ MAPPING = ("num_layers", "embed_features", "layer_features", "activation", "lr_m
 SPEED = ("num_fp16_res", "fp16_channels_last", "fused_modconv_default", "use_fp16", "w_avg_beta", "magnitude_ema_beta")
 SYNTHESIS2 = ("channel_base", "channel_max", "architecture", "resample_filter", "activation", "conv_clamp", "use_noise", *SPEED)
 SYNTHESIS3 = {
-    "num_layers": 14, "num_critical": 2, "first_cutoff": 2, "first_stopband": 2**2.1, "last_stopband_rel": 2**0.3,
-    "margin_size": 10, "output_scale": 0.25, "conv_kernel": 3, "filter_size": 6, "lrelu_upsampling": 2,
-    "use_radial_filters": False, "conv_clamp": 256,
-}  # fmt: skip
+    "num_layers": 14,
+    "num_critical": 2,
+    "first_cutoff": 2,
+    "first_stopband": 2**2.1,
+    "last_stopband_rel": 2**0.3,
+    "margin_size": 10,
+    "output_scale": 0.25,
+    "conv_kernel": 3,
+    "filter_size": 6,
+    "lrelu_upsampling": 2,
+    "use_radial_filters": False,
+    "conv_clamp": 256,
+}
 
 
 class NVlabs(Format):
@@ -76,8 +86,12 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     if made.half:
         notes.append("blocks that ran in float16 are computed in float32")
     provenance = Provenance(
-        name=path.stem, format=NVlabs.name, files={path.name: sha256(path)}, dataset=_dataset(root), assumptions=tuple(notes),
-    )  # fmt: skip
+        name=path.stem,
+        format=NVlabs.name,
+        files={path.name: sha256(path)},
+        dataset=_dataset(root),
+        assumptions=tuple(notes),
+    )
     return Parsed(generator, critic, provenance)
 
 
@@ -91,14 +105,16 @@ def _stylegan2(net: Net) -> Network:
     tensors = net.tensors(drop="resample_filter")
     config = {
         **_mapping(net, tensors, default_layers=8),
-        "z_dim": net.integer("z_dim"), "w_dim": net.integer("w_dim"), "img_resolution": size,
+        "z_dim": net.integer("z_dim"),
+        "w_dim": net.integer("w_dim"),
+        "img_resolution": size,
         "img_channels": net.integer("img_channels"),
         "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", net.where) for r in sides],
         "architecture": net.effective("synthesis.b4", "architecture", options, "skip"),
         "use_noise": net.effective("synthesis.b4.conv1", "use_noise", options, True),
         "conv_clamp": net.effective("synthesis.b4.conv1", "conv_clamp", options, 256 if net.flat else None),
         "activation": net.effective("synthesis.b4.conv1", "activation", options, "lrelu"),
-    }  # fmt: skip
+    }
     return net.network("stylegan2", "generator", config, tensors)
 
 
@@ -116,12 +132,14 @@ def _stylegan3(net: Net) -> Network:
         raise SourceError(f"{net.where}: {len(layers)} synthesis layers, must be {count + 1}")
     config |= {
         **_mapping(net, tensors, default_layers=2),
-        "z_dim": net.integer("z_dim"), "w_dim": net.integer("w_dim"), "img_resolution": net.integer("img_resolution"),
+        "z_dim": net.integer("z_dim"),
+        "w_dim": net.integer("w_dim"),
+        "img_resolution": net.integer("img_resolution"),
         "img_channels": net.integer("img_channels"),
         "channels": [_nvlabs.width(tensors, f"synthesis.{layer}.weight", net.where) for layer in layers[:-1]],
-    }  # fmt: skip
+    }
     network = net.network("stylegan3", "generator", config, tensors)
-    designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3").filters(network.description.config)
+    designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3", StyleGAN3).filters(network.description.config)
     for name, expected in designed.items():
         _nvlabs.same(tensors.get(name), expected, f"{net.where}: {name}")
     return network
@@ -145,16 +163,17 @@ def _critic(net: Net, flat: bool) -> Network:
     ending = options["epilogue_kwargs"]
     cmap_dim = net.plain(net.kwargs.get("cmap_dim"))
     config = {
-        **mapping, "img_resolution": size, "img_channels": net.integer("img_channels"), "channels": channels,
+        **mapping,
+        "img_resolution": size,
+        "img_channels": net.integer("img_channels"),
+        "channels": channels,
         "architecture": net.effective(f"b{size}", "architecture", net.kwargs, "resnet"),
         "conv_clamp": net.effective(f"b{size}.fromrgb", "conv_clamp", net.kwargs, 256 if flat else None),
         "activation": net.effective(f"b{size}.fromrgb", "activation", options["block_kwargs"], "lrelu"),
-        "mbstd_group_size": net.effective(
-            "b4.mbstd", "group_size", {"group_size": ending.get("mbstd_group_size", 4)}, 4
-        ),
+        "mbstd_group_size": net.effective("b4.mbstd", "group_size", {"group_size": ending.get("mbstd_group_size", 4)}, 4),
         "mbstd_channels": ending.get("mbstd_num_channels", 1),
         "cmap_dim": (channels[0] if cmap_dim is None else cmap_dim) if mapping["c_dim"] else 0,
-    }  # fmt: skip
+    }
     return net.network("stylegan2", "critic", config, tensors)
 
 

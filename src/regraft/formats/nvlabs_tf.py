@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
+from regraft.files.nvlabs_pickles import Archive, ArrayRef, TFNetwork, opened
 from regraft.formats import _nvlabs
-from regraft.formats._unpickle import Archive, ArrayRef, TFNetwork, opened
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
-from regraft.gan import Provenance
 
 MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
 READ = "read by the rules of NVlabs' converter from TensorFlow, not verified against TensorFlow's own outputs"
@@ -58,24 +58,59 @@ def _around_one(x: Tensor) -> Tensor:
 
 RANKS: dict[Rule, int] = {_kernel: 4, _flipped: 4, _matrix: 2}
 STYLED = {
-    "weight": ("weight", _kernel), "bias": ("bias", _same), "mod_weight": ("affine.weight", _matrix),
-    "mod_bias": ("affine.bias", _around_one), "noise_strength": ("noise_strength", _same),
-}  # fmt: skip
+    "weight": ("weight", _kernel),
+    "bias": ("bias", _same),
+    "mod_weight": ("affine.weight", _matrix),
+    "mod_bias": ("affine.bias", _around_one),
+    "noise_strength": ("noise_strength", _same),
+}
 LAYERS = {"Conv0_up": "conv0", "Conv1": "conv1", "Conv": "conv1", "ToRGB": "torgb", "Skip": "skip"}
 CRITIC_LAYERS = {"FromRGB": "fromrgb", "Conv0": "conv0", "Conv1_down": "conv1", "Skip": "skip", "Conv": "conv"}
 # Arguments that change how networks are trained or computed, but no image.
 HARMLESS = (
-    "func_name", "name", "is_training", "is_validation", "is_template_graph", "return_dlatents", "components", "dtype",
-    "truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val", "dlatent_avg_beta", "w_avg_beta",
-    "style_mixing_prob", "randomize_noise", "fused_modconv", "num_fp16_res", "fp16_channels_last", "mapping_func",
-    "synthesis_func", "fmap_base", "fmap_max", "fmap_decay", "fmap_min", "normalize_latents", "structure", "force_clean_graph",
-    "epilogue_args", "impl", "mixed_precision_resolution_threshold",
-)  # fmt: skip
+    "func_name",
+    "name",
+    "is_training",
+    "is_validation",
+    "is_template_graph",
+    "return_dlatents",
+    "components",
+    "dtype",
+    "truncation_psi",
+    "truncation_cutoff",
+    "truncation_psi_val",
+    "truncation_cutoff_val",
+    "dlatent_avg_beta",
+    "w_avg_beta",
+    "style_mixing_prob",
+    "randomize_noise",
+    "fused_modconv",
+    "num_fp16_res",
+    "fp16_channels_last",
+    "mapping_func",
+    "synthesis_func",
+    "fmap_base",
+    "fmap_max",
+    "fmap_decay",
+    "fmap_min",
+    "normalize_latents",
+    "structure",
+    "force_clean_graph",
+    "epilogue_args",
+    "impl",
+    "mixed_precision_resolution_threshold",
+)
 COMMON = ("resolution", "num_channels", "label_size", "architecture", "nonlinearity", "resample_kernel", "conv_clamp")
 GENERATOR = (
-    "latent_size", "dlatent_size", "mapping_layers", "mapping_fmaps", "mapping_lrmul", "mapping_nonlinearity", "label_fmaps",
+    "latent_size",
+    "dlatent_size",
+    "mapping_layers",
+    "mapping_fmaps",
+    "mapping_lrmul",
+    "mapping_nonlinearity",
+    "label_fmaps",
     "use_noise",
-)  # fmt: skip
+)
 CRITIC = ("mapping_layers", "mapping_fmaps", "mapping_lrmul", "mbstd_group_size", "mbstd_num_features")
 
 
@@ -198,15 +233,20 @@ def _generator(part: Part) -> Network:
     tensors = part.converted(_generator_name)
     size = part.integer("resolution", 1024)
     config = {
-        "z_dim": part.integer("latent_size", 512), "w_dim": part.integer("dlatent_size", 512),
-        "c_dim": part.integer("label_size", 0), "img_resolution": size, "img_channels": part.integer("num_channels", 3),
-        "mapping_layers": part.integer("mapping_layers", 8), "mapping_lr": part.option("mapping_lrmul", 0.01, (int, float)),
+        "z_dim": part.integer("latent_size", 512),
+        "w_dim": part.integer("dlatent_size", 512),
+        "c_dim": part.integer("label_size", 0),
+        "img_resolution": size,
+        "img_channels": part.integer("num_channels", 3),
+        "mapping_layers": part.integer("mapping_layers", 8),
+        "mapping_lr": part.option("mapping_lrmul", 0.01, (int, float)),
         "embed_features": part.option("label_fmaps", None, (int,)),
         "layer_features": part.option("mapping_fmaps", None, (int,)),
-        "architecture": part.option("architecture", "skip", (str,)), "use_noise": part.option("use_noise", True, (bool,)),
+        "architecture": part.option("architecture", "skip", (str,)),
+        "use_noise": part.option("use_noise", True, (bool,)),
         "conv_clamp": part.option("conv_clamp", None, (int, float)),
         "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", part.where) for r in _sides(size, part)],
-    }  # fmt: skip
+    }
     return part.network("generator", config, tensors)
 
 
@@ -223,13 +263,20 @@ def _critic(part: Part) -> Network:
     if classes and part.function == "D_stylegan2":
         raise SourceError(f"{part.where}: the first StyleGAN2's critics with classes are not read")
     config = {
-        "c_dim": classes, "img_resolution": size, "img_channels": part.integer("num_channels", 3), "channels": channels,
+        "c_dim": classes,
+        "img_resolution": size,
+        "img_channels": part.integer("num_channels", 3),
+        "channels": channels,
         "architecture": part.option("architecture", "resnet", (str,)),
         "conv_clamp": part.option("conv_clamp", None, (int, float)),
-        "mapping_layers": part.integer("mapping_layers", 0), "mapping_lr": part.option("mapping_lrmul", 0.1, (int, float)),
-        "embed_features": features, "layer_features": features, "mbstd_group_size": group,
-        "mbstd_channels": part.integer("mbstd_num_features", 1), "cmap_dim": (features or channels[0]) if classes else 0,
-    }  # fmt: skip
+        "mapping_layers": part.integer("mapping_layers", 0),
+        "mapping_lr": part.option("mapping_lrmul", 0.1, (int, float)),
+        "embed_features": features,
+        "layer_features": features,
+        "mbstd_group_size": group,
+        "mbstd_channels": part.integer("mbstd_num_features", 1),
+        "cmap_dim": (features or channels[0]) if classes else 0,
+    }
     return part.network("critic", config, tensors)
 
 

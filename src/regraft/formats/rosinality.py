@@ -12,14 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import discover
-from regraft.build import build_with
-from regraft.config import Config, Objective, Recipe, parse
-from regraft.errors import ConfigError, SourceError
+from regraft.backbones.base import Backbone
+from regraft.core import discover
+from regraft.core.build import build_with
+from regraft.core.config import Config, Objective, Recipe, parse
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import Provenance
+from regraft.core.latent import Latent
+from regraft.core.networks import CENTRE_LATENTS, Description
+from regraft.core.randomness import generator_at
 from regraft.formats._state_dicts import refuse_complex
 from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
-from regraft.gan import CENTRE_LATENTS, Description, Latent, Provenance
-from regraft.randomness import generator_at
 
 MARKS = ("input.input", "to_rgb1.bias", "conv1.conv.modulation.weight")
 GENERATORS = ("g_ema", "g")
@@ -129,10 +132,14 @@ def _read_generator(theirs: Tensors, where: str) -> Network:
     widths = [_shape(theirs, "input.input", 4, where)[1]]
     widths += [_shape(theirs, f"convs.{2 * i + 1}.conv.weight", 5, where)[1] for i in range(above)]
     settings = {
-        "z_dim": _shape(theirs, "style.1.weight", 2, where)[1], "w_dim": width, "img_resolution": 4 << above,
-        "img_channels": _shape(theirs, "to_rgb1.conv.weight", 5, where)[1], "channels": widths, "mapping_layers": layers,
+        "z_dim": _shape(theirs, "style.1.weight", 2, where)[1],
+        "w_dim": width,
+        "img_resolution": 4 << above,
+        "img_channels": _shape(theirs, "to_rgb1.conv.weight", 5, where)[1],
+        "channels": widths,
+        "mapping_layers": layers,
         "scaled_demod": True,
-    }  # fmt: skip
+    }
     names = {f"style.{i + 1}.{leaf}": f"mapping.fc{i}.{leaf}" for i in range(layers) for leaf in ("weight", "bias")}
     names |= {"input.input": "synthesis.b4.const", "noises.noise_0": "synthesis.b4.conv1.noise_const"}
     names |= _layer("conv1", "synthesis.b4.conv1") | _layer("to_rgb1", "synthesis.b4.torgb")
@@ -164,9 +171,12 @@ def _read_critic(theirs: Tensors, where: str) -> Network:
     bottom = _shape(theirs, "final_conv.0.weight", 4, where)
     widths = [_shape(theirs, f"convs.{j}.conv1.0.weight", 4, where)[0] for j in range(above, 0, -1)]
     settings = {
-        "img_resolution": 4 << above, "img_channels": _shape(theirs, "convs.0.0.weight", 4, where)[1],
-        "channels": [bottom[0], *widths], "mbstd_channels": bottom[1] - bottom[0], "mbstd_group_size": 4,
-    }  # fmt: skip
+        "img_resolution": 4 << above,
+        "img_channels": _shape(theirs, "convs.0.0.weight", 4, where)[1],
+        "channels": [bottom[0], *widths],
+        "mbstd_channels": bottom[1] - bottom[0],
+        "mbstd_group_size": 4,
+    }
     top = f"b{4 << above}.fromrgb"
     names = {"convs.0.0.weight": f"{top}.weight", "convs.0.1.bias": f"{top}.bias"}
     names |= {"final_conv.0.weight": "b4.conv.weight", "final_conv.1.bias": "b4.conv.bias"}
@@ -219,7 +229,7 @@ def _squeezed(name: str, tensor: Tensor) -> Tensor:
 
 
 def _network(role: Any, settings: dict[str, Any], tensors: Tensors, where: str) -> Network:
-    family = discover.plugin("backbones", "stylegan2")
+    family = discover.plugin("backbones", "stylegan2", Backbone)
     model: type[Config] = family.GeneratorConfig if role == "generator" else family.CriticConfig
     try:
         config = parse(model, settings, role)
@@ -253,11 +263,13 @@ def _training(arguments: Any, generator: Network) -> tuple[Objective | None, Rec
     if not {"r1", "d_reg_every", "path_regularize", "g_reg_every", "mixing", "lr", "batch"} <= given.keys():
         return None, None
     side = generator.description.config["img_resolution"]
-    objective, recipe = discover.plugin("backbones", "stylegan2").training(side)
+    objective, recipe = discover.plugin("backbones", "stylegan2", Backbone).training(side)
     game = {
-        "penalty_weight": given["r1"], "penalty_every": given["d_reg_every"],
-        "path_length_weight": given["path_regularize"], "path_length_every": given["g_reg_every"],
-    }  # fmt: skip
+        "penalty_weight": given["r1"],
+        "penalty_every": given["d_reg_every"],
+        "path_length_weight": given["path_regularize"],
+        "path_length_every": given["g_reg_every"],
+    }
     play = {"generator_lr": given["lr"], "critic_lr": given["lr"], "style_mixing": given["mixing"], "batch": given["batch"]}
     try:
         return (

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from regraft.errors import SourceError
+from regraft.core.errors import SourceError
+from regraft.core.gan import Provenance
 from regraft.formats import _state_dicts as state_dicts
 from regraft.formats._layered import LatentHints, NetworkHints, read_pair
 from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
-from regraft.gan import Provenance
 
 
 class StateDict(Format):

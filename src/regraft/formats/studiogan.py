@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from regraft.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Recipe, read_yaml
-from regraft.errors import ConfigError, SourceError
+from regraft.core.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Recipe, read_yaml
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import Provenance
 from regraft.formats._moving import Moving, state_of
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
-from regraft.gan import Provenance
 
 NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "attn": "out"}
@@ -243,9 +243,15 @@ def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Networ
             "dim": conditioning["chunk"] * (len(blocks) + 1) or inputs,
             "distribution": "uniform" if prior == "uniform" else "normal",
         },
-        "channels": channels, "bottom": 4, "blocks": blocks, "upsampling": "nearest", "spectral": moving.dialect(),
-        "norm_eps": 1e-4, "sn_eps": 1e-6, **conditioning,
-    }  # fmt: skip
+        "channels": channels,
+        "bottom": 4,
+        "blocks": blocks,
+        "upsampling": "nearest",
+        "spectral": moving.dialect(),
+        "norm_eps": 1e-4,
+        "sn_eps": 1e-6,
+        **conditioning,
+    }
     return moving.network("sngan", "generator", config), 4 << len(blocks), notes
 
 
@@ -292,11 +298,18 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -
     moving.layer("linear1", "head.score", "head")
     head, notes = _head(moving, n_classes)
     config = {
-        "channels": blocks[0]["inputs"], "size": (side, side), "blocks": blocks, "spectral": moving.dialect(),
-        "head_spectral": moving.dialect("head"), "sn_eps": 1e-6, "norm_eps": 1e-4 if normed else None,
+        "channels": blocks[0]["inputs"],
+        "size": (side, side),
+        "blocks": blocks,
+        "spectral": moving.dialect(),
+        "head_spectral": moving.dialect("head"),
+        "sn_eps": 1e-6,
+        "norm_eps": 1e-4 if normed else None,
         # In-place rectifiers reach the shortcut unless a norm has made a copy.
-        "rectified": not normed, "pooling": "sum", **head,
-    }  # fmt: skip
+        "rectified": not normed,
+        "pooling": "sum",
+        **head,
+    }
     return moving.network("sngan", "critic", config), notes
 
 

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft import norms
-from regraft.build import build_with
-from regraft.config import parse
-from regraft.discover import plugin
-from regraft.errors import ConfigError, SourceError
+from regraft.backbones.base import Backbone
+from regraft.core import norms
+from regraft.core.build import build_with
+from regraft.core.config import parse
+from regraft.core.discover import plugin
+from regraft.core.errors import ConfigError, SourceError
+from regraft.core.gan import Provenance
+from regraft.core.networks import Description, Generator
 from regraft.formats._tensorflow import Checkpoint, opened, table_of
 from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
-from regraft.gan import Description, Generator, Provenance
 
 # Optimiser slots and counters of continued runs.
 SKIPPED = re.compile(r"Adam(_\d+)?|beta[12]_power(_\d+)?|global_step")
@@ -164,10 +166,13 @@ def _generator(variables: _Variables) -> Network:
     if largest > LARGEST_MAP:
         raise SourceError(f"{variables.where}: maps of {largest} numbers per image; at most {LARGEST_MAP} are read")
     config = {
-        "latent_dim": tensors["input.weight"].shape[1], "base": [base, base], "widths": widths,
-        "channels": tensors["output.conv.weight"].shape[0], "n_classes": 0 if first is None else len(first),
+        "latent_dim": tensors["input.weight"].shape[1],
+        "base": [base, base],
+        "widths": widths,
+        "channels": tensors["output.conv.weight"].shape[0],
+        "n_classes": 0 if first is None else len(first),
         "last_norm_by_class": "codes" in last,
-    }  # fmt: skip
+    }
     return _network(variables.where, "generator", config, tensors)
 
 
@@ -182,9 +187,11 @@ def _critic(variables: _Variables) -> Network:
     widths = _widths(tensors, input_side=tensors["input.weight"].shape[0])
     side = variables.base(tensors["output.weight"].shape[1], widths[-1], "the critic") << len(blocks)
     config = {
-        "size": [side, side], "widths": widths, "channels": tensors["input.weight"].shape[1],
+        "size": [side, side],
+        "widths": widths,
+        "channels": tensors["input.weight"].shape[1],
         "n_classes": len(tensors["classifier.bias"]) if "classifier.bias" in tensors else 0,
-    }  # fmt: skip
+    }
     return _network(variables.where, "critic", config, tensors)
 
 
@@ -207,7 +214,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _network(where: str, role: Any, config: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
-    backbone = plugin("backbones", "wgangp_resnet")
+    backbone = plugin("backbones", "wgangp_resnet", Backbone)
     model = {"generator": backbone.GeneratorConfig, "critic": backbone.CriticConfig}[role]
     try:
         checked = parse(model, config, where)

@@ -10,14 +10,15 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from regraft import norms
-from regraft.ada import AdaptiveAugmentation
-from regraft.augment import KINDS, Augmentation
-from regraft.config import Objective, Recipe, unknown
-from regraft.errors import ConfigError
-from regraft.gan import Batch, Critic, Generator
-from regraft.methods.base import MethodConfig, Optimiser, Parameters, Update
-from regraft.objectives import critic_loss, generator_loss, path_lengths, penalty
+from regraft.core import norms
+from regraft.core.config import Objective, Recipe, unknown
+from regraft.core.errors import ConfigError
+from regraft.core.networks import Batch, Critic, Generator
+from regraft.methods.base import MethodConfig
+from regraft.training.ada import AdaptiveAugmentation
+from regraft.training.augment import KINDS, Augmentation
+from regraft.training.objectives import critic_loss, generator_loss, path_lengths, penalty
+from regraft.training.updates import Optimiser, Parameters, Update
 
 
 class AdversarialConfig(MethodConfig):
@@ -291,9 +292,11 @@ class Game:
     def updates(self, name: str, critic: Optimiser, generator_side: Sequence[Optimiser]) -> list[Update]:
         """One step of the game: critic, lazy penalty, generator side, path lengths."""
         steps = [
-            self.critic_update(critic), self.penalty_update(critic), self.generator_update(name, generator_side),
+            self.critic_update(critic),
+            self.penalty_update(critic),
+            self.generator_update(name, generator_side),
             self.path_length_update(generator_side),
-        ]  # fmt: skip
+        ]
         return [step for step in steps if step is not None]
 
 

@@ -9,11 +9,11 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from regraft.config import Recipe
-from regraft.gan import Batch, Critic
+from regraft.composites.mined import MinedGenerator
+from regraft.core.config import Recipe
+from regraft.core.networks import Batch, Critic
 from regraft.methods._looks import Looks
-from regraft.methods.base import Update
-from regraft.mining import MinedGenerator
+from regraft.training.updates import Update
 
 MOST_CLASSES = 32
 """Above, images of all classes at each step would cost too much, and classes are mined by the critic alone."""

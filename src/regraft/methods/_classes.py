@@ -12,11 +12,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from regraft.errors import MissingCapability
-from regraft.gan import GAN, ClassHead, Critic, Generator
+from regraft.core.errors import MissingCapability
+from regraft.core.gan import GAN
+from regraft.core.networks import ClassHead, Critic, Generator
 from regraft.methods._adversarial import AdversarialConfig
 from regraft.methods._fresh import seed_from
-from regraft.methods.base import Data, Parameters
+from regraft.training.updates import Data, Parameters
 
 Group = tuple[Parameters, float]
 

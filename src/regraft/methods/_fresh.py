@@ -9,14 +9,16 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from regraft import discover, norms
-from regraft.build import build_fresh
-from regraft.config import Recipe
-from regraft.errors import MissingCapability
-from regraft.gan import GAN, ClassHead, Critic, Description, Generator
+from regraft.backbones.base import Backbone
+from regraft.core import discover, norms
+from regraft.core.build import build_fresh
+from regraft.core.config import Recipe
+from regraft.core.errors import MissingCapability
+from regraft.core.gan import GAN
+from regraft.core.networks import ClassHead, Critic, Description, Generator
+from regraft.core.randomness import global_seed
 from regraft.methods._adversarial import AdversarialConfig, Game, copy_critic
-from regraft.methods.base import Optimiser, Phase
-from regraft.randomness import global_seed
+from regraft.training.updates import Optimiser, Phase
 
 DEFAULT_BACKBONE = "dcgan"
 WARM_UP_STEPS = 200
@@ -60,7 +62,7 @@ def fresh_critic(source: GAN, rng: torch.Generator, n_classes: int = 0, head: Cl
 def plain_critic(size: tuple[int, int], channels: int) -> Description:
     """A plain convolutional critic for images of any size; other than square powers of two are enlarged to the next one."""
     side = min(1024, max(8, 1 << (max(size) - 1).bit_length()))
-    _, config = discover.plugin("backbones", DEFAULT_BACKBONE).sized(side, channels, max_width=512)
+    _, config = discover.plugin("backbones", DEFAULT_BACKBONE, Backbone).sized(side, channels, max_width=512)
     data = config.model_dump(mode="json")
     if size != (side, side):
         data |= {"size": list(size), "resize": [side, side]}
@@ -68,9 +70,14 @@ def plain_critic(size: tuple[int, int], channels: int) -> Description:
 
 
 def critic_for(
-    source: GAN, recipe: Recipe, transfer: bool | None, steps: int | None, rng: torch.Generator, n_classes: int = 0,
+    source: GAN,
+    recipe: Recipe,
+    transfer: bool | None,
+    steps: int | None,
+    rng: torch.Generator,
+    n_classes: int = 0,
     head: ClassHead = "auto",
-) -> "Rival":  # fmt: skip
+) -> "Rival":
     """The critic that a method trains with: a copy of the source's, or a new one with steps of its own first.
 
     Args:
@@ -128,7 +135,7 @@ def fresh_pair(
     backbone: str, size: int, channels: int, n_classes: int, settings: dict[str, object], rng: torch.Generator
 ) -> tuple[Generator, Critic]:
     """A new generator and critic of a backbone, for training without any source."""
-    generator, critic = discover.plugin("backbones", backbone).sized(size, channels, n_classes, **settings)
+    generator, critic = discover.plugin("backbones", backbone, Backbone).sized(size, channels, n_classes, **settings)
     return (
         cast(Generator, build_fresh(Description(backbone, "generator", generator.model_dump(mode="json")), seed_from(rng))),
         cast(Critic, build_fresh(Description(backbone, "critic", critic.model_dump(mode="json")), seed_from(rng))),

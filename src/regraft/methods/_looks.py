@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from regraft.gan import Critic
+from regraft.core.networks import Critic
 
 LEAST_SHARE = 1e-3
 """Keeps a kind that nothing looked like so far able to come back."""

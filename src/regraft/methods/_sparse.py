@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from regraft.gan import Generator
-from regraft.randomness import generator_at
+from regraft.core.networks import Generator
+from regraft.core.randomness import generator_at
 
 Loss = Callable[[torch.Generator], Tensor]
 """The generator's loss on a batch of its own making."""

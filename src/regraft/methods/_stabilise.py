@@ -7,10 +7,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from regraft import discover
-from regraft.config import parse
-from regraft.gan import GAN, Generator
+from regraft.core import discover
+from regraft.core.config import parse
+from regraft.core.gan import GAN
+from regraft.core.networks import Generator
 from regraft.methods._adversarial import AdversarialConfig, Game
+from regraft.regularizers.base import Regularizer
 
 
 class FinetuningConfig(AdversarialConfig):
@@ -47,7 +49,7 @@ def stabilise(
     """
     if config.regularizer is None:
         return
-    plugin = discover.plugin("regularizers", config.regularizer)
+    plugin = discover.plugin("regularizers", config.regularizer, Regularizer)
     settings = parse(plugin.Config, config.regularizer_settings, f"settings of {config.regularizer}")
     weight: float = plugin.weight if config.regularizer_weight is None else config.regularizer_weight
     if weight:

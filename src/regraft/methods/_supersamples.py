@@ -11,16 +11,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from regraft import norms
-from regraft.augment import Augmentation
-from regraft.config import Config, Objective, Recipe
-from regraft.gan import Batch, Critic
+from regraft.composites.mined import prior_gap
+from regraft.composites.mixed import MixedGenerator
+from regraft.core import norms
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.networks import Batch, Critic
+from regraft.core.randomness import generator_at, row_generators
 from regraft.methods._adversarial import Game, parameters_of
 from regraft.methods._looks import Looks
-from regraft.methods.base import Optimiser, Update
-from regraft.mining import prior_gap
-from regraft.mixture import MixedGenerator
-from regraft.randomness import generator_at, row_generators
+from regraft.training.augment import Augmentation
+from regraft.training.updates import Optimiser, Update
 
 HANDICAP_RATE = 0.1
 """How fast handicaps move, in standard deviations of scores per step and unit of missing wins."""
@@ -114,9 +114,15 @@ class Supersamples(Game):
     """
 
     def __init__(
-        self, generator: MixedGenerator, critic: Critic, selector: Selector, objective: Objective, recipes: Sequence[Recipe],
-        augment: Augmentation, prior_weight: float,
-    ) -> None:  # fmt: skip
+        self,
+        generator: MixedGenerator,
+        critic: Critic,
+        selector: Selector,
+        objective: Objective,
+        recipes: Sequence[Recipe],
+        augment: Augmentation,
+        prior_weight: float,
+    ) -> None:
         """Set the game up.
 
         Args:

@@ -19,14 +19,19 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from regraft import discover
-from regraft.build import build_with
-from regraft.config import Objective, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Autoencoder, Batch, Critic, Generator
-from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
-from regraft.objectives import critic_loss, generator_loss, penalty
-from regraft.randomness import global_seed
+from regraft.backbones._alae_growing import GrowingCritic, GrowingEncoder, GrowingGenerator
+from regraft.backbones.alae import ALAE
+from regraft.backbones.base import Backbone
+from regraft.core import discover
+from regraft.core.build import build_with
+from regraft.core.config import Objective, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.networks import Autoencoder, Batch, Critic, Generator
+from regraft.core.randomness import global_seed
+from regraft.methods.base import Method, MethodConfig
+from regraft.training.objectives import critic_loss, generator_loss, penalty
+from regraft.training.updates import Adaptation, Data, Loss, Optimiser, Phase, Update
 
 NOT_PLAYED = {"penalty_every": 1, "critic_steps": 1, "path_length_weight": 0.0}
 """What of an objective the three updates leave out, at the values that leave it out."""
@@ -48,20 +53,22 @@ class ALAEConfig(MethodConfig):
     encoder_steps: Annotated[
         int,
         Field(
-            ge=0, description="Further steps, in which a copy of the encoder alone learns to find styles; the autoencoder gets "
-            "it. 0 as published; a tenth of steps makes reconstructions better. --more adds to these."
+            ge=0,
+            description="Further steps, in which a copy of the encoder alone learns to find styles; the autoencoder gets "
+            "it. 0 as published; a tenth of steps makes reconstructions better. --more adds to these.",
         ),
-    ] = 0  # fmt: skip
+    ] = 0
     size: Annotated[int | None, Field(ge=8, description="Side of the images.")] = None
     channels: Annotated[int, Field(ge=1, le=3, description="1 or 3.")] = 3
     batch: Annotated[int, Field(ge=1, description="Images per step.")] = 32
     lr: Annotated[
         float | None,
         Field(
-            gt=0, description="Adam step size before each layer's factor; if left out as published: 0.0015 up to a side of "
+            gt=0,
+            description="Adam step size before each layer's factor; if left out as published: 0.0015 up to a side of "
             "128, 0.002 at 256, 0.003 above.",
         ),
-    ] = None  # fmt: skip
+    ] = None
     reciprocity: Annotated[float, Field(ge=0, description="Weight of the third update.")] = 1.0
     objective: Annotated[
         Objective | None,
@@ -105,7 +112,7 @@ class PretrainALAE(Method):
             raise ConfigError(
                 f"objective.{odd[0]}: pretraining a StyleALAE has no use for it; leave it at {NOT_PLAYED[odd[0]]}"
             )
-        family = discover.plugin("backbones", "alae")
+        family = discover.plugin("backbones", "alae", ALAE)
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
             generator, critic, growth = family.growing(size, config.channels, **config.backbone_settings)
         game = ALAEGame(generator, critic, growth, objective, config)
@@ -140,23 +147,28 @@ class PretrainALAE(Method):
         """Nonsaturating with R1, as published."""
         if config.size is None:
             raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
-        objective, recipe = discover.plugin("backbones", self.backbone).training(config.size)
+        objective, recipe = discover.plugin("backbones", self.backbone, Backbone).training(config.size)
         return config.objective or objective, recipe
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ALAEConfig) -> GAN:
         """Generator, critic and autoencoder at full size."""
-        family = discover.plugin("backbones", "alae")
-        encoder = modules.get("encoder", cast(Any, modules["critic"]).encoder)
+        family = discover.plugin("backbones", "alae", ALAE)
+        generator = cast(GrowingGenerator, modules["generator"])
+        critic = cast(GrowingCritic, modules["critic"])
+        encoder = cast(GrowingEncoder, modules.get("encoder", critic.encoder))
         moved: dict[Any, Tensor] = {}
         built = {
             role: build_with(description, {k: v.detach().cpu() for k, v in tensors.items()}, "pretraining", moved)
-            for role, (description, tensors) in family.grown(modules["generator"], modules["critic"], encoder).items()
+            for role, (description, tensors) in family.grown(generator, critic, encoder).items()
         }
         objective, recipe = self.training_anew(config)
         return GAN(
-            cast(Generator, built["generator"]), cast(Critic, built["critic"]),
-            autoencoder=cast(Autoencoder, built["autoencoder"]), objective=objective, recipe=recipe,
-        )  # fmt: skip
+            cast(Generator, built["generator"]),
+            cast(Critic, built["critic"]),
+            autoencoder=cast(Autoencoder, built["autoencoder"]),
+            objective=objective,
+            recipe=recipe,
+        )
 
 
 def _begin(use: Any, enter: Any) -> None:

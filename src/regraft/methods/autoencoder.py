@@ -14,14 +14,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from regraft import codes, discover, norms
-from regraft.build import build_fresh
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Autoencoder, Batch, Description, device_of
-from regraft.images import Images
-from regraft.methods.base import Adaptation, Data, Method, MethodConfig, Optimiser, Phase, Update
-from regraft.mind import DecodedGenerator, fit, gaussian_prior
-from regraft.randomness import generator_at
+from regraft.backbones.base import Backbone
+from regraft.composites.decoded import DecodedGenerator, fit, gaussian_prior
+from regraft.core import discover, norms
+from regraft.core.build import build_fresh
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.networks import Autoencoder, Batch, Description, device_of
+from regraft.core.randomness import generator_at
+from regraft.data import codes
+from regraft.data.images import Images
+from regraft.methods.base import Method, MethodConfig
+from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
 
 MEASURED = 10_000  # images that the prior is fitted to, at most
 CALIBRATED = 2048  # images for the statistics of batch norms, at most
@@ -58,9 +62,7 @@ class PretrainAutoencoder(Method):
         """A new autoencoder, and the decoder behind a prior that is fitted in the end."""
         if config.size is None:
             raise ConfigError("an autoencoder without a source needs size=, the side of the images")
-        family = discover.plugin("backbones", config.backbone)
-        if not hasattr(family, "sized_autoencoder"):
-            raise ConfigError(f"{config.backbone} has no plain autoencoder; there is: autoencoder")
+        family = discover.plugin("backbones", config.backbone, Backbone)
         settings = family.sized_autoencoder(config.size, config.channels, **config.backbone_settings)
         description = Description(config.backbone, "autoencoder", settings.model_dump(mode="json"))
         seed = int(torch.randint(1 << 62, (), generator=rng))
@@ -74,9 +76,7 @@ class PretrainAutoencoder(Method):
 
         adam = Optimiser("autoencoder", [(list(autoencoder.parameters()), config.lr)], config.betas)
         phase = Phase("reconstruction", [Update("autoencoder", [adam], loss)], config.steps)
-        return Adaptation(
-            generator, None, [phase], {"generator": generator}, ema_decay=config.ema_decay, batch=config.batch
-        )  # fmt: skip
+        return Adaptation(generator, None, [phase], {"generator": generator}, ema_decay=config.ema_decay, batch=config.batch)
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: AutoencoderConfig) -> GAN:
         """The averaged autoencoder with statistics and prior measured on training images."""

@@ -26,13 +26,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from regraft import norms
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Batch, Latent
+from regraft.composites.scaled import ScaledGenerator, ScalingConfig, ignores_length
+from regraft.core import norms
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.latent import Latent
+from regraft.core.networks import Batch
 from regraft.methods._adversarial import copy_generator
-from regraft.methods.base import Adaptation, Data, Method, MethodConfig, Optimiser, Phase, Update
-from regraft.perceptual import Perception, perception
-from regraft.scaling import ScaledGenerator, ScalingConfig, ignores_length
+from regraft.methods._perceptual import Perception, perception
+from regraft.methods.base import Method, MethodConfig
+from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
 
 
 class BSAConfig(MethodConfig):

@@ -10,11 +10,13 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from regraft.gan import GAN, Generator
+from regraft.core.gan import GAN
+from regraft.core.networks import Generator
 from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
 from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._stabilise import FinetuningConfig, stabilise
-from regraft.methods.base import Adaptation, Data, Method, Phase
+from regraft.methods.base import Method
+from regraft.training.updates import Adaptation, Data, Phase
 
 
 class FreezeDConfig(LabelledConfig, FinetuningConfig):

@@ -16,15 +16,18 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from regraft import codes, norms
-from regraft.config import Config, Objective, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Autoencoder, Batch, device_of, evaluating, tensor_digest
-from regraft.images import Images
-from regraft.methods.base import Adaptation, Data, Loss, Method, MethodConfig, Optimiser, Phase, Update
-from regraft.mind import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
-from regraft.objectives import critic_loss, generator_loss, penalty
-from regraft.randomness import subset
+from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
+from regraft.core import norms
+from regraft.core.config import Config, Objective, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN, tensor_digest
+from regraft.core.networks import Autoencoder, Batch, device_of, evaluating
+from regraft.core.randomness import subset
+from regraft.data import codes
+from regraft.data.images import Images
+from regraft.methods.base import Method, MethodConfig
+from regraft.training.objectives import critic_loss, generator_loss, penalty
+from regraft.training.updates import Adaptation, Data, Loss, Optimiser, Phase, Update
 
 LOOKED_AT = 32  # images that are decoded again, to see whether the autoencoder knows such
 Norm = Literal["none", "batch"]
@@ -52,10 +55,16 @@ PRESETS = {
     "28x28": Preset(generator=(512, 512), critic=(256, 256), norm="batch", betas=(0.1, 0.5), drift=0.0),
     # Ours: nearer to small and varied targets, and no farther from others (benchmarks/quality/mind2mind.md).
     "28x28-calm": Preset(
-        generator=(512, 512, 512), critic=(256, 256), norm="batch", betas=(0.0, 0.99), drift=0.0, penalty=0.1, critic_steps=3,
+        generator=(512, 512, 512),
+        critic=(256, 256),
+        norm="batch",
+        betas=(0.0, 0.99),
+        drift=0.0,
+        penalty=0.1,
+        critic_steps=3,
         ema_decay=0.9995,
     ),
-}  # fmt: skip
+}
 
 
 class Mind2MindConfig(MethodConfig):
@@ -94,10 +103,14 @@ class Mind2MindConfig(MethodConfig):
         """The generator's settings for an autoencoder's codes."""
         preset = preset_of(self, autoencoder)
         return MindConfig(
-            code_dim=code_dim(autoencoder), widths=preset.generator, norm=preset.norm,
-            output="none" if self.standardise else autoencoder.code_range, latent_dim=self.latent_dim,
-            distribution=self.distribution, n_classes=self.n_classes or 0,
-        )  # fmt: skip
+            code_dim=code_dim(autoencoder),
+            widths=preset.generator,
+            norm=preset.norm,
+            output="none" if self.standardise else autoencoder.code_range,
+            latent_dim=self.latent_dim,
+            distribution=self.distribution,
+            n_classes=self.n_classes or 0,
+        )
 
 
 def code_dim(autoencoder: Autoencoder) -> int:
@@ -143,12 +156,13 @@ class Mind2Mind(Method):
         """WGAN-GP on codes, as the preset says; the average is ours (``recipe.ema_decay=0`` for none)."""
         preset = preset_of(config, source.require("autoencoder", for_="mind2mind"))
         objective = Objective(
-            loss="wgan", penalty="gradient", penalty_weight=preset.penalty, critic_steps=preset.critic_steps,
+            loss="wgan",
+            penalty="gradient",
+            penalty_weight=preset.penalty,
+            critic_steps=preset.critic_steps,
             drift_weight=preset.drift,
-        )  # fmt: skip
-        recipe = Recipe(
-            batch=preset.batch, generator_lr=1e-3, critic_lr=1e-3, betas=preset.betas, ema_decay=preset.ema_decay
-        )  # fmt: skip
+        )
+        recipe = Recipe(batch=preset.batch, generator_lr=1e-3, critic_lr=1e-3, betas=preset.betas, ema_decay=preset.ema_decay)
         return objective, recipe
 
     def fitted(self, config: Mind2MindConfig, sources: Sequence[GAN], images: Data) -> Mind2MindConfig:
@@ -184,9 +198,16 @@ class Mind2Mind(Method):
         notes = () if isinstance(images, codes.Codes) else (f"{data.n} images encoded once; training reads their codes only",)
         cautions = () if isinstance(images, codes.Codes) else _cautions(autoencoder, images, data)
         return Adaptation(
-            generator, None, phases, {"generator": generator, "critic": critic}, ema_decay=source.recipe.ema_decay,
-            batch=source.recipe.batch, space="code", notes=(*notes, *cautions), cautions=cautions,
-        )  # fmt: skip
+            generator,
+            None,
+            phases,
+            {"generator": generator, "critic": critic},
+            ema_decay=source.recipe.ema_decay,
+            batch=source.recipe.batch,
+            space="code",
+            notes=(*notes, *cautions),
+            cautions=cautions,
+        )
 
     def rebuild(self, sources: Sequence[GAN], config: Mind2MindConfig) -> DecodedGenerator:
         """A MindGAN with unset weights before the source's decoder."""
@@ -222,11 +243,14 @@ class CodeGame:
         generator = Optimiser("generator", [(list(mind.parameters()), recipe.generator_lr)], recipe.betas)
         updates = [
             Update(
-                "critic", [critic], self._critic_loss(real, self._codes, self.critic), repeat=self.objective.critic_steps,
+                "critic",
+                [critic],
+                self._critic_loss(real, self._codes, self.critic),
+                repeat=self.objective.critic_steps,
                 reuse=config.critic_data == "reuse",
             ),
             Update("generator", [generator], self._generator_loss(self._codes, self.critic)),
-        ]  # fmt: skip
+        ]
         return Phase("codes", updates, config.steps, data=data)
 
     def on_images(self, config: Mind2MindConfig) -> Phase:
@@ -246,11 +270,13 @@ class CodeGame:
         generator = Optimiser("generator", [(moved, rate)], betas)
         updates = [
             Update(
-                "critic", [critic], self._critic_loss(lambda batch: batch.data, fake, score),
+                "critic",
+                [critic],
+                self._critic_loss(lambda batch: batch.data, fake, score),
                 repeat=self.objective.critic_steps,
             ),
             Update("generator", [generator], self._generator_loss(fake, score)),
-        ]  # fmt: skip
+        ]
         return Phase("decoder", updates, config.decoder_steps)
 
     def _codes(self, n: int, labels: Tensor | None, rng: torch.Generator) -> Tensor:
@@ -270,8 +296,10 @@ class CodeGame:
             scores, others = score(given, y), score(made, y)
             value = critic_loss(objective, scores, others)
             logs: dict[str, Tensor | float] = {
-                "critic_loss": value.detach(), "score_real": scores.detach().mean(), "score_fake": others.detach().mean(),
-            }  # fmt: skip
+                "critic_loss": value.detach(),
+                "score_real": scores.detach().mean(),
+                "score_fake": others.detach().mean(),
+            }
             if objective.penalty != "none":
                 # No lazy form: at this size the penalty costs next to nothing.
                 every_step = objective.model_copy(update={"penalty_every": 1})

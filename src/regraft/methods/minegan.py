@@ -28,21 +28,23 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from regraft import norms
-from regraft.config import Recipe, unknown
-from regraft.errors import ConfigError, MissingCapability
-from regraft.gan import GAN, Batch, Critic, Generator, device_of
+from regraft.composites.mined import MinedGenerator, MinerConfig, mined, mined_classes, prior_gap
+from regraft.composites.mixed import RESIZE, MixedGenerator
+from regraft.core import norms
+from regraft.core.config import Recipe, unknown
+from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.gan import GAN
+from regraft.core.networks import Batch, Critic, Generator, device_of
+from regraft.core.randomness import generator_at
 from regraft.methods._adversarial import Game, copy_generator, unfrozen
 from regraft.methods._class_guide import class_guide
 from regraft.methods._fresh import RivalConfig, critic_for
 from regraft.methods._sparse import FilterMasks
 from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
-from regraft.methods.base import Adaptation, Data, Method, Optimiser, Phase, Update
-from regraft.mining import MinedGenerator, MinerConfig, mined, mined_classes, prior_gap
-from regraft.mixture import RESIZE, MixedGenerator
-from regraft.objectives import generator_loss
-from regraft.randomness import generator_at
+from regraft.methods.base import Method
+from regraft.training.objectives import generator_loss
+from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
 
 FRESH = "fresh"
 IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 64, 4
@@ -153,15 +155,25 @@ class MineGAN(Method):
             modules["classes"] = guide.looks
             phases = [dataclasses.replace(phase, updates=list(map(guide.watching, phase.updates))) for phase in phases]
         return Adaptation(
-            generator, critic, phases, modules, ema_decay=lead.recipe.ema_decay, batch=lead.recipe.batch,
+            generator,
+            critic,
+            phases,
+            modules,
+            ema_decay=lead.recipe.ema_decay,
+            batch=lead.recipe.batch,
             notes=(*rival.notes, *_notes(sources, lead, config, generator)),
             findings=functools.partial(_findings, game, config, lead.recipe.batch),
-        )  # fmt: skip
+        )
 
     def _phases(
-        self, game: Game, critic: Optimiser, parts: Sequence[MinedGenerator], recipes: Sequence[Recipe], config: MineGANConfig,
+        self,
+        game: Game,
+        critic: Optimiser,
+        parts: Sequence[MinedGenerator],
+        recipes: Sequence[Recipe],
+        config: MineGANConfig,
         choose: Callable[[], None] | None,
-    ) -> list[Phase]:  # fmt: skip
+    ) -> list[Phase]:
         """Mining and fine-tuning, each left out if it has no steps; every source has optimisers of its own."""
         numbers = [""] if len(parts) == 1 else [str(number) for number in range(len(parts))]
         each = list(zip(numbers, parts, recipes, strict=True))
@@ -182,9 +194,13 @@ class MineGAN(Method):
         return phases
 
     def _game(
-        self, generator: MinedGenerator | MixedGenerator, critic: Critic, lead: GAN, recipes: Sequence[Recipe],
+        self,
+        generator: MinedGenerator | MixedGenerator,
+        critic: Critic,
+        lead: GAN,
+        recipes: Sequence[Recipe],
         config: MineGANConfig,
-    ) -> Game:  # fmt: skip
+    ) -> Game:
         kinds = config.augmentation(generator.channels)
         if isinstance(generator, MixedGenerator):
             if config.regularizer is not None:

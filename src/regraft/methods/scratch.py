@@ -10,14 +10,17 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from regraft import discover, norms
-from regraft.config import Objective, Recipe
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Critic, Generator
+from regraft.backbones.base import Backbone
+from regraft.core import discover, norms
+from regraft.core.config import Objective, Recipe
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.networks import Critic, Generator
 from regraft.methods._adversarial import Game
 from regraft.methods._classes import LabelledConfig, class_ready
 from regraft.methods._fresh import fresh_critic, fresh_like, fresh_pair
-from regraft.methods.base import Adaptation, Data, Method, Phase
+from regraft.methods.base import Method
+from regraft.training.updates import Adaptation, Data, Phase
 
 
 class ScratchConfig(LabelledConfig):
@@ -66,13 +69,13 @@ class Scratch(Method):
         """As the family trains new networks."""
         if config.size is None:
             raise ConfigError("scratch without a source needs size=, the side of the images")
-        objective, recipe = discover.plugin("backbones", config.backbone).training(config.size, fresh=True)
+        objective, recipe = discover.plugin("backbones", config.backbone, Backbone).training(config.size, fresh=True)
         return config.objective or objective, config.recipe or recipe
 
     def finished(self, modules: dict[str, nn.Module], images: Data, config: ScratchConfig) -> GAN:
         """Generator and critic, to be trained further as their family trains, or in the game that was chosen."""
         generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
-        family, side = discover.plugin("backbones", generator.describe().kind), max(generator.size)
+        family, side = discover.plugin("backbones", generator.describe().kind, Backbone), max(generator.size)
         objective, recipe = family.training(side)
         chosen = config.objective not in (None, family.training(side, fresh=True)[0])
         return GAN(generator, critic, objective=config.objective if chosen else objective, recipe=recipe)

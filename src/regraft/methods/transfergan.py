@@ -10,14 +10,16 @@ from typing import Annotated, ClassVar, cast
 import torch
 from pydantic import Field
 
-from regraft import norms
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Generator
+from regraft.core import norms
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.networks import Generator
 from regraft.methods._adversarial import Game, copy_generator
 from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._fresh import RivalConfig, critic_for, fresh_like
 from regraft.methods._stabilise import FinetuningConfig, stabilise
-from regraft.methods.base import Adaptation, Data, Method, Phase
+from regraft.methods.base import Method
+from regraft.training.updates import Adaptation, Data, Phase
 
 
 class TransferGANConfig(LabelledConfig, RivalConfig, FinetuningConfig):
@@ -64,9 +66,14 @@ class TransferGAN(Method):
         optimiser = game.optimiser("generator", groups(generator, start, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(
-            generator, critic, rival.phases(game, critic_optimiser, [phase]), game.modules,
-            ema_decay=recipe.ema_decay, batch=recipe.batch, notes=rival.notes,
-        )  # fmt: skip
+            generator,
+            critic,
+            rival.phases(game, critic_optimiser, [phase]),
+            game.modules,
+            ema_decay=recipe.ema_decay,
+            batch=recipe.batch,
+            notes=rival.notes,
+        )
 
     def rebuild(self, sources: Sequence[GAN], config: TransferGANConfig) -> Generator:
         """A copy of the source's generator."""

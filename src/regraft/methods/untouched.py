@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from regraft.gan import GAN, Generator
+from regraft.core.gan import GAN
+from regraft.core.networks import Generator
 from regraft.methods._adversarial import copy_generator
-from regraft.methods.base import Adaptation, Data, Method, MethodConfig
+from regraft.methods.base import Method, MethodConfig
+from regraft.training.updates import Adaptation, Data
 
 
 class UntouchedConfig(MethodConfig):

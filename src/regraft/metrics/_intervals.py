@@ -66,9 +66,7 @@ def jackknife(*left_out: Tensor) -> float:
     return sum(float((len(t) - 1) / len(t) * (t.double() - t.double().mean()).square().sum()) for t in left_out)
 
 
-def half_variance(
-    statistic: Callable[..., Tensor], sizes: Sequence[int], replicates: int, rng: torch.Generator
-) -> Tensor:  # fmt: skip
+def half_variance(statistic: Callable[..., Tensor], sizes: Sequence[int], replicates: int, rng: torch.Generator) -> Tensor:
     """Variance between values from random halves of every set; right as it is where the metric is linear.
 
     Args:

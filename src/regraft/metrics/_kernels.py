@@ -99,7 +99,7 @@ class Discrepancy:
 
 def discrepancy(
     real: Tensor, fake: Tensor, kernel: Kernel, diagonal: Callable[[Tensor], Tensor], exact: bool | None = None
-) -> Discrepancy:  # fmt: skip
+) -> Discrepancy:
     """Sum a kernel within and between two sets.
 
     Args:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from regraft.errors import DataError
+from regraft.core.errors import DataError
 
 
 class Moments:

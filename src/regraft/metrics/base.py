@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from regraft.errors import DataError
+from regraft.core.errors import DataError
 
 LEAST_FOR_FLOOR = 8
 """Images in each half of the real ones, at least, for a floor."""
@@ -104,16 +104,30 @@ class Comparison:
             raise DataError(f"features of different extractors cannot be compared: their rows are {sorted(map(tuple, widths))}")
 
     def score(
-        self, name: str, value: float | Tensor, better: Literal["lower", "higher", "none"], *, n_real: int | None = None,
-        n_fake: int | None = None, pixels: bool = False, interval: tuple[float, float] | None = None, **details: Any,
-    ) -> Score:  # fmt: skip
+        self,
+        name: str,
+        value: float | Tensor,
+        better: Literal["lower", "higher", "none"],
+        *,
+        n_real: int | None = None,
+        n_fake: int | None = None,
+        pixels: bool = False,
+        interval: tuple[float, float] | None = None,
+        **details: Any,
+    ) -> Score:
         """Make a score of this comparison."""
         return Score(
-            name=name, value=float(value), better=better, n_real=self.real.n if n_real is None else n_real,
-            n_fake=self.fake.n if n_fake is None else n_fake, seed=self.seed,
+            name=name,
+            value=float(value),
+            better=better,
+            n_real=self.real.n if n_real is None else n_real,
+            n_fake=self.fake.n if n_fake is None else n_fake,
+            seed=self.seed,
             extractor="pixels" if pixels else self.extractor,
-            extractor_sha256=None if pixels else self.extractor_sha256, interval=interval, details=details,
-        )  # fmt: skip
+            extractor_sha256=None if pixels else self.extractor_sha256,
+            interval=interval,
+            details=details,
+        )
 
 
 def same_extractor(scores: Sequence[Score]) -> None:

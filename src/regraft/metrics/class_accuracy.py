@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from regraft.errors import DataError
+from regraft.core.errors import DataError
 from regraft.metrics._intervals import share
 from regraft.metrics.base import Comparison, Metric, Samples, Score, at_least
 
@@ -52,10 +52,15 @@ class ClassAccuracy(Metric):
         value = float(right.mean())
         return [
             comparison.score(
-                f"class_accuracy[{comparison.extractor}]", value, "higher", n_real=0, interval=share(value, 0.0, fake.n),
-                by_class=rates, real_value=reference,
+                f"class_accuracy[{comparison.extractor}]",
+                value,
+                "higher",
+                n_real=0,
+                interval=share(value, 0.0, fake.n),
+                by_class=rates,
+                real_value=reference,
             )
-        ]  # fmt: skip
+        ]
 
 
 def _right(samples: Samples, comparison: Comparison) -> Tensor | None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.errors import DataError
+from regraft.core.errors import DataError
 from regraft.metrics._distances import squared_distances
 from regraft.metrics._intervals import half_variance, share
 from regraft.metrics.base import Comparison, Metric, Score, at_least

@@ -87,9 +87,7 @@ def _variance(real: Tensor, fake: Tensor, influence_real: Tensor, influence_fake
     if min(len(real), len(fake)) < 4 or replicates < 8:
         return linear
     rng = torch.Generator().manual_seed(seed)
-    halves = half_variance(
-        lambda i, j: frechet_distance(real[i], fake[j]), (len(real), len(fake)), replicates, rng
-    )  # fmt: skip
+    halves = half_variance(lambda i, j: frechet_distance(real[i], fake[j]), (len(real), len(fake)), replicates, rng)
     return combined(linear, float(halves))
 
 

@@ -33,7 +33,7 @@ class InceptionScore(Metric):
             comparison.score(
                 name, value, "higher", interval=interval, n_real=0, splits=1, classes=fake.shape[1], real_value=reference
             )
-        ]  # fmt: skip
+        ]
 
 
 def inception_score(probabilities: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,10 +38,16 @@ class IntraCluster(Metric):
         reference = intra_cluster(comparison.real.features, training.features)[0]
         return [
             comparison.score(
-                f"intra_cluster[{comparison.extractor}]", value, "higher", interval=interval, real_value=reference,
-                clusters=training.n, clusters_used=used, distance="Euclidean",
+                f"intra_cluster[{comparison.extractor}]",
+                value,
+                "higher",
+                interval=interval,
+                real_value=reference,
+                clusters=training.n,
+                clusters_used=used,
+                distance="Euclidean",
             )
-        ]  # fmt: skip
+        ]
 
 
 def intra_cluster(fake: Tensor, training: Tensor) -> tuple[float, Tensor, int]:

@@ -28,10 +28,14 @@ class KernelDistance(Metric):
         interval = around(found.unbiased(), found.variance(), min(found.sizes))
         return [
             comparison.score(
-                name, found.unbiased(), "lower", interval=interval, kernel="(a b / D + 1)^3",
+                name,
+                found.unbiased(),
+                "lower",
+                interval=interval,
+                kernel="(a b / D + 1)^3",
                 estimator="unbiased, squared, all pairs",
             )
-        ]  # fmt: skip
+        ]
 
 
 def kernel_distance(real: Tensor, fake: Tensor) -> float:
@@ -49,9 +53,10 @@ def subset_distance(real: Tensor, fake: Tensor, size: int, subsets: int, rng: to
         subsets: how many.
         rng: draws them.
     """
-    values = torch.tensor([
-        kernel_distance(*(x[torch.randperm(len(x), generator=rng)[:size]] for x in (real, fake))) for _ in range(subsets)
-    ], dtype=torch.float64)  # fmt: skip
+    values = torch.tensor(
+        [kernel_distance(*(x[torch.randperm(len(x), generator=rng)[:size]] for x in (real, fake))) for _ in range(subsets)],
+        dtype=torch.float64,
+    )
     return float(values.mean()), float(values.std(correction=0))
 
 

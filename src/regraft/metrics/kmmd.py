@@ -38,14 +38,22 @@ class KMMD(Metric):
         ends = around(max(found.biased(), 0.0), variance, n, low=0.0)
         return [
             comparison.score(
-                f"kmmd{name}", max(found.biased(), 0.0) ** 0.5, "lower", interval=ends and (ends[0] ** 0.5, ends[1] ** 0.5),
-                estimator="biased, square root", **details,
+                f"kmmd{name}",
+                max(found.biased(), 0.0) ** 0.5,
+                "lower",
+                interval=ends and (ends[0] ** 0.5, ends[1] ** 0.5),
+                estimator="biased, square root",
+                **details,
             ),
             comparison.score(
-                f"kmmd_unbiased{name}", found.unbiased(), "lower", interval=around(found.unbiased(), variance, n),
-                estimator="unbiased, squared", **details,
+                f"kmmd_unbiased{name}",
+                found.unbiased(),
+                "lower",
+                interval=around(found.unbiased(), variance, n),
+                estimator="unbiased, squared",
+                **details,
             ),
-        ]  # fmt: skip
+        ]
 
 
 def kmmd(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

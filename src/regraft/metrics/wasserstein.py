@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
+from regraft.core.randomness import generator_at
 from regraft.metrics._intervals import around
 from regraft.metrics.base import Comparison, Metric, Score, at_least
-from regraft.randomness import generator_at
 
 SIDE = 32
 WIDTHS = (16, 32, 64)
@@ -55,10 +55,18 @@ class Wasserstein(Metric):
         interval = around(value, variance, min(n_real, n_fake))
         return [
             comparison.score(
-                "wasserstein", value, "lower", n_real=n_real, n_fake=n_fake, pixels=True, interval=interval, steps=STEPS,
-                side=SIDE, both_halves=values,
+                "wasserstein",
+                value,
+                "lower",
+                n_real=n_real,
+                n_fake=n_fake,
+                pixels=True,
+                interval=interval,
+                steps=STEPS,
+                side=SIDE,
+                both_halves=values,
             )
-        ]  # fmt: skip
+        ]
 
 
 def pooled(images: Tensor) -> Tensor:

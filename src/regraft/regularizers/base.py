@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from regraft.config import Config
-from regraft.gan import GAN, Generator
+from regraft.core.config import Config
+from regraft.core.gan import GAN
+from regraft.core.networks import Generator
 
 Term = Callable[[torch.Generator, torch.device], Tensor]
 """From a random generator and a device to a scalar, before any weight; writes no buffer."""

@@ -16,9 +16,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.config import Config
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Generator, evaluating
+from regraft.core.config import Config
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.networks import Generator, evaluating
 from regraft.regularizers.base import Regularizer, Term, zero_unless_trained
 
 

@@ -15,12 +15,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from regraft.config import Config, Objective
-from regraft.errors import ConfigError
-from regraft.gan import GAN, Critic, Generator, evaluating
-from regraft.objectives import generator_loss
-from regraft.randomness import generator_at
+from regraft.core.config import Config, Objective
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN
+from regraft.core.networks import Critic, Generator, evaluating
+from regraft.core.randomness import generator_at
 from regraft.regularizers.base import Regularizer, Term, zero_unless_trained
+from regraft.training.objectives import generator_loss
 
 
 class EWCConfig(Config):

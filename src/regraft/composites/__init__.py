@@ -1,0 +1,1 @@
+"""Generators made of other generators."""

@@ -1,0 +1,328 @@
+"""Miners: small networks that choose where in a generator's latent and class space to sample, and generators that use them.
+
+Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images".
+"""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from regraft.core.build import build
+from regraft.core.config import Config, parse
+from regraft.core.latent import Latent
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Description, Generator, Noise, device_of
+from regraft.core.randomness import Rng, generator_at, global_seed
+
+CLASS_CONTRAST = 32.0
+"""Variance of a new class miner's logits, so that most u have one class."""
+VECTOR_CONTRAST = 8.0
+LEAST_SPREAD = 0.01
+
+
+class MinerConfig(Config):
+    """A network from the miner's own input u to the source's latent z."""
+
+    form: Annotated[
+        Literal["residual", "mlp", "affine"],
+        Field(
+            description="residual: z = u + f(u), the identity at first; mlp: the published ReLU network; "
+            "affine: the published BigGAN form, spectral-normalised linear maps."
+        ),
+    ] = "residual"
+    layers: Annotated[int, Field(ge=1, le=16, description="Linear layers.")] = 2
+    width: Annotated[int | None, Field(ge=1, le=16384, description="Hidden width; the latent's size if left out.")] = None
+    input_dim: Annotated[
+        int | None, Field(ge=1, le=16384, description="Size of u; the latent's size if left out (residual needs that).")
+    ] = None
+    prior_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Factor of the gap between mined latents and the source's own in mean and spread; 0 as published, "
+            "where mining can run into one corner of the latent space when no image of the source is near the targets.",
+        ),
+    ] = 1.0
+    classes: Annotated[
+        Literal["onehot", "embedding", "keep"],
+        Field(
+            description="Classes of a conditional source. embedding: mined, as a free vector of its class space; onehot: "
+            "mined, as weights of its classes; keep: not mined, the adapted generator has them too."
+        ),
+    ] = "embedding"
+    class_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Factor of the gap between mined classes and the share of targets that look like each, for sources of "
+            "up to 32 classes; 0 as published, where rare classes get lost.",
+        ),
+    ] = 1.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MinerConfig":
+        if self.form == "residual" and self.input_dim is not None:
+            raise ValueError(
+                f"input_dim={self.input_dim}: a residual miner's is the latent's own; leave it out, or choose form=mlp"
+            )
+        return self
+
+
+class Miner(nn.Module):
+    """Maps u (N, input_dim) to z (N, dim)."""
+
+    def __init__(self, config: MinerConfig, latent: Latent) -> None:
+        super().__init__()
+        self.config = config
+        self.residual = config.form == "residual"
+        inputs = latent.dim if self.residual else config.input_dim or latent.dim
+        # A residual miner starts from the source's own distribution; the published ones from N(0, I).
+        self.latent = latent if self.residual else Latent(inputs)
+        self.prior = latent
+        widths = [inputs, *[config.width or latent.dim] * (config.layers - 1), latent.dim]
+        # Linear layers and spectral norm draw from the global generator when they are made.
+        with global_seed(0):
+            self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+            if config.form == "affine":
+                for layer in self.layers:
+                    nn.utils.parametrizations.spectral_norm(cast(nn.Linear, layer))
+
+    @torch.no_grad()
+    def initialise(self, rng: torch.Generator) -> None:
+        """Draw fresh weights: Glorot-uniform (orthogonal for affine), zero biases; a residual's last layer is zero."""
+        for index, layer in enumerate(self.layers):
+            tensors = dict(layer.named_parameters())
+            weight = tensors.get("weight", tensors.get("parametrizations.weight.original"))
+            assert weight is not None  # both forms of a linear layer have it
+            tensors["bias"].zero_()
+            if self.residual and index == len(self.layers) - 1:
+                weight.zero_()
+            elif self.config.form == "affine":
+                square, _ = torch.linalg.qr(torch.randn(max(weight.shape), max(weight.shape), generator=rng))
+                weight.copy_(square[: weight.shape[0], : weight.shape[1]])
+            else:
+                bound = math.sqrt(6 / sum(weight.shape))
+                weight.copy_((torch.rand(weight.shape, generator=rng) * 2 - 1) * bound)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Mine: (N, input_dim) to (N, dim)."""
+        h = u
+        for index, layer in enumerate(self.layers):
+            h = layer(h)
+            if index < len(self.layers) - 1 and self.config.form != "affine":
+                h = nn.functional.relu(h)
+        return u + h if self.residual else h
+
+
+class ClassMiner(nn.Module):
+    """Maps u (N, inputs) to a source's class space: to weights of its classes, or to a free vector.
+
+    Either begins spread out: each u has one of the source's classes by and large, or, for the free vector, a point with the
+    mean and spread of the classes' own vectors.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, form: Literal["onehot", "embedding"], inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.form, self.outputs = form, outputs
+        with global_seed(0):
+            self.layers = nn.ModuleList([nn.Linear(inputs, max(64, inputs)), nn.Linear(max(64, inputs), outputs)])
+        shape = (outputs,) if form == "embedding" else (0,)
+        self.register_buffer("centre", torch.zeros(shape))
+        self.register_buffer("spread", torch.ones(shape))
+
+    @torch.no_grad()
+    def centre_on(self, source: Generator) -> None:
+        """Take mean and spread of a source's class vectors."""
+        if self.form == "embedding":
+            table = _class_table(source)
+            self.centre.copy_(table.mean(0))
+            spread = table.std(0, correction=0)
+            # Numbers in which the classes are alike may move a little too.
+            self.spread.copy_(spread.clamp_min(max(0.1 * float(spread.mean()), LEAST_SPREAD)))
+
+    @torch.no_grad()
+    def initialise(self, rng: torch.Generator) -> None:
+        """Draw fresh weights; the second layer's biases take out what its inputs have in the mean."""
+        first, second = (cast(nn.Linear, layer) for layer in self.layers)
+        for layer, gain in ((first, 2.0), (second, CLASS_CONTRAST if self.form == "onehot" else 2.0)):
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) * (gain / layer.weight.shape[1]) ** 0.5)
+        first.bias.zero_()
+        # The mean of relu(s x) for a standard normal x is s / sqrt(2 pi).
+        second.bias.copy_(-(second.weight @ first.weight.norm(dim=1)) / math.sqrt(2 * math.pi))
+
+    def raw(self, u: Tensor) -> Tensor:
+        """What comes out of the last layer, (N, outputs): logits of classes, or standardised vectors."""
+        first, second = self.layers
+        h: Tensor = second(nn.functional.relu(first(u)))
+        return h
+
+    def weights(self, u: Tensor, source: Generator) -> Tensor:
+        """How much of each of the source's classes is asked for, (N, n_classes), each row adding up to one."""
+        h = self.raw(u)
+        if self.form == "onehot":
+            return h.softmax(1)
+        # In units of the classes' own spread, number by number; between two classes, distances differ by about 2.
+        table = (_class_table(source) - self.centre) / self.spread
+        return torch.softmax(-(h[:, None] - table).square().mean(2) * VECTOR_CONTRAST, dim=1)
+
+    def forward(self, u: Tensor, source: Generator) -> ClassCode:
+        """Mine a class code for each u."""
+        h = self.raw(u)
+        if self.form == "onehot":
+            return source.embed(h.softmax(1))
+        return ClassCode(self.centre + self.spread * h)
+
+
+def class_miner(config: MinerConfig, source: Generator, inputs: int) -> ClassMiner | None:
+    """A class miner for a conditional source, with unset weights; None where there is nothing to mine."""
+    if not source.n_classes or config.classes == "keep":
+        return None
+    outputs = source.n_classes if config.classes == "onehot" else _class_table(source).shape[1]
+    made = ClassMiner(config.classes, inputs, outputs)
+    made.centre_on(source)
+    return made
+
+
+def _class_table(source: Generator) -> Tensor:
+    device = device_of(source)
+    return source.embed(torch.arange(source.n_classes, device=device)).vector.detach().float()
+
+
+@torch.no_grad()
+def mined_classes(generator: "MinedGenerator", n: int = 1000, seed: int = 0) -> Tensor | None:
+    """Shares of a source's classes among what its miner asks for, (n_classes,), by the nearest class; None without any."""
+    miner, source = generator.class_miner, generator.source
+    if miner is None:
+        return None
+    u = generator.latent.sample(n, generator_at(seed, "mined classes")).to(miner.centre.device)
+    weights = miner.weights(u, source)
+    if miner.form == "onehot":
+        return weights.mean(0).cpu()
+    return torch.bincount(weights.argmax(1), minlength=source.n_classes).cpu() / n
+
+
+def prior_gap(miner: Miner, weight: float, rng: torch.Generator, device: torch.device, n: int = 256) -> Tensor:
+    """How far mined latents are from the source's own, times ``weight``: squared means, and shortfalls of variances.
+
+    Both are per dimension, in units of the source's variance, and averaged.  Only too little spread counts.
+    """
+    prior = miner.prior.variance
+    z: Tensor = miner(miner.latent.sample(n, rng, device))
+    return weight * ((z.mean(0).square() / prior).mean() + (1 - z.var(0) / prior).relu().square().mean())
+
+
+class MinedGenerator(Generator):
+    """A source generator behind a miner, and behind a class miner where its classes are mined too."""
+
+    def __init__(self, miner: Miner, source: Generator, class_miner: ClassMiner | None = None) -> None:
+        super().__init__()
+        self.miner, self.class_miner, self.source = miner, class_miner, source
+        self.latent = miner.latent
+        self.n_classes = 0 if class_miner is not None else source.n_classes
+        self.size, self.channels = source.size, source.channels
+
+    def initialise(self, rng: torch.Generator) -> None:
+        """Draw the miners' weights."""
+        self.miner.initialise(rng)
+        if self.class_miner is not None:
+            self.class_miner.initialise(rng)
+
+    @property
+    def miners(self) -> list[nn.Parameter]:
+        """Parameters of the miners."""
+        return [*self.miner.parameters(), *(self.class_miner.parameters() if self.class_miner is not None else ())]
+
+    def forward(
+        self,
+        z: Tensor,
+        y: Tensor | ClassCode | None = None,
+        *,
+        psi: float = 1.0,
+        noise: Noise = "const",
+        rng: Rng | None = None,
+    ) -> Tensor:
+        """See :meth:`Generator.forward`; ``psi`` is the source's where it maps to styles, else it scales u."""
+        if hasattr(self.source, "mapping"):
+            return cast(Tensor, self.source(self.miner(z), self._code(z, y), psi=psi, noise=noise, rng=rng))
+        u = z * psi
+        return cast(Tensor, self.source(self.miner(u), self._code(u, y), noise=noise, rng=rng))
+
+    def _code(self, u: Tensor, y: Tensor | ClassCode | None) -> Tensor | ClassCode | None:
+        return y if self.class_miner is None else cast(ClassCode, self.class_miner(u, self.source))
+
+    def embed(self, y: Tensor) -> ClassCode:
+        """See :meth:`Generator.embed`."""
+        return self.source.embed(y) if self.class_miner is None else super().embed(y)
+
+    def describe(self) -> Description:
+        """See :meth:`Generator.describe`."""
+        inner = self.source.describe()
+        config: dict[str, Any] = {
+            "miner": self.miner.config.model_dump(mode="json"),
+            "classes": None if self.class_miner is None else self.class_miner.outputs,
+            "source": {"kind": inner.kind, "config": inner.config},
+        }
+        return Description("mined", "generator", config)
+
+    @property
+    def mapping(self) -> Callable[..., Tensor]:
+        """Miner and mapping network of a source with styles: u (N, dim) and classes to styles (N, num_ws, w_dim)."""
+        inner = cast(nn.Module, self.source.mapping)
+
+        def mapping(u: Tensor, y: Tensor | ClassCode | None = None) -> Tensor:
+            return cast(Tensor, inner(self.miner(u), self._code(u, y)))
+
+        return mapping
+
+    @property
+    def synthesis(self) -> nn.Module:
+        """The source's synthesis network."""
+        return cast(nn.Module, self.source.synthesis)
+
+    @property
+    def style_path(self) -> list[nn.Module]:
+        """See :meth:`Generator.style_path`."""
+        inner = self.source.style_path
+        return [self.miner, *inner] if inner else []
+
+    def recentre(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.recentre`: over styles of mined latents."""
+        if self.style_path:
+            with torch.no_grad():
+                u = self.latent.sample(CENTRE_LATENTS, generator_at(0, "mean style")) if z is None else z
+                self.source.recentre(self.miner(u.to(device_of(self.miner))))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Miners, then the source's stages."""
+        own: list[nn.Module] = [self.miner] if self.class_miner is None else [self.miner, self.class_miner]
+        return [*own, *self.source.stages]
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The source's norms."""
+        return self.source.norms
+
+
+def mined(config: MinerConfig, source: Generator) -> MinedGenerator:
+    """A generator behind miners with unset weights."""
+    miner = Miner(config, source.latent)
+    return MinedGenerator(miner, source, class_miner(config, source, miner.latent.dim))
+
+
+def from_description(description: Description) -> MinedGenerator:
+    """Build a mined generator, weights aside."""
+    inner = description.config["source"]
+    source = cast(Generator, build(Description(inner["kind"], "generator", inner["config"])))
+    config = parse(MinerConfig, description.config["miner"], "miner")
+    miner = Miner(config, source.latent)
+    outputs = description.config.get("classes")
+    if outputs is None or config.classes == "keep":
+        return MinedGenerator(miner, source)
+    return MinedGenerator(miner, source, ClassMiner(config.classes, miner.latent.dim, outputs))

@@ -1,0 +1,1 @@
+"""The contract of networks, and what everything else stands on."""

@@ -1,0 +1,1 @@
+"""Target images and codes, in memory."""

@@ -1,0 +1,61 @@
+"""Tensors to pictures: grids, folders, strips and animations."""
+
+import io
+import math
+import pathlib
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regraft.files.atomic import replacing
+
+
+def to_picture(image: Tensor, aspect: float | None = None) -> Image.Image:
+    """One image (C, H, W) in [-1, 1] as a picture, brought back to ``aspect`` (width over height) if given."""
+    pixels = image.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).cpu()
+    array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(array)
+    if aspect is not None and abs(aspect / (picture.width / picture.height) - 1) > 0.02:
+        width = picture.width if aspect > 1 else round(picture.height * aspect)
+        height = round(picture.width / aspect) if aspect > 1 else picture.height
+        picture = picture.resize((max(1, width), max(1, height)), Image.Resampling.LANCZOS)
+    return picture
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 1, scale: int | None = None) -> Image.Image:
+    """Images (N, C, H, W) side by side; small ones are enlarged by whole pixels."""
+    n, channels, height, width = images.shape
+    columns = columns or max(1, math.ceil(math.sqrt(n)))
+    rows = max(1, math.ceil(n / columns))
+    scale = scale or max(1, round(64 / max(height, width)))
+    sheet = torch.ones(channels, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for k in range(n):
+        top, left = (k // columns) * (height + gap), (k % columns) * (width + gap)
+        sheet[:, top : top + height, left : left + width] = images[k]
+    picture = to_picture(sheet)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture as PNG bytes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_png(path: pathlib.Path, picture: Image.Image) -> None:
+    """Write a PNG atomically."""
+    with replacing(path) as file:
+        file.write(png(picture))
+
+
+def save_gif(path: pathlib.Path, frames: Sequence[Image.Image], seconds: float = 0.08) -> None:
+    """Write an endless animation atomically."""
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=list(frames[1:]), duration=round(seconds * 1000), loop=0, disposal=2
+    )
+    with replacing(path) as file:
+        file.write(buffer.getvalue())

@@ -1,0 +1,1 @@
+"""Is a generator good?  Measures, held-out watching, copying, the verdict."""

@@ -1,0 +1,80 @@
+"""Weights out of files that anybody may have made: nothing of theirs is run or takes more memory than its size explains."""
+
+import pathlib
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import SourceError
+from regraft.files import containers
+from regraft.files.torch_pickles import NUMPY
+
+
+class Unread:
+    """Stands for a NumPy array, number or type that a pickle holds beside tensors; nothing of it is kept."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+NUMPY_STUBS: dict[str, type] = dict.fromkeys(NUMPY, Unread)
+"""For :func:`load_torch`, where NumPy's arrays lie in a file and do not matter."""
+
+
+def load_torch(path: pathlib.Path, stubs: Mapping[str, type]) -> Any:
+    """Read a ``torch.save`` file onto the CPU without running code out of it, in memory that its size accounts for.
+
+    Tensors lie in the file, not in memory, where the container allows that.
+
+    Args:
+        path: the file.
+        stubs: classes that it may hold beside tensors and plain data, by full name, and what takes their place.
+
+    Raises:
+        SourceError: if the file is damaged, or holds more than tensors, plain data and stubs.
+    """
+    mapped = containers.check_torch_file(path, stubs)
+    try:
+        with torch.serialization.safe_globals([(stub, name) for name, stub in stubs.items()]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
+        raise SourceError(
+            f"{path}: refused, because it holds more than tensors and plain data ({reason[:200]}). Save only the "
+            "state_dict (torch.save(net.state_dict(), ...)) and try again."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(f"{path}: cannot be read as a torch file, it is damaged or cut short: {reason}") from None
+
+
+def read_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
+    """Read a safetensors file whose header agrees with its size.
+
+    Raises:
+        SourceError: if it is damaged.
+    """
+    return containers.read_safetensors(path)
+
+
+def read_state_dict(path: pathlib.Path) -> dict[str, Tensor]:
+    """Named tensors of a safetensors or ``torch.save`` file.
+
+    Raises:
+        SourceError: if it cannot be read, or holds anything but named tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from None
+    loaded = read_safetensors(path) if is_safetensors else load_torch(path, {})
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise SourceError(f"{path}: must hold a state dict, names to tensors")
+    return {str(name): value for name, value in loaded.items()}

@@ -1,0 +1,234 @@
+"""How different two sets of images look to a network: distances between its features, layer by layer.
+
+Three networks serve: the source's critic (by stage), VGG16 and MobileNet v1 from files that the user has.
+"""
+
+import abc
+import copy
+import pathlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.core.errors import SourceError
+from regraft.core.gan import GAN
+from regraft.core.networks import Critic, evaluating
+from regraft.files.weights import read_state_dict
+
+VGG_CONVS = ((0, 64), (2, 64), (5, 128), (7, 128), (10, 256), (12, 256), (14, 256), (17, 512), (19, 512), (21, 512))
+"""conv1_1 to conv4_3 of VGG16: position in the usual list of layers, and width."""
+VGG_POOLED = (5, 10, 17)
+"""Convolutions that come after a pooling layer."""
+VGG_MEAN = (103.939, 116.779, 123.68)
+"""Of blue, green and red, in 0 to 255, as the published weights want them."""
+TORCH_MEAN, TORCH_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue, in 0 to 1, as the weights that go by torch's names want them."""
+
+MOBILE_WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)
+MOBILE_STRIDED = (2, 4, 6, 12)
+MOBILE_KEPT = (1, 3, 5, 11)
+"""Layers that are compared: the last one at each resolution."""
+
+
+class Perception(nn.Module, abc.ABC):
+    """A frozen network that compares images.
+
+    Attributes:
+        relative: whether differences are divided by the features' own size, for networks whose features have no known scale.
+    """
+
+    relative: bool = True
+
+    @abc.abstractmethod
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Features (N, ...) of images (N, C, H, W) in [-1, 1], of the layers that count, image side first."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        """Mean absolute differences of features, summed over layers, relative to the target's mean feature if ``relative``.
+
+        Args:
+            x: images (N, C, H, W), through which gradients pass.
+            target: images of the same shape.
+
+        Returns:
+            Scalar.
+        """
+        with torch.no_grad():
+            wanted = self.features(target)
+        parts = []
+        for ours, theirs in zip(self.features(x), wanted, strict=True):
+            gap = (ours - theirs).abs().mean()
+            parts.append(gap / theirs.abs().mean().clamp_min(1e-8) if self.relative else gap)
+        return torch.stack(parts).sum()
+
+
+class CriticPerception(Perception):
+    """Outputs of a critic's hidden stages."""
+
+    def __init__(self, critic: Critic) -> None:
+        super().__init__()
+        self.critic = copy.deepcopy(critic).requires_grad_(False).eval()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """See :meth:`Perception.features`."""
+        seen: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: object) -> None:
+            # Some blocks hand on features and an image.
+            found = output[0] if isinstance(output, tuple) else output
+            if isinstance(found, Tensor):
+                seen.append(found)
+
+        hooks = [stage.register_forward_hook(keep) for stage in self.critic.stages[:-1]]
+        try:
+            with evaluating(self.critic):
+                self.critic(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen
+
+
+class FilePerception(Perception):
+    """A network from a file, whose tensors move with the module."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.names = sorted(tensors)
+        for number, name in enumerate(self.names):
+            self.register_buffer(f"t{number}", tensors[name].detach().clone().float(), persistent=False)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors by the file's names."""
+        return {name: self._buffers[f"t{number}"] for number, name in enumerate(self.names)}  # type: ignore[misc]
+
+
+class VGG16(FilePerception):
+    """The ten convolutions from conv1_1 to conv4_3, after relu.
+
+    Weights named conv1_1 ... are the published ones, trained with Caffe: they want blue first, 0 to 255, means taken off, and
+    their features are compared as they are.  Weights that go by torch's names (``features.0.weight``) are taken to want red
+    first and unit spread, and have features of another size.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self.relative = "features.0.weight" in self.names
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """See :meth:`Perception.features`."""
+        x = (images.expand(-1, 3, -1, -1) + 1) / 2
+        if self.relative:
+            mean, spread = (images.new_tensor(v).view(1, 3, 1, 1) for v in (TORCH_MEAN, TORCH_SPREAD))
+            x = (x - mean) / spread
+        else:
+            x = x.flip(1) * 255 - images.new_tensor(VGG_MEAN).view(1, 3, 1, 1)
+        t, found = self.tensors, []
+        for number, name in enumerate(_vgg_names(self.names)):
+            if VGG_CONVS[number][0] in VGG_POOLED and min(x.shape[2:]) >= 2:
+                x = F.max_pool2d(x, 2)
+            x = F.relu(F.conv2d(x, t[f"{name}.weight"], t[f"{name}.bias"], padding=1))
+            found.append(x)
+        return found
+
+
+class MobileNetV1(FilePerception):
+    """The last layer of MobileNet v1 at each resolution from half to a sixteenth of the side.
+
+    Small images are enlarged to 64 pixels: the network halves them at once.
+    """
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """See :meth:`Perception.features`."""
+        x, t, found = images.expand(-1, 3, -1, -1), self.tensors, []
+        side = min(x.shape[2:])
+        if side < 64:
+            x = F.interpolate(x, scale_factor=-(-64 // side), mode="bilinear", align_corners=False)
+
+        def layer(x: Tensor, name: str, stride: int, groups: int = 1) -> Tensor:
+            weight = t[f"{name}.weight"]
+            if stride == 2:
+                # TensorFlow's "same": one more on the right of even sides.
+                x = F.pad(x, tuple(v for s in (x.shape[3], x.shape[2]) for v in (s % 2, 1)))
+            x = F.conv2d(x, weight, stride=stride, padding=(1 if stride == 1 and weight.shape[2] == 3 else 0), groups=groups)
+            mean, variance, gain, shift = (t[f"{name}_bn.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+            return F.batch_norm(x, mean, variance, gain, shift, eps=1e-3).clamp(0, 6)
+
+        x = layer(x, "conv1", 2)
+        for k in range(1, max(MOBILE_KEPT) + 1):
+            x = layer(x, f"conv_dw_{k}", 2 if k in MOBILE_STRIDED else 1, groups=x.shape[1])
+            x = layer(x, f"conv_pw_{k}", 1)
+            if k in MOBILE_KEPT:
+                found.append(x)
+        return found
+
+
+def perception(name: str, source: GAN | None) -> Perception | None:
+    """The network that a setting names.
+
+    Args:
+        name: ``critic``, ``none``, or a file of VGG16's or MobileNet v1's tensors.
+        source: whose critic may serve.
+
+    Raises:
+        MissingCapability: if there is no critic.
+        SourceError: if the file is no network that regraft knows.
+    """
+    if name == "none":
+        return None
+    if name == "critic":
+        if source is None:
+            raise SourceError("perceptual=critic needs a source")
+        return CriticPerception(source.require("critic", for_="bsa with perceptual=critic"))
+    tensors = _read(pathlib.Path(name))
+    if "conv_pw_1.weight" in tensors:
+        return MobileNetV1(_checked(tensors, _mobile_shapes(), name))
+    names = _vgg_names(list(tensors))
+    if names:
+        widths = [width for _, width in VGG_CONVS]
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{n}.weight": (b, a, 3, 3) for n, a, b in zip(names, [3, *widths[:-1]], widths, strict=True)
+        }
+        shapes |= {f"{n}.bias": (b,) for n, b in zip(names, widths, strict=True)}
+        return VGG16(_checked(tensors, shapes, name))
+    raise SourceError(
+        f"{name}: neither VGG16 (features.0.weight ..., or conv1_1.weight ...) nor MobileNet v1 (conv_pw_1.weight ...); it "
+        f"holds {next(iter(tensors), 'nothing')} ..."
+    )
+
+
+def _vgg_names(names: list[str]) -> list[str]:
+    """Names of the ten convolutions in a file's dialect, none if it is no VGG16."""
+    by_number = [f"features.{number}" for number, _ in VGG_CONVS]
+    by_block = [f"conv{b}_{k}" for b, count in ((1, 2), (2, 2), (3, 3), (4, 3)) for k in range(1, count + 1)]
+    return next((found for found in (by_number, by_block) if f"{found[0]}.weight" in names), [])
+
+
+def _mobile_shapes() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (32, 3, 3, 3)}
+    widths = {"conv1": 32}
+    inputs = 32
+    for k, width in enumerate(MOBILE_WIDTHS[: max(MOBILE_KEPT)], start=1):
+        shapes |= {f"conv_dw_{k}.weight": (inputs, 1, 3, 3), f"conv_pw_{k}.weight": (width, inputs, 1, 1)}
+        widths |= {f"conv_dw_{k}": inputs, f"conv_pw_{k}": width}
+        inputs = width
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return shapes | {f"{layer}_bn.{part}": (width,) for layer, width in widths.items() for part in parts}
+
+
+def _checked(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], where: str) -> dict[str, Tensor]:
+    """The tensors that are needed; later layers and the classifier are left in the file."""
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise SourceError(f"{where}: a perceptual network without the tensor {name}")
+        if tuple(tensors[name].shape) != shape:
+            raise SourceError(f"{where}: {name} is {tuple(tensors[name].shape)}, must be {shape}")
+    return {name: tensors[name] for name in shapes}
+
+
+def _read(path: pathlib.Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise SourceError(f"{path}: there is no such file; perceptual= takes critic, none, or a file of VGG16 or MobileNet v1")
+    return read_state_dict(path)

@@ -1,0 +1,137 @@
+"""What the authors of Mind2Mind published: their MindGAN checkpoints and folders of pickled codes, read without running them.
+
+Source: the formats of the authors' repository; nothing of its code.
+"""
+
+import contextlib
+import json
+import pathlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig
+from regraft.core.errors import DataError, SourceError
+from regraft.core.gan import GAN, Provenance
+from regraft.files.nvlabs_pickles import opened
+from regraft.files.weights import NUMPY_STUBS, load_torch
+from regraft.formats.base import sha256
+
+SETTINGS = "parameters.json"
+MAX_WIDTH = 1 << 16
+
+
+def is_mindgan(path: pathlib.Path) -> bool:
+    """Whether a path is a checkpoint of Mind2Mind's trainer: ``model_<epoch>.pth`` with ``parameters.json`` beside it."""
+    if not path.is_file() or path.suffix != ".pth" or not (path.parent / SETTINGS).is_file():
+        return False
+    with contextlib.suppress(SourceError):
+        content = _torch(path)
+        return isinstance(content, dict) and all(isinstance(content.get(part), dict) for part in ("Generator", "Critic"))
+    return False
+
+
+def open_mindgan(path: pathlib.Path, source: GAN) -> GAN:
+    """A published MindGAN before the decoder of the ALAE that it was trained for.
+
+    Args:
+        path: the checkpoint; ``parameters.json`` lies beside it.
+        source: the GAN whose autoencoder made the codes.
+
+    Raises:
+        SourceError: if the files do not hang together or do not fit the source.
+    """
+    autoencoder = source.require("autoencoder", for_=f"the MindGAN {path.name}")
+    state = _torch(path)["Generator"]
+    settings = _settings(path.parent / SETTINGS)
+    layers = [state.get(f"model.{2 * k}.weight") for k in range((len(state) + 1) // 2)]
+    expected = {f"model.{2 * k}.{leaf}" for k in range(len(layers)) for leaf in ("weight", "bias")}
+    plain = all(isinstance(v, Tensor) for v in state.values()) and all(w is not None and w.dim() == 2 for w in layers)
+    if not layers or set(state) != expected or not plain:
+        held = ", ".join(map(str, list(state)[:4]))
+        raise SourceError(f"{path}: Generator holds {held}, not linear layers model.0, model.2, ...")
+    widths = [layers[0].shape[-1], *(len(w) for w in layers)]
+    code = int(torch.Size(autoencoder.code_shape).numel())
+    said = (settings["z_dim"], list(settings["hidden_generator_c"]))
+    if said != (widths[0], widths[1:-1]) or max(widths) > MAX_WIDTH:
+        raise SourceError(f"{path}: its layers are {widths}, {SETTINGS} says {said[0]} and {said[1]}")
+    if widths[-1] != code:
+        raise SourceError(f"{path}: makes codes of {widths[-1]} numbers, and {source.provenance.name} decodes {code}")
+    mind = Mind(MindConfig(code_dim=code, widths=tuple(widths[1:-1]), latent_dim=widths[0]))
+    tensors = {f"layers.{int(k.split('.')[1]) // 2}.{k.split('.')[2]}": v.float() for k, v in state.items()}
+    missing, surplus = [], []
+    try:
+        missing, surplus = mind.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise SourceError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+    if surplus or set(missing) != {"mean", "shift", "scale"}:
+        raise SourceError(f"{path}: {(surplus or missing)[0]} does not fit")
+    generator = DecodedGenerator(mind.requires_grad_(False), autoencoder).eval()
+    with torch.no_grad():
+        mind.mean.copy_(mind(generator.latent.at(0, range(4096))).mean(0))
+    origin = source.provenance
+    note = "the target's mean code is not in the file; truncation pulls towards the mean of 4096 codes of the MindGAN"
+    provenance = Provenance(
+        name=path.stem,
+        format="mindgan",
+        files={p.name: sha256(p) for p in (path, path.parent / SETTINGS)},
+        licence=origin.licence,
+        assumptions=(*origin.assumptions, note),
+        lineage=origin.lineage,
+    )
+    return GAN(
+        generator,
+        source.critic,
+        autoencoder=autoencoder,
+        objective=source.objective,
+        recipe=source.recipe,
+        provenance=provenance,
+    )
+
+
+def _settings(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if type(settings["z_dim"]) is not int or not all(type(w) is int for w in settings["hidden_generator_c"]):
+            raise TypeError("z_dim and hidden_generator_c must be numbers")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SourceError(f"{path}: not the settings of a MindGAN ({type(error).__name__}: {error})") from None
+    return dict(settings)
+
+
+def _torch(path: pathlib.Path) -> Any:
+    """Read a checkpoint that holds a NumPy array of times beside tensors, which is passed over."""
+    return load_torch(path, NUMPY_STUBS)
+
+
+def is_code_folder(path: pathlib.Path) -> bool:
+    """Whether a folder holds pickled codes only: files without a suffix that begin as pickles do."""
+    if not path.is_dir():
+        return False
+    files = [p for p in path.iterdir() if not p.name.startswith(".")]
+    if not files or any(not p.is_file() or p.suffix in (".png", ".jpg", ".json") for p in files):
+        return False
+    with min(files).open("rb") as file:
+        return file.read(1) in (b"\x80", b"c")
+
+
+def read_code_folder(folder: pathlib.Path) -> tuple[tuple[str, ...], Tensor]:
+    """Names and codes (N, D) of a folder of one pickled NumPy array per image, sorted by name.
+
+    Raises:
+        DataError: naming a file that holds something else, or codes of different sizes.
+    """
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    found: list[Tensor] = []
+    for name in names:
+        try:
+            with opened(folder / name) as archive:
+                value = archive.tensor(archive.root, name).float().flatten()
+        except SourceError as error:
+            raise DataError(f"{error}; a folder of codes holds one pickled array per image") from None
+        if not len(value) or not torch.isfinite(value).all() or (found and len(value) != len(found[0])):
+            wanted = f", the first has {len(found[0])}" if found else ""
+            raise DataError(f"{folder / name}: {len(value)} numbers{wanted}; codes must be finite and alike in size")
+        found.append(value)
+    return tuple(names), torch.stack(found)

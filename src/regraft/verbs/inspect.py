@@ -1,0 +1,46 @@
+"""The verb ``inspect``: what a source is."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from regraft.core.errors import MissingCapability
+from regraft.core.gan import tensor_digest
+from regraft.verbs._open import Source, opened
+
+
+def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[str, Any]:
+    """Say what a source is: format, backbone, latent, size, parameters, licence, and what was assumed."""
+    gan = opened(source, sources, "cpu")
+    generator, critic, origin = gan.generator, gan.critic, gan.provenance
+    facts: dict[str, Any] = {
+        "name": origin.name,
+        "format": origin.format,
+        "backbone": _kind(generator),
+        "latent": dataclasses.asdict(generator.latent),
+        "classes": generator.n_classes,
+        "image": {"height": generator.size[0], "width": generator.size[1], "channels": generator.channels},
+        "generator_values": sum(p.numel() for p in generator.parameters()),
+        "critic_values": sum(p.numel() for p in critic.parameters()) if critic is not None else None,
+        "critic_stages": len(critic.stages) if critic is not None else None,
+        "codes": None if gan.autoencoder is None else f"{gan.autoencoder.code_shape}, range {gan.autoencoder.code_range}",
+        "objective": gan.objective.model_dump(mode="json"),
+        "recipe": gan.recipe.model_dump(mode="json"),
+        "licence": origin.licence,
+        "noncommercial": origin.noncommercial,
+        "dataset": origin.dataset,
+        "url": origin.url,
+        "files": origin.files,
+        "generator_digest": tensor_digest(generator),
+        "assumptions": list(origin.assumptions),
+        "lineage": list(origin.lineage),
+        "class_names": list(origin.classes),
+    }
+    return facts
+
+
+def _kind(network: Any) -> str:
+    try:
+        return str(network.describe().kind)
+    except MissingCapability:
+        return type(getattr(network, "module", network)).__name__

@@ -1,0 +1,145 @@
+"""The verb ``pretrain``: a source of any backbone from images alone, through the same loop; its folder is the source."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from regraft.backbones.base import Backbone
+from regraft.core import discover
+from regraft.core.config import parse
+from regraft.core.errors import ConfigError
+from regraft.core.gan import GAN, Provenance
+from regraft.core.jobs import AdaptJob
+from regraft.data import pictures
+from regraft.data.images import Images
+from regraft.formats import native
+from regraft.formats.native import save_source
+from regraft.methods.base import Method
+from regraft.runs import folder as run_folder
+from regraft.training.loop import Loop
+from regraft.verbs.adapting.assemble import assemble
+from regraft.verbs.adapting.prepare import prepare
+from regraft.verbs.adapting.prepared import Prepared
+from regraft.verbs.load import load
+
+SAMPLES = 64
+
+
+def pretrain(
+    images: str | pathlib.Path | None = None,
+    *,
+    backbone: str = "dcgan",
+    size: int | None = None,
+    channels: int = 3,
+    out: str | pathlib.Path | None = None,
+    resume: bool = False,
+    licence: str | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    **settings: Any,
+) -> GAN:
+    """Train a source from scratch.
+
+    Args:
+        images: a folder, .zip or .npz.
+        backbone: family of networks; ``autoencoder`` and ``alae`` give sources that encode, for Mind2Mind.
+        size: side of the images.
+        channels: 1 or 3.
+        out: folder to make; it is a source once training is over, and can be resumed before.
+        resume: go on with the training in ``out``.
+        licence: terms of the images, kept with the source; when resuming, only for a run that began without.
+        on_event: told of progress.
+        **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields
+            of the backbone as ``backbone_settings``.
+
+    Returns:
+        The source, as loading its folder gives it.
+
+    Raises:
+        RegraftError: a subclass that names what does not fit.
+    """
+    emit = on_event or (lambda event: None)
+    if out is None:
+        raise ConfigError("pretrain needs --out, the folder to make")
+    folder = pathlib.Path(out)
+    finished = resume and (folder / native.RECORD).is_file()
+    if finished and licence is not None:
+        raise ConfigError(f"{folder}: is finished, and its licence is what its {native.RECORD} says; leave --licence out")
+    if resume:
+        if images is not None or settings:
+            raise ConfigError(f"resume goes on with a run's own settings; leave {next(iter(settings), 'images')} out")
+        job = run_folder.read_job(folder)
+        if job.sources:
+            raise ConfigError(f"{folder}: adapts sources and makes none: use regraft adapt --resume")
+    else:
+        job = _job(images, backbone, size, channels, folder, settings)
+    prepared = prepare(job)
+    for note in (*prepared.notes, *([run_folder.FINISHED.format(folder)] if finished else [])):
+        emit({"event": "note", "text": note})
+    loop = assemble(prepared, folder, emit)
+    kept = run_folder.open_run(folder, prepared.job, prepared.identity, resume, licence)
+    if finished:
+        return load(folder)
+    loop.run(resume)
+    gan = _source(prepared, loop, folder, kept)
+    pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(SAMPLES, job.seed)))
+    save_source(folder, gan)  # the last, because a folder with a source in it is finished
+    return gan
+
+
+def _job(
+    images: str | pathlib.Path | None,
+    backbone: str,
+    size: int | None,
+    channels: int,
+    folder: pathlib.Path,
+    settings: dict[str, Any],
+) -> AdaptJob:
+    if images is None or size is None:
+        raise ConfigError("pretrain needs images and --size, the side to train at")
+    if (folder / native.RECORD).exists():
+        raise ConfigError(f"{folder}: is a finished source, and nothing is overwritten; choose another --out")
+    run_folder.check_out(folder)
+    method = discover.plugin("backbones", backbone, Backbone).pretrained_by
+    own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
+    others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields} | {"size": size, "channels": channels}
+    if "backbone" in discover.plugin("methods", method, Method).Config.model_fields:
+        others["backbone"] = backbone
+    if isinstance(own.get("batch"), int) and method != "scratch":
+        others["batch"] = own.pop("batch")
+    own["settings"] = own.get("settings", {}) | others
+    own = {
+        "held_out": 0,
+        "evaluate_every": 0,
+        "keep": "last",
+        "images": str(images),
+        "method": method,
+        "out": str(folder),
+    } | own
+    return parse(AdaptJob, own, "settings of pretrain")
+
+
+def _source(prepared: Prepared, loop: Loop, folder: pathlib.Path, licence: str | None) -> GAN:
+    """What was trained, as a source."""
+    modules: dict[str, nn.Module] = dict(loop.adaptation.modules) | dict(loop.averages.modules)
+    modules["generator"] = loop.generator()
+    if not isinstance(prepared.train, Images):
+        raise ConfigError("pretrain trains on images, not on codes")
+    made = prepared.method.finished(modules, dataclasses.replace(prepared.train, flip=False), prepared.config)
+    for network in (made.generator, made.critic, made.autoencoder):
+        if network is not None:
+            network.cpu().requires_grad_(False).eval()
+    name = pathlib.Path(prepared.job.images.partition(".npz:")[0]).stem
+    dataset = f"{name}, {prepared.train.n} images"
+    provenance = Provenance(folder.name, native.FORMAT, licence=licence, dataset=dataset)
+    return GAN(
+        made.generator,
+        made.critic,
+        autoencoder=made.autoencoder,
+        objective=made.objective,
+        recipe=made.recipe,
+        provenance=provenance,
+        aspect=prepared.image["aspect"],
+    )

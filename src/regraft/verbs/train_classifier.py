@@ -1,0 +1,134 @@
+"""Training a small classifier on labelled images: an extractor for domains that no public network knows."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
+
+from regraft.core.config import parse
+from regraft.core.errors import ConfigError, DataError
+from regraft.core.jobs import ClassifierJob
+from regraft.core.randomness import generator_at
+from regraft.data.images import Images, ImageSet, open_images
+from regraft.extractors import _convnet
+from regraft.files.atomic import write_tensors
+from regraft.metrics import _intervals
+
+LEAST_PER_CLASS = 2
+SHIFT = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A classifier that was written.
+
+    Attributes:
+        file: where.
+        classes: names.
+        accuracy: share of held-out images that it names rightly.
+        interval: 95 % interval of that share.
+        chance: the share that the commonest class alone would give.
+        n_train, n_held: images.
+    """
+
+    file: pathlib.Path
+    classes: tuple[str, ...]
+    accuracy: float
+    interval: tuple[float, float]
+    chance: float
+    n_train: int
+    n_held: int
+
+
+def train_classifier(
+    images: str | pathlib.Path | ImageSet,
+    out: str | pathlib.Path,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a small classifier and write it for ``--extractor classifier:FILE``.
+
+    Args:
+        images: a folder of class folders, a .zip of one, or an .npz with labels.
+        out: file to write; must not exist.
+        on_step: told of step and loss now and then.
+        **settings: fields of :class:`regraft.jobs.ClassifierJob`.
+
+    Raises:
+        DataError: without labels, or with too few images of a class.
+    """
+    job = parse(ClassifierJob, settings, "settings of train-classifier")
+    path = pathlib.Path(out)
+    if path.exists():
+        raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another --out")
+    listed = images if isinstance(images, ImageSet) else open_images(images)
+    if len(listed.classes) < 2:
+        raise DataError(f"{listed.where}: a classifier needs at least two classes; put the images of each into its own folder")
+    decoded = listed.decode((job.size, job.size), 3, job.fit)
+    train, held = _split(decoded, job)
+    tensors = _train(train, job, on_step)
+    if decoded.labels is None or held.labels is None:
+        raise DataError(f"{listed.where}: no labels")
+    right = (classify(tensors, job.size, held.tensor()).argmax(1) == held.labels).double()
+    accuracy = float(right.mean())
+    chance = float(torch.bincount(held.labels).max() / held.n)
+    write_tensors(path, tensors, {"format": "pt"})
+    return Trained(path, decoded.classes, accuracy, _intervals.share(accuracy, 0.0, held.n), chance, train.n, held.n)
+
+
+def _split(images: Images, job: ClassifierJob) -> tuple[Images, Images]:
+    """Training and held-out images, the same share of each class."""
+    labels = images.labels if images.labels is not None else torch.zeros(images.n, dtype=torch.long)
+    train, held = [], []
+    for label, name in enumerate(images.classes):
+        index = (labels == label).nonzero()[:, 0]
+        if len(index) < LEAST_PER_CLASS:
+            raise DataError(f"class {name} has {len(index)} images, and at least {LEAST_PER_CLASS} are needed")
+        index = index[torch.randperm(len(index), generator=generator_at(job.seed, "split", label))]
+        count = min(max(1, round(len(index) * job.held_out)), len(index) - 1)
+        held.append(index[:count])
+        train.append(index[count:])
+    return images.select(torch.cat(train)), images.select(torch.cat(held))
+
+
+def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], None] | None) -> dict[str, Tensor]:
+    rng = generator_at(job.seed, "classifier")
+    tensors = _convnet.fresh(job.size, images.classes, rng)
+    learned = [t.requires_grad_(True) for name, t in tensors.items() if not name.startswith(_convnet.MARK)]
+    optimiser = torch.optim.AdamW(learned, lr=job.rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, job.rate, total_steps=job.steps)
+    labels = images.labels if images.labels is not None else torch.zeros(images.n, dtype=torch.long)
+    for step in range(1, job.steps + 1):
+        index = torch.randint(images.n, (min(job.batch, 4 * images.n),), generator=rng)
+        _, logits = _convnet.run(tensors, job.size, _moved(images.tensor(index), job.flip, rng))
+        loss = F.cross_entropy(logits, labels[index])
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        schedule.step()
+        if on_step is not None and (step % 100 == 0 or step == job.steps):
+            on_step(step, float(loss.detach()))
+    return {name: t.detach() for name, t in tensors.items()}
+
+
+def _moved(x: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
+    """Images shifted, scaled and perhaps mirrored at random."""
+    n = len(x)
+    shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * 2 * SHIFT
+    scale = 1 + (torch.rand(n, generator=rng) * 2 - 1) * SHIFT
+    sign = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0) if flip else torch.ones(n)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = scale * sign, scale, shift
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+@torch.no_grad()
+def classify(tensors: dict[str, Tensor], size: int, images: Tensor, batch: int = 256) -> Tensor:
+    """Logits, (N, K), of images (N, C, H, W) in [-1, 1]."""
+    return torch.cat([_convnet.run(tensors, size, part)[1] for part in torch.split(images, batch)])

@@ -1,0 +1,225 @@
+"""Pretraining: sources of one's own through the same loop; growing StyleALAEs; what comes out loads and goes on."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import regraft
+from regraft.composites.decoded import gaussian_prior
+from regraft.core import discover, norms
+from regraft.core.errors import ConfigError
+from regraft.core.gan import tensor_digest
+from regraft.methods import autoencoder
+from regraft.verbs.pretrain import pretrain
+from support.plugins import find_plugin
+from support.pretraining import SMALL, interrupted, same_when_resumed, settings
+from support.toys import toy_autoencoder
+
+
+@pytest.fixture(params=["dcgan", "autoencoder", "alae"])
+def backbone(request):
+    return request.param
+
+
+def test_the_folder_is_a_source(backbone, photos, tmp_path):
+    made = pretrain(photos, out=tmp_path / "mine", licence="CC0", **settings(backbone))
+    loaded = regraft.load(tmp_path / "mine")
+    assert tensor_digest(loaded.generator) == tensor_digest(made.generator)
+    assert torch.equal(loaded.sample(4, 1), made.sample(4, 1))
+    assert (loaded.critic is None) == (backbone == "autoencoder")
+    assert (loaded.autoencoder is None) == (backbone == "dcgan")
+    assert loaded.provenance.licence == "CC0"
+    assert (tmp_path / "mine" / "samples" / "final.png").is_file()
+    method = "mind2mind" if loaded.autoencoder is not None else "freezed"
+    run = regraft.adapt(photos, tmp_path / "mine", method=method, steps=2, batch=4, write=False)
+    assert torch.isfinite(run.gan.sample(2)).all()
+    with pytest.raises(ConfigError, match="nothing is overwritten"):
+        pretrain(photos, out=tmp_path / "mine", **settings(backbone))
+
+
+@pytest.mark.parametrize("name", [n for n in discover.names("backbones") if n not in SMALL])
+def test_every_backbone_makes_sources(name, photos, tmp_path):
+    """From scratch and from images alone; what comes out is trained further."""
+    smallest = dict(find_plugin("backbones", name).smallest)
+    given = {"size": smallest.pop("size"), "channels": 3, "steps": 2, "batch": 4, "backbone_settings": smallest}
+    made = pretrain(photos, out=tmp_path / "mine", backbone=name, **given)
+    loaded = regraft.load(tmp_path / "mine")
+    assert loaded.generator.describe().kind == name
+    assert tensor_digest(loaded.critic) == tensor_digest(made.critic)
+    assert torch.equal(loaded.sample(3, 1), made.sample(3, 1))
+    run = regraft.adapt(photos, tmp_path / "mine", method="transfergan", steps=1, batch=4, keep="last", write=False)
+    assert not torch.equal(run.gan.sample(3, 1), made.sample(3, 1))
+
+
+def test_trains_in_bfloat16(backbone, photos, tmp_path):
+    made = pretrain(photos, out=tmp_path / "mine", precision="bfloat16", **settings(backbone, size=16))
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in made.generator.parameters())
+    assert torch.isfinite(made.sample(2)).all()
+
+
+def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
+    same_when_resumed(monkeypatch, photos, tmp_path, 3, **settings(backbone))
+
+
+@pytest.mark.parametrize(("first", "then"), [("CC-BY-NC-4.0", None), (None, "CC-BY-NC-4.0"), ("CC-BY-NC-4.0", "CC-BY-NC-4.0")])
+def test_the_licence_is_kept_when_resuming(photos, tmp_path, monkeypatch, first, then):
+    folder = tmp_path / "mine"
+    interrupted(monkeypatch, photos, out=folder, licence=first, **settings("dcgan"))
+    if first is not None:
+        with pytest.raises(ConfigError, match="began with CC-BY-NC-4.0; leave --licence out"):
+            pretrain(out=folder, resume=True, licence="CC0")
+    interrupted(monkeypatch, out=folder, resume=True, licence=then, at=4)
+    assert pretrain(out=folder, resume=True).provenance.noncommercial
+    assert regraft.load(folder).provenance.licence == "CC-BY-NC-4.0"
+
+
+def test_resuming_a_finished_source_writes_nothing(photos, tmp_path):
+    folder, said = tmp_path / "mine", []
+    made = pretrain(photos, out=folder, licence="CC-BY-NC-4.0", **settings("dcgan"))
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+    again = pretrain(out=folder, resume=True, on_event=said.append)
+    assert again.provenance.licence == made.provenance.licence == "CC-BY-NC-4.0"
+    assert tensor_digest(again.generator) == tensor_digest(made.generator)
+    assert any("finished" in event.get("text", "") for event in said)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file()} == before
+    with pytest.raises(ConfigError, match=r"what its source\.json says"):
+        pretrain(out=folder, resume=True, licence="CC0")
+
+
+def test_objective_and_recipe_of_new_networks_can_be_set(photos, tmp_path):
+    """What is set takes effect, is recorded and is what the source is trained with from then on."""
+    chosen = {"objective": {"penalty_weight": 3.0}, "recipe": {"generator_lr": 1e-3, "ema_decay": 0.5}}
+    usual = pretrain(photos, out=tmp_path / "usual", **settings("dcgan"))
+    made = pretrain(photos, out=tmp_path / "mine", **settings("dcgan"), **chosen)
+    assert tensor_digest(made.generator) != tensor_digest(usual.generator)
+    said = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())["settings"]
+    assert said["objective"]["penalty_weight"] == made.objective.penalty_weight == 3
+    assert (said["recipe"]["generator_lr"], said["recipe"]["batch"]) == (1e-3, 4)
+    again = pretrain(photos, out=tmp_path / "again", **settings("dcgan", recipe={"ema_decay": 0.0}))
+    assert tensor_digest(again.critic) == tensor_digest(usual.critic)
+    assert tensor_digest(again.generator) != tensor_digest(usual.generator)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "more"),
+    [
+        ("autoencoder", {"objective": "hinge"}),
+        ("autoencoder", {"recipe": {"miner_lr": 1.0}}),
+        ("alae", {"recipe": {"batch": 3}}),
+    ],
+)
+def test_what_a_pretraining_cannot_be_told_is_refused(backbone, more, photos, tmp_path):
+    with pytest.raises(ConfigError, match=f"without a source has no {next(iter(more))} .*own settings are: steps"):
+        pretrain(photos, out=tmp_path / "x", **settings(backbone), **more)
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_objective_among_the_settings_counts_too(photos, tmp_path):
+    given = settings("dcgan") | {"settings": {"objective": {"penalty_weight": 50.0}}}
+    made = pretrain(photos, out=tmp_path / "mine", objective={"drift_weight": 0.5}, **given)
+    assert (made.objective.penalty_weight, made.objective.drift_weight) == (50, 0.5)
+
+
+@pytest.mark.parametrize("odd", [{"penalty_every": 16}, {"critic_steps": 5}, {"path_length_weight": 5.0}])
+def test_what_a_stylealae_does_not_play_is_refused(odd, photos, tmp_path):
+    with pytest.raises(ConfigError, match=f"objective.{next(iter(odd))}"):
+        pretrain(photos, out=tmp_path / "x", objective=odd, **settings("alae"))
+
+
+def test_the_game_of_a_new_gan_is_kept(photos):
+    run = regraft.adapt(
+        photos,
+        method="scratch",
+        size=8,
+        channels=1,
+        backbone_settings=SMALL["dcgan"],
+        objective="hinge",
+        steps=2,
+        batch=4,
+        write=False,
+    )
+    assert run.gan.objective.loss == "hinge"
+
+
+@pytest.mark.parametrize("backbone", ["dcgan", "stylegan2", "stylegan3"])
+def test_a_new_gan_needs_a_size(backbone, photos):
+    with pytest.raises(ConfigError, match="needs size="):
+        regraft.adapt(photos, method="scratch", backbone=backbone, write=False)
+
+
+def test_a_resumed_run_keeps_its_settings_and_its_verb(photos, tmp_path):
+    pretrain(photos, out=tmp_path / "mine", **settings("autoencoder"))
+    with pytest.raises(ConfigError, match="leave more out"):
+        pretrain(out=tmp_path / "mine", resume=True, more=3)
+    with pytest.raises(ConfigError, match="leave seed out"):
+        regraft.adapt(out=tmp_path / "mine", resume=True, seed=3)
+    with pytest.raises(ConfigError, match="regraft pretrain --resume"):
+        regraft.adapt(out=tmp_path / "mine", resume=True)
+    regraft.adapt(photos, tmp_path / "mine", method="mind2mind", steps=2, batch=4, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="regraft adapt --resume"):
+        pretrain(out=tmp_path / "run", resume=True)
+
+
+def test_refusals(photos, tmp_path):
+    with pytest.raises(ConfigError, match="--size"):
+        pretrain(photos, out=tmp_path / "x")
+    with pytest.raises(ConfigError, match="no backbone called dcgam; did you mean dcgan"):
+        pretrain(photos, out=tmp_path / "x", backbone="dcgam", size=8)
+    with pytest.raises(ConfigError, match="regraft pretrain"):
+        regraft.adapt(photos, method="alae", size=8, write=False)
+    with pytest.raises(ConfigError, match="no run that can be resumed"):
+        (tmp_path / "y").mkdir()
+        (tmp_path / "y" / "config.yaml").write_text(f"images: {photos}\nmethod: scratch\nsettings: {{size: 8, channels: 1}}\n")
+        pretrain(out=tmp_path / "y", resume=True)
+
+
+def test_autoencoder_learns_to_reconstruct_and_its_prior_fits(tmp_path):
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    for k in range(40):
+        image = np.zeros((8, 8), np.uint8)
+        image[:, k % 8] = 255
+        image[k // 8] = 200
+        Image.fromarray(image).save(folder / f"{k:02d}.png")
+    common = settings(
+        "autoencoder", batch=16, ema_decay=0.9, backbone_settings=SMALL["autoencoder"] | {"code_dim": 16, "width": 16}
+    )
+    before = pretrain(folder, out=tmp_path / "before", **common | {"steps": 1})
+    after = pretrain(folder, out=tmp_path / "after", **common | {"steps": 300})
+    images = regraft.open_images(folder).decode((8, 8), 1).tensor()
+
+    def error(gan):
+        with torch.no_grad():
+            return float((gan.autoencoder.decode(gan.autoencoder.encode(images)) - images).square().mean())
+
+    assert error(after) < 0.35 * error(before)
+    found = after.autoencoder.encode(images)
+    assert torch.allclose(after.autoencoder.mean_code, found.mean(0), atol=1e-5)
+    made = after.generator.codes(after.generator.latent.at(0, range(2000)))
+    assert (made.mean(0) - found.mean(0)).abs().max() < 0.25
+
+
+def test_statistics_and_prior_are_those_of_all_class_folders(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("columns", "rows"):
+        (tmp_path / name).mkdir()
+        for k in range(64):
+            image = rng.integers(0, 60, (8, 8), dtype=np.uint8)
+            image[:, ::2] += 195
+            Image.fromarray(image if name == "columns" else image.T.copy()).save(tmp_path / name / f"{k:02d}.png")
+    images = regraft.open_images(tmp_path).decode((8, 8), 1)
+    monkeypatch.setattr(autoencoder, "MEASURED", 64)
+    monkeypatch.setattr(autoencoder, "CALIBRATED", 48)
+    monkeypatch.setattr(autoencoder, "CALIBRATION_BATCH", 16)
+    made = autoencoder.measured(gaussian_prior(toy_autoencoder().requires_grad_(True)), images).autoencoder
+    (norm,) = norms.batch_norms(made)
+    seen = {}
+    norm.register_forward_pre_hook(lambda norm, inputs: seen.update(x=inputs[0].transpose(0, 1).flatten(1)))
+    codes = made.encode(images.tensor())
+    made.decode(codes)
+    apart = codes[:64].mean(0) - codes[64:].mean(0)
+    assert (made.mean_code - codes.mean(0)).norm() < 0.2 * apart.norm()
+    assert torch.allclose(norm.running_mean, seen["x"].mean(1), atol=0.1 * float(seen["x"].std(1).mean()))
+    assert torch.allclose(norm.running_var, seen["x"].var(1), rtol=0.1)
