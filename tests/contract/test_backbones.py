@@ -148,7 +148,7 @@ class TestEveryBackbone:
         weights = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0.2, 0.3, 0.5], [0.0, 0, 1], [0, 0.5, 0.5]])
         for n in (5, 3, 2):
             try:
-                made = g.reclassed(weights[:n])
+                made = g.with_class_mix(weights[:n])
             except MissingCapability:
                 pytest.skip(f"{name} cannot exchange classes")
             z = g.latent.at(0, range(n))
@@ -157,7 +157,7 @@ class TestEveryBackbone:
             assert made.n_classes == n
             assert build_with(made.describe(), made.state_dict(), "test").n_classes == n
         with pytest.raises(MissingCapability):
-            toy_gan(name).generator.reclassed(weights)
+            toy_gan(name).generator.with_class_mix(weights)
 
     @pytest.mark.parametrize("head", ["auto", "auxiliary", "projection"])
     def test_critic_gets_classes_without_changing_its_scores(self, name, classes, head):
@@ -178,7 +178,7 @@ class TestEveryBackbone:
         made.requires_grad_(True)
         loss = made(x, y).sum()
         if made.classifies:
-            scores, logits = made.judge(x)
+            scores, logits = made.score_and_classify(x)
             assert logits.shape == (4, 4)
             assert torch.equal(logits, made.classify(x))
             assert torch.allclose(scores, made(x), atol=1e-6)

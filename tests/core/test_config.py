@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.core.config import Objective, Recipe, merge, overrides, parse, read_yaml
+from regraft.core.config import Objective, Recipe, merge, parse, parse_overrides, read_yaml
 from regraft.core.errors import ConfigError
 from regraft.core.jobs import AdaptJob
 
@@ -35,14 +35,14 @@ def test_settings_are_frozen():
 
 
 def test_overrides_nest_and_read_numbers():
-    given = overrides(["a.b=1", "a.c=2e-4", "d=text", "e=[1, 2]", "f=true", "g="])
+    given = parse_overrides(["a.b=1", "a.c=2e-4", "d=text", "e=[1, 2]", "f=true", "g="])
     assert given == {"a": {"b": 1, "c": 2e-4}, "d": "text", "e": [1, 2], "f": True, "g": ""}
 
 
 @pytest.mark.parametrize("pairs", [["novalue"], ["=1"], ["a=1", "a.b=2"]])
 def test_unreadable_overrides(pairs):
     with pytest.raises(ConfigError, match="--set"):
-        overrides(pairs)
+        parse_overrides(pairs)
 
 
 def test_merge_keeps_what_is_not_overridden():

@@ -31,7 +31,7 @@ def test_batch_mode_uses_and_keeps_nothing(gan):
 def test_calibration_runs_what_lies_behind_the_last_norm_once():
     """A decoder behind a small generator would cost more than training it."""
     autoencoder = toy_autoencoder()
-    norms.fix(autoencoder)
+    norms.freeze_statistics(autoencoder)
     generator = DecodedGenerator(Mind(MindConfig(code_dim=6, widths=(5, 4), norm="batch")), autoencoder)
     mind, other = generator.mind, copy.deepcopy(generator)
     norms.set_training(generator, "batch")

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 import regraft
-from regraft.composites.scaled import ScaledGenerator, ScalingConfig, ignores_length, middle
+from regraft.composites.scaled import ScaledGenerator, ScalingConfig, ignores_length, truncated_latent
 from regraft.core import discover
 from regraft.core.build import build_with
 from regraft.core.config import parse
@@ -222,9 +222,9 @@ def test_latents_start_where_said_and_samples_come_from_the_middle():
     z = made.latent.at(0, range(500))
     assert z.abs().max() <= 0.3
     assert z.std() == pytest.approx(0.3 / 3**0.5, rel=0.05)
-    assert middle(Latent(4, "uniform", 2.0), 0.5) == Latent(4, "uniform", 1.0)
-    assert middle(Latent(4, "truncated_normal", 0.2), 0.5).bound == 0.2
-    assert middle(Latent(4, "sphere"), 0.5) == Latent(4, "sphere")
+    assert truncated_latent(Latent(4, "uniform", 2.0), 0.5) == Latent(4, "uniform", 1.0)
+    assert truncated_latent(Latent(4, "truncated_normal", 0.2), 0.5).bound == 0.2
+    assert truncated_latent(Latent(4, "sphere"), 0.5) == Latent(4, "sphere")
 
 
 def test_samples_follow_the_latents():

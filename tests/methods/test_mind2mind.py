@@ -8,7 +8,7 @@ import yaml
 from torch.nn import functional
 
 import regraft
-from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig, MindCritic, fit, gaussian_prior
+from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig, MindCritic, fit_prior, gaussian_prior
 from regraft.core.config import Objective, Recipe, parse
 from regraft.core.errors import AdapterError, ConfigError, MissingCapability
 from regraft.core.gan import GAN, tensor_digest
@@ -327,7 +327,7 @@ def test_gaussian_prior_gives_back_the_codes_distribution():
     mixing = torch.randn(6, 6, generator=rng) * 0.3
     found = torch.tanh(torch.randn(4000, 6, generator=rng) @ mixing + 0.2)
     generator = gaussian_prior(autoencoder)
-    fit(generator, found)
+    fit_prior(generator, found)
     made = generator.codes(generator.latent.at(0, range(4000)))
     assert (made.mean(0) - found.mean(0)).abs().max() < 0.05
     assert (torch.cov(made.T) - torch.cov(found.T)).abs().max() < 0.03

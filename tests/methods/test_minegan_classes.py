@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import regraft
-from regraft.composites.mined import MinerConfig, mined, mined_classes
+from regraft.composites.mined import MinerConfig, mined_class_shares, with_miners
 from regraft.core import discover
 from regraft.core.build import build_with
 from regraft.core.config import Recipe, parse
@@ -42,7 +42,7 @@ def run(adaptation, images=None):
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_classes_of_every_family_can_be_mined(name, form):
     source = conditional(name)
-    made = mined(MinerConfig(classes=form), source.generator).eval()
+    made = with_miners(MinerConfig(classes=form), source.generator).eval()
     made.initialise(rng())
     assert made.n_classes == 0
     u = made.latent.sample(4, rng(1))
@@ -52,12 +52,12 @@ def test_classes_of_every_family_can_be_mined(name, form):
     assert torch.equal(again(u), images)
     images.square().sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in made.class_miner.parameters())
-    assert mined_classes(made).sum().item() == pytest.approx(1, abs=1e-4)
+    assert mined_class_shares(made).sum().item() == pytest.approx(1, abs=1e-4)
 
 
 def test_onehot_weights_are_mixed_by_the_sources_own_table():
     source = conditional()
-    made = mined(MinerConfig(classes="onehot"), source.generator).eval()
+    made = with_miners(MinerConfig(classes="onehot"), source.generator).eval()
     made.initialise(rng())
     u = made.latent.sample(4, rng(1))
     weights = made.class_miner.raw(u).softmax(1)
@@ -66,7 +66,7 @@ def test_onehot_weights_are_mixed_by_the_sources_own_table():
 
 def test_a_new_class_miner_spreads_over_all_classes():
     source = toy_gan(n_classes=10, latent_dim=64, width=4)
-    made = mined(MinerConfig(classes="onehot"), source.generator)
+    made = with_miners(MinerConfig(classes="onehot"), source.generator)
     made.initialise(rng())
     weights = made.class_miner.raw(made.latent.sample(2000, rng(1))).softmax(1)
     assert weights.max(1).values.median() > 0.7
@@ -75,7 +75,7 @@ def test_a_new_class_miner_spreads_over_all_classes():
 
 def test_a_new_embedding_has_mean_and_spread_of_the_classes():
     source = toy_gan(n_classes=10, latent_dim=64, width=4)
-    made = mined(MinerConfig(classes="embedding"), source.generator)
+    made = with_miners(MinerConfig(classes="embedding"), source.generator)
     made.initialise(rng())
     table = source.generator.embed(torch.arange(10)).vector
     codes = made.class_miner(made.latent.sample(4000, rng(1)), source.generator).vector
@@ -91,7 +91,7 @@ def test_mined_classes_are_the_nearest_ones():
                 norm.gain.copy_(torch.randn(norm.gain.shape, generator=rng(1)))
                 norm.shift.copy_(torch.randn(norm.shift.shape, generator=rng(2)))
     for form in ("onehot", "embedding"):
-        made = mined(MinerConfig(classes=form), source.generator)
+        made = with_miners(MinerConfig(classes=form), source.generator)
         table = source.generator.embed(torch.arange(4)).vector
         with torch.no_grad():
             for p in made.class_miner.parameters():
@@ -100,7 +100,7 @@ def test_mined_classes_are_the_nearest_ones():
                 (table[2] - made.class_miner.centre) / made.class_miner.spread if form == "embedding" else torch.eye(4)[2] * 50
             )
             made.class_miner.layers[1].bias.copy_(own)
-        assert mined_classes(made).tolist() == pytest.approx([0, 0, 1, 0], abs=1e-3)
+        assert mined_class_shares(made).tolist() == pytest.approx([0, 0, 1, 0], abs=1e-3)
 
 
 def test_labels_and_projection_are_left_out():
@@ -213,7 +213,7 @@ def test_the_guide_draws_mined_classes_to_the_targets():
                 if hasattr(norm, "gain"):
                     norm.gain.copy_(torch.randn(norm.gain.shape, generator=rng(1)))
                     norm.shift.copy_(torch.randn(norm.shift.shape, generator=rng(2)))
-        made = mined(MinerConfig(classes=form), source.generator).requires_grad_(True)
+        made = with_miners(MinerConfig(classes=form), source.generator).requires_grad_(True)
         made.initialise(rng())
         guide = ClassGuide(made, source.critic, source.recipe, 1.0)
         assert guide.gap(rng(), torch.device("cpu")).item() == 0
@@ -233,9 +233,9 @@ def test_without_a_guide_or_with_many_classes_there_is_none():
     from regraft.methods._class_guide import class_guide
 
     source = toy_gan(n_classes=40)
-    made = mined(MinerConfig(), source.generator)
+    made = with_miners(MinerConfig(), source.generator)
     assert class_guide(made, source.critic, source.recipe, 1.0) is None
-    few = mined(MinerConfig(), toy_gan(n_classes=3).generator)
+    few = with_miners(MinerConfig(), toy_gan(n_classes=3).generator)
     assert class_guide(few, source.critic, source.recipe, 0.0) is None
     assert "classes" in attached(conditional()).modules
     assert "classes" not in attached(conditional(), miner={"class_weight": 0.0}).modules

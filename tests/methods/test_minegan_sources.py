@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import regraft
-from regraft.composites.mixed import GREY, MixedGenerator, MixedLatent, fitted
+from regraft.composites.mixed import GREY, MixedGenerator, MixedLatent, match_size
 from regraft.core import norms
 from regraft.core.build import build_fresh, build_with
 from regraft.core.config import Objective, Recipe, parse
@@ -389,7 +389,7 @@ class TestLatent:
         assert (self.latent((1.0, 0.0)).sample(2000, rng())[:, 0] == 0).all()
 
     def test_row_generators_and_one_source(self):
-        latent = self.latent().of(0)
+        latent = self.latent().only(0)
         z = latent.sample(5, row_generators(0, "latent", range(5)))
         assert (z[:, 0] == 0).all()
 
@@ -397,16 +397,16 @@ class TestLatent:
 class TestImages:
     def test_grey_and_size(self):
         colour = torch.rand(2, 3, 8, 8, generator=rng())
-        grey = fitted(colour, (8, 8), 1)
+        grey = match_size(colour, (8, 8), 1)
         assert torch.allclose(grey[:, 0], sum(weight * colour[:, k] for k, weight in enumerate(GREY)))
-        assert torch.equal(fitted(grey, (8, 8), 3), grey.expand(-1, 3, -1, -1))
+        assert torch.equal(match_size(grey, (8, 8), 3), grey.expand(-1, 3, -1, -1))
         # Halving with a triangle filter of support 2 on a constant image keeps it.
-        assert torch.allclose(fitted(torch.full((1, 1, 8, 8), 0.3), (4, 6), 1), torch.full((1, 1, 4, 6), 0.3))
-        assert fitted(colour, (8, 8), 3) is colour
+        assert torch.allclose(match_size(torch.full((1, 1, 8, 8), 0.3), (4, 6), 1), torch.full((1, 1, 4, 6), 0.3))
+        assert match_size(colour, (8, 8), 3) is colour
 
     def test_resize_is_differentiable(self):
         x = torch.rand(1, 3, 8, 8, generator=rng()).requires_grad_()
-        fitted(x, (4, 4), 1).sum().backward()
+        match_size(x, (4, 4), 1).sum().backward()
         assert (x.grad != 0).all()
 
     def test_samples_do_not_depend_on_the_batch(self, families):
@@ -419,10 +419,10 @@ class TestImages:
     def test_forced_source(self, two):
         generator = attached(two).generator.eval()
         for source in (0, 1):
-            z = generator.of(source).latent.at(0, range(6))
+            z = generator.only(source).latent.at(0, range(6))
             assert (z[:, 0] == source).all()
-            images = generator.part(source, z[:, 1 : 1 + generator.mined[source].latent.dim])
-            assert torch.equal(generator.of(source)(z), images)
+            images = generator.part_images(source, z[:, 1 : 1 + generator.mined[source].latent.dim])
+            assert torch.equal(generator.only(source)(z), images)
         assert generator.p.tolist() == [0.5, 0.5]
 
 

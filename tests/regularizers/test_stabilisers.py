@@ -320,7 +320,7 @@ def test_behind_a_miner_nothing_pulls_before_anything_is_learned(name):
     phase.on_enter()
     phase.modes()
     source = adaptation.generator.source.requires_grad_(True)
-    moved = norms.rebased(source)
+    moved = norms.rebased_parameters(source)
     changed = {k for k, p in source.named_parameters() if not torch.equal(p, dict(before.named_parameters())[k])}
     assert changed == moved != set()
     rng = torch.Generator().manual_seed(0)

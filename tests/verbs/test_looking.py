@@ -245,25 +245,25 @@ class TestMemorised:
 class TestPatience:
     def test_counts_only_clearly_worse_ones_in_a_row(self):
         watch = observer(3)
-        assert watch._judge(100, True, 0.1) is None
-        assert [watch._judge(s, False, v) for s, v in ((150, 0.3), (200, 0.4))] == [None, None]
-        assert watch._judge(250, True, 0.1) is None
+        assert watch._reason_to_stop(100, True, 0.1) is None
+        assert [watch._reason_to_stop(s, False, v) for s, v in ((150, 0.3), (200, 0.4))] == [None, None]
+        assert watch._reason_to_stop(250, True, 0.1) is None
         assert watch.worse == []
-        assert [watch._judge(s, False, v) for s, v in ((300, 0.3), (350, 0.4))] == [None, None]
-        assert "3 measurements" in watch._judge(400, False, 0.5)
+        assert [watch._reason_to_stop(s, False, v) for s, v in ((300, 0.3), (350, 0.4))] == [None, None]
+        assert "3 measurements" in watch._reason_to_stop(400, False, 0.5)
 
     def test_one_that_recovers_goes_on(self):
         watch = observer(3)
         values = [0.9, 0.8, 0.7, 0.6, 0.5]
-        assert [watch._judge(50 * k, False, v) for k, v in enumerate(values, 1)] == [None] * 5
+        assert [watch._reason_to_stop(50 * k, False, v) for k, v in enumerate(values, 1)] == [None] * 5
 
     def test_not_before_the_last_phase(self):
         watch = observer(2, not_before=1000)
-        assert [watch._judge(s, False, 0.5) for s in (500, 600, 1000, 1100)] == [None] * 4
-        assert watch._judge(1200, False, 0.5) is not None
+        assert [watch._reason_to_stop(s, False, 0.5) for s in (500, 600, 1000, 1100)] == [None] * 4
+        assert watch._reason_to_stop(1200, False, 0.5) is not None
 
     def test_zero_never_stops(self):
-        assert [observer(0)._judge(k, False, 1.0) for k in range(1, 20)] == [None] * 19
+        assert [observer(0)._reason_to_stop(k, False, 1.0) for k in range(1, 20)] == [None] * 19
 
     def test_the_count_comes_back(self):
         first, second = observer(3), observer(3)

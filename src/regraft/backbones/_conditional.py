@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from regraft.backbones import _spectral
+from regraft.core.device import device_of
 from regraft.core.errors import ConfigError, MissingCapability
-from regraft.core.networks import ClassCode, ClassHead, Critic, device_of
+from regraft.core.networks import ClassCode, ClassHead, Critic
 from regraft.core.randomness import global_seed
 
 CriticT = TypeVar("CriticT", bound=Critic)

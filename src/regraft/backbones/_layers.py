@@ -174,10 +174,10 @@ class LayeredGenerator(Generator):
         made.load_state_dict(self._conditional_tensors(n, how), strict=True)
         return made.train(self.training)
 
-    def reclassed(self, weights: Tensor) -> "LayeredGenerator":
-        """See :meth:`Generator.reclassed`."""
+    def with_class_mix(self, weights: Tensor) -> "LayeredGenerator":
+        """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
-            return cast(LayeredGenerator, super().reclassed(weights))
+            return cast(LayeredGenerator, super().with_class_mix(weights))
         return _conditional.remixed(
             lambda n: LayeredGenerator(self.kind, self.config.model_copy(update={"n_classes": n})), self, weights
         )
@@ -243,15 +243,15 @@ class LayeredCritic(Critic):
         """See :meth:`Critic.classify`."""
         if self.config.head != "auxiliary":
             return super().classify(x)
-        return self.judge(x)[1]
+        return self.score_and_classify(x)[1]
 
     @property
     def classifies(self) -> bool:
         """See :attr:`Critic.classifies`."""
         return self.config.head == "auxiliary"
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Critic.judge`."""
+    def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Critic.score_and_classify`."""
         features = self._features(x)
         return self.layers[-1](features).reshape(len(x)), self.classifier(features.flatten(1))
 

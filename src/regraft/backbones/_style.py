@@ -166,10 +166,10 @@ class StyleGenerator(Generator):
         """See :meth:`Generator.embed`."""
         return self.mapping.embed_code(y) if self.n_classes else super().embed(y)
 
-    def reclassed(self, weights: Tensor) -> Generator:
-        """See :meth:`Generator.reclassed`."""
+    def with_class_mix(self, weights: Tensor) -> Generator:
+        """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
-            return super().reclassed(weights)
+            return super().with_class_mix(weights)
         config, kind = cast(Any, self.config), cast(Any, type(self))
         made = remixed(lambda n: cast(StyleGenerator, kind(config.model_copy(update={"c_dim": n}))), self, weights)
         # The equalised layer divides by the root of its width, which is the number of classes.

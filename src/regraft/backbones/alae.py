@@ -276,17 +276,17 @@ class ALAE(Backbone):
 
         Args:
             generator: its synthesis is the autoencoder's decoder.
-            critic: judges images.
+            critic: scores images.
             encoder: the autoencoder's; the critic's own, or one that was trained further.
         """
         g, d = generator.config, critic.config
         common = {k: getattr(g, k) for k in ("style_dim", "channels", "blend")}
         both = ALAEAutoencoderConfig(encoder=d.widths, decoder=g.widths, **common)
-        made, judged = generator.finished(), critic.finished()
+        made, critic_tensors = generator.finished(), critic.finished()
         parts = {f"encoder.{k}": v for k, v in encoder.finished().items()}
         parts |= {f"decoder.{k[10:]}": v for k, v in made.items() if k.startswith("synthesis.")}
         parts["mean_code"] = made["mapping.w_avg"][0].clone()
-        tensors = {"generator": made, "critic": judged, "autoencoder": parts}
+        tensors = {"generator": made, "critic": critic_tensors, "autoencoder": parts}
         configs: dict[Any, Config] = {"generator": g, "critic": d, "autoencoder": both}
         return {r: (Description("alae", r, c.model_dump(mode="json")), tensors[r]) for r, c in configs.items()}
 

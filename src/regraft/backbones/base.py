@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from regraft.core.config import Config, Objective, Recipe, unknown
+from regraft.core.config import Config, Objective, Recipe, unknown_name
 from regraft.core.errors import ConfigError
 from regraft.core.networks import Critic, Generator
 
@@ -80,5 +80,5 @@ def checked(function: Callable[..., Any], settings: dict[str, Any]) -> Callable[
     known = list(inspect.signature(function).parameters)
     for name in settings:
         if name not in known:
-            raise ConfigError(unknown("backbone setting", name, known))
+            raise ConfigError(unknown_name("backbone setting", name, known))
     return function

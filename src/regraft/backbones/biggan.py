@@ -239,10 +239,10 @@ class BigGANGenerator(Generator):
         made = BigGANGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
         return _biggan.widened(made, self, first=True)
 
-    def reclassed(self, weights: Tensor) -> "BigGANGenerator":
-        """See :meth:`Generator.reclassed`."""
+    def with_class_mix(self, weights: Tensor) -> "BigGANGenerator":
+        """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
-            return cast(BigGANGenerator, super().reclassed(weights))
+            return cast(BigGANGenerator, super().with_class_mix(weights))
         return remixed(lambda n: BigGANGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
 
     def describe(self) -> Description:

@@ -214,10 +214,10 @@ class DeepGenerator(Generator):
         made = DeepGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
         return _biggan.widened(made, self, first=False)
 
-    def reclassed(self, weights: Tensor) -> "DeepGenerator":
-        """See :meth:`Generator.reclassed`."""
+    def with_class_mix(self, weights: Tensor) -> "DeepGenerator":
+        """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
-            return cast(DeepGenerator, super().reclassed(weights))
+            return cast(DeepGenerator, super().with_class_mix(weights))
         return remixed(lambda n: DeepGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
 
     def describe(self) -> Description:

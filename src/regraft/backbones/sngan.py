@@ -188,11 +188,11 @@ class ResidualGenerator(Generator):
         made.load_state_dict(tensors, strict=True)
         return made.train(self.training)
 
-    def reclassed(self, weights: Tensor) -> "ResidualGenerator":
-        """See :meth:`Generator.reclassed`; norms linear in a one-hot class become tables, which mix exactly."""
+    def with_class_mix(self, weights: Tensor) -> "ResidualGenerator":
+        """See :meth:`Generator.with_class_mix`; norms linear in a one-hot class become tables, which mix exactly."""
         c = self.config
         if not self.n_classes:
-            return cast(ResidualGenerator, super().reclassed(weights))
+            return cast(ResidualGenerator, super().with_class_mix(weights))
         if c.conditioning != "one_hot":
             return remixed(lambda n: ResidualGenerator(c.model_copy(update={"n_classes": n})), self, weights)
         made = ResidualGenerator(c.model_copy(update={"n_classes": len(weights), "conditioning": "table"}))
@@ -240,15 +240,15 @@ class ResidualCritic(Critic):
 
     def classify(self, x: Tensor) -> Tensor:
         """See :meth:`Critic.classify`."""
-        return self.judge(x)[1] if self.head.classifier is not None else super().classify(x)
+        return self.score_and_classify(x)[1] if self.head.classifier is not None else super().classify(x)
 
     @property
     def classifies(self) -> bool:
         """See :attr:`Critic.classifies`."""
         return self.config.head == "auxiliary"
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Critic.judge`."""
+    def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Critic.score_and_classify`."""
         features = self._map(x)
         if self.head.classifier is None:
             return self.head(features), super().classify(x)

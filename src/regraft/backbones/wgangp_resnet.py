@@ -223,10 +223,10 @@ class ResNetGenerator(Generator):
         made.load_state_dict(tensors, strict=True)
         return made.train(self.training)
 
-    def reclassed(self, weights: Tensor) -> "ResNetGenerator":
-        """See :meth:`Generator.reclassed`."""
+    def with_class_mix(self, weights: Tensor) -> "ResNetGenerator":
+        """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
-            return cast(ResNetGenerator, super().reclassed(weights))
+            return cast(ResNetGenerator, super().with_class_mix(weights))
         if self.config.conditioning == "norm":
             return remixed(lambda n: ResNetGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
         made = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
@@ -277,15 +277,15 @@ class ResNetCritic(Critic):
 
     def classify(self, x: Tensor) -> Tensor:
         """See :meth:`Critic.classify`."""
-        return self.judge(x)[1] if self.n_classes else super().classify(x)
+        return self.score_and_classify(x)[1] if self.n_classes else super().classify(x)
 
     @property
     def classifies(self) -> bool:
         """See :attr:`Critic.classifies`."""
         return self.n_classes > 0
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`Critic.judge`."""
+    def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Critic.score_and_classify`."""
         features = self._features(x)
         return self.output(features).flatten(), self.classifier(features)
 

@@ -16,7 +16,7 @@ from regraft.cli import measure
 from regraft.cli import sources as source_commands
 from regraft.cli.options import Json, Quiet, Set, Sources, options_from
 from regraft.cli.progress import Reporter
-from regraft.core.config import overrides
+from regraft.core.config import parse_overrides
 from regraft.core.errors import ConfigError, RegraftError
 from regraft.core.jobs import AdaptJob, ClassifierJob, EvaluateJob, SampleJob
 from regraft.core.version import __version__
@@ -303,7 +303,7 @@ def _settings(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
         if not settings["batch"].isdigit():
             raise ConfigError(f"--batch {settings['batch']}: write a number, or auto")
         settings["batch"] = int(settings["batch"])
-    return settings | overrides(pairs or [])
+    return settings | parse_overrides(pairs or [])
 
 
 def _fetch(*references: str) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from regraft.cli.options import options_from
 from regraft.cli.progress import Reporter
-from regraft.core.config import overrides
+from regraft.core.config import parse_overrides
 from regraft.core.jobs import AdaptJob
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -145,7 +145,7 @@ def pretrain(
     from regraft.verbs.lengthen import to_resume
     from regraft.verbs.pretrain import pretrain as run
 
-    settings = dict(given or {}) | overrides(set_ or [])
+    settings = dict(given or {}) | parse_overrides(set_ or [])
     if isinstance(settings.get("batch"), str) and settings["batch"].isdigit():
         settings["batch"] = int(settings["batch"])
     if channels == 2:

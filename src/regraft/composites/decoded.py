@@ -95,14 +95,14 @@ class Mind(nn.Module):
             x = layer(x)
             if k < len(self.layers) - 1:
                 x = nn.functional.relu(x if self.norms is None else self.norms[k](x))
-        return ranged(x, self.config.output)
+        return code_activation(x, self.config.output)
 
-    def undone(self, codes: Tensor) -> Tensor:
+    def unstandardise(self, codes: Tensor) -> Tensor:
         """Standardised codes in the autoencoder's units."""
         return codes * self.scale + self.shift
 
 
-def ranged(x: Tensor, output: CodeRange) -> Tensor:
+def code_activation(x: Tensor, output: CodeRange) -> Tensor:
     """Apply the activation that codes end in."""
     return torch.tanh(x) if output == "tanh" else nn.functional.relu(x) if output == "relu" else x
 
@@ -170,7 +170,7 @@ class DecodedGenerator(Generator):
             if y is None:
                 raise MissingCapability("this generator is conditional: give class indices or a class code as y")
             vector = (y if isinstance(y, ClassCode) else self.embed(y)).vector
-        made = self.mind.undone(self.mind(z, vector))
+        made = self.mind.unstandardise(self.mind(z, vector))
         # Standardised codes have no activation of their own; what the decoder is used to is kept.
         made = made.clamp(-1, 1) if self.autoencoder.code_range == "tanh" else made
         made = made.clamp(min=0) if self.autoencoder.code_range == "relu" else made
@@ -227,7 +227,7 @@ def from_description(description: Description) -> DecodedGenerator:
 def gaussian_prior(autoencoder: Autoencoder) -> DecodedGenerator:
     """A decoder behind one linear map of normal latents: what an autoencoder alone has for a generator.
 
-    :func:`fit` makes it the source's own distribution of codes.
+    :func:`fit_prior` makes it the source's own distribution of codes.
     """
     dim = math.prod(autoencoder.code_shape)
     config = MindConfig(code_dim=dim, widths=(), output=autoencoder.code_range, latent_dim=dim, distribution="normal")
@@ -235,7 +235,7 @@ def gaussian_prior(autoencoder: Autoencoder) -> DecodedGenerator:
 
 
 @torch.no_grad()
-def fit(generator: DecodedGenerator, codes: Tensor) -> None:
+def fit_prior(generator: DecodedGenerator, codes: Tensor) -> None:
     """Fit a Gaussian prior to codes (N, D), before their activation, and take their mean for truncation."""
     flat = codes.flatten(1).double()
     raw = torch.atanh(flat.clamp(-0.9999, 0.9999)) if generator.mind.config.output == "tanh" else flat

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from regraft.core.build import build
 from regraft.core.config import Config, parse
+from regraft.core.device import device_of
 from regraft.core.latent import Latent
-from regraft.core.networks import CENTRE_LATENTS, ClassCode, Description, Generator, Noise, device_of
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Description, Generator, Noise
 from regraft.core.randomness import Rng, generator_at, global_seed
 
 CLASS_CONTRAST = 32.0
@@ -179,7 +180,7 @@ class ClassMiner(nn.Module):
         return ClassCode(self.centre + self.spread * h)
 
 
-def class_miner(config: MinerConfig, source: Generator, inputs: int) -> ClassMiner | None:
+def new_class_miner(config: MinerConfig, source: Generator, inputs: int) -> ClassMiner | None:
     """A class miner for a conditional source, with unset weights; None where there is nothing to mine."""
     if not source.n_classes or config.classes == "keep":
         return None
@@ -195,7 +196,7 @@ def _class_table(source: Generator) -> Tensor:
 
 
 @torch.no_grad()
-def mined_classes(generator: "MinedGenerator", n: int = 1000, seed: int = 0) -> Tensor | None:
+def mined_class_shares(generator: "MinedGenerator", n: int = 1000, seed: int = 0) -> Tensor | None:
     """Shares of a source's classes among what its miner asks for, (n_classes,), by the nearest class; None without any."""
     miner, source = generator.class_miner, generator.source
     if miner is None:
@@ -310,10 +311,10 @@ class MinedGenerator(Generator):
         return self.source.norms
 
 
-def mined(config: MinerConfig, source: Generator) -> MinedGenerator:
+def with_miners(config: MinerConfig, source: Generator) -> MinedGenerator:
     """A generator behind miners with unset weights."""
     miner = Miner(config, source.latent)
-    return MinedGenerator(miner, source, class_miner(config, source, miner.latent.dim))
+    return MinedGenerator(miner, source, new_class_miner(config, source, miner.latent.dim))
 
 
 def from_description(description: Description) -> MinedGenerator:

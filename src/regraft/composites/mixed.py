@@ -25,7 +25,7 @@ GREY = (0.299, 0.587, 0.114)
 RESIZE = "bilinear, antialiased"
 
 
-def fitted(images: Tensor, size: tuple[int, int], channels: int) -> Tensor:
+def match_size(images: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     """Bring images (N, C, H, W) to a size and to 1 or 3 channels, differentiably; left as they are where they fit."""
     if images.shape[1] == 3 and channels == 1:
         images = (images * images.new_tensor(GREY)[None, :, None, None]).sum(1, keepdim=True)
@@ -63,7 +63,7 @@ class MixedLatent(Latent):
                 rows[where.to(device), 1 : 1 + part.dim] = part.sample(len(where), own, device)
         return rows
 
-    def of(self, source: int) -> "MixedLatent":
+    def only(self, source: int) -> "MixedLatent":
         """The same latents with every image from one source."""
         chosen = tuple(float(number == source) for number in range(len(self.parts)))
         return dataclasses.replace(self, probabilities=chosen)
@@ -109,9 +109,11 @@ class MixedGenerator(Generator):
         """The parts."""
         return [cast(MinedGenerator, part) for part in self.parts]
 
-    def part(self, number: int, u: Tensor, *, psi: float = 1.0, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
+    def part_images(
+        self, number: int, u: Tensor, *, psi: float = 1.0, noise: Noise = "const", rng: Rng | None = None
+    ) -> Tensor:
         """Images of one source from its own latents (N, that source's dim), brought to the common size and channels."""
-        return fitted(self.mined[number](u, psi=psi, noise=noise, rng=rng), self.size, self.channels)
+        return match_size(self.mined[number](u, psi=psi, noise=noise, rng=rng), self.size, self.channels)
 
     def forward(
         self,
@@ -130,10 +132,12 @@ class MixedGenerator(Generator):
             if len(where):
                 own = rng if rng is None or isinstance(rng, torch.Generator) else [rng[k] for k in where.tolist()]
                 u = z[where, 1 : 1 + part.latent.dim]
-                images = images.index_copy(0, where, self.part(number, u, psi=psi, noise=noise, rng=own).to(images.dtype))
+                images = images.index_copy(
+                    0, where, self.part_images(number, u, psi=psi, noise=noise, rng=own).to(images.dtype)
+                )
         return images
 
-    def of(self, source: int) -> "MixedGenerator":
+    def only(self, source: int) -> "MixedGenerator":
         """A view of this generator that makes every image with one source."""
         view = copy.copy(self)
         view._buffers = {**self._buffers, "p": torch.eye(len(self.parts)).to(self.p)[source]}
@@ -183,7 +187,7 @@ def one_source(gan: GAN, source: int) -> GAN:
         have = f"sources 0 to {n - 1}" if n else "one source only"
         raise ConfigError(f"--source-index {source}: this generator has {have}")
     return GAN(
-        generator.of(source),
+        generator.only(source),
         gan.critic,
         objective=gan.objective,
         recipe=gan.recipe,
@@ -192,14 +196,14 @@ def one_source(gan: GAN, source: int) -> GAN:
     )
 
 
-def walkable(gan: GAN, source: int | None) -> GAN:
+def pick_source(gan: GAN, source: int | None) -> GAN:
     """An adapted GAN whose latents one can walk between: of several sources the named one, or the likeliest, is used."""
     if source is None and isinstance(gan.generator, MixedGenerator):
         source = int(gan.generator.p.argmax())
     return gan if source is None else one_source(gan, source)
 
 
-def between(generator: Generator, a: Tensor, b: Tensor, t: float) -> Tensor:
+def interpolate_latents(generator: Generator, a: Tensor, b: Tensor, t: float) -> Tensor:
     """The latent at ``t`` between two of a generator's latents (dim,), which are of one source where there are several."""
     if isinstance(generator, MixedGenerator):
         return torch.cat([a[:1], slerp(a[1:], b[1:], t)])

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from regraft.core.build import build
 from regraft.core.config import Config, parse
+from regraft.core.device import device_of
 from regraft.core.errors import MissingCapability, SourceError
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, Description, Generator, Noise, device_of, evaluating
+from regraft.core.networks import ClassCode, Description, Generator, Noise, evaluating
 from regraft.core.randomness import Rng
 
 
@@ -91,13 +92,13 @@ class ScaledGenerator(Generator):
         super().__init__()
         self.source, self.config = source, config
         if config.sampling == "latents":
-            self.latent = middle(Latent(source.latent.dim), config.tau or 2.0)
+            self.latent = truncated_latent(Latent(source.latent.dim), config.tau or 2.0)
             self.register_buffer("centre", torch.zeros(source.latent.dim))
             self.register_buffer("spread", torch.ones(source.latent.dim))
         else:
-            self.latent = middle(source.latent, config.tau or 0.5)
+            self.latent = truncated_latent(source.latent, config.tau or 0.5)
         self.size, self.channels = source.size, source.channels
-        self.widths = dict(places(source) if layout is None else layout.places)
+        self.widths = dict(scaled_layers(source) if layout is None else layout.places)
         if not self.widths:
             raise SourceError(f"a {type(source).__name__} has no hidden layer that can be scaled")
         layers = dict(source.named_modules())
@@ -112,7 +113,7 @@ class ScaledGenerator(Generator):
         learn = bool(source.n_classes) and config.classes == "learn"
         self.n_classes = 0 if learn else source.n_classes
         if learn:
-            self.code = nn.Parameter(mean_class(source) if layout is None else torch.zeros(1, layout.code_dim or 1))
+            self.code = nn.Parameter(mean_class_code(source) if layout is None else torch.zeros(1, layout.code_dim or 1))
 
     def forward(
         self,
@@ -139,7 +140,7 @@ class ScaledGenerator(Generator):
         return cast(Tensor, self.source(z, y, psi=psi, noise=noise, rng=rng))
 
     @torch.no_grad()
-    def follow(self, latents: Tensor) -> None:
+    def sample_like(self, latents: Tensor) -> None:
         """Take on means and spreads of learned latents (N, dim), where samples follow them."""
         if self.config.sampling == "latents":
             self.centre.copy_(latents.mean(0))
@@ -179,7 +180,7 @@ class ScaledGenerator(Generator):
         """The source's norms."""
         return self.source.norms
 
-    def strength(self) -> Tensor:
+    def departure(self) -> Tensor:
         """How far scales and shifts are from leaving the source as it is: mean squares, summed over places."""
         return torch.stack([(s.gain - 1).square().mean() + s.shift.square().mean() for s in self._scales]).sum()
 
@@ -188,7 +189,7 @@ class ScaledGenerator(Generator):
         return [cast(Scale, scale) for scale in self.scales]
 
 
-def middle(latent: Latent, tau: float) -> Latent:
+def truncated_latent(latent: Latent, tau: float) -> Latent:
     """The middle of a latent distribution: inside [-tau, tau], or a uniform one of ``tau`` times the width."""
     if latent.distribution in ("normal", "truncated_normal"):
         bound = tau if latent.distribution == "normal" else min(tau, latent.bound)
@@ -199,14 +200,14 @@ def middle(latent: Latent, tau: float) -> Latent:
 
 
 @torch.no_grad()
-def mean_class(source: Generator) -> Tensor:
+def mean_class_code(source: Generator) -> Tensor:
     """The class code (1, D) of all classes in equal parts."""
     device = device_of(source)
     return source.embed(torch.full((1, source.n_classes), 1 / source.n_classes, device=device)).vector.clone()
 
 
 @torch.no_grad()
-def places(source: Generator) -> dict[str, int]:
+def scaled_layers(source: Generator) -> dict[str, int]:
     """Names of the layers that scales and shifts follow, in the order of computation, with their channels."""
     names = {id(module): name for name, module in source.named_modules()}
     wanted = list(source.norms)

@@ -115,7 +115,7 @@ def _problem(model: type[pydantic.BaseModel], error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, error["loc"][:-1])
-        return unknown("setting", str(error["loc"][-1]), known, shown=path)
+        return unknown_name("setting", str(error["loc"][-1]), known, shown=path)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{path}: {message}" if path else message
@@ -130,7 +130,7 @@ def _fields_at(model: type[pydantic.BaseModel], loc: Sequence[int | str]) -> lis
     return list(getattr(current, "model_fields", {}))
 
 
-def unknown(what: str, name: str, known: Sequence[str], shown: str | None = None) -> str:
+def unknown_name(what: str, name: str, known: Sequence[str], shown: str | None = None) -> str:
     """Say that a name is not known, with the nearest known one or the whole list."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
@@ -167,7 +167,7 @@ def read_yaml(path: pathlib.Path, what: str) -> dict[str, Any]:
     return data
 
 
-def overrides(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     """Turn ``["a.b=1", "c=text"]`` into nested plain data; values are read as YAML.
 
     Raises:

@@ -5,7 +5,7 @@ import importlib.metadata
 import pkgutil
 from typing import Literal, TypeVar
 
-from regraft.core.config import unknown
+from regraft.core.config import unknown_name
 from regraft.core.errors import ConfigError
 
 Folder = Literal["methods", "backbones", "formats", "metrics", "extractors", "regularizers"]
@@ -32,7 +32,7 @@ def plugin(folder: Folder, name: str, kind: type[Kind]) -> Kind:
         ConfigError: if there is no plug-in of that name, or it is not of that kind.
     """
     if name not in names(folder):
-        raise ConfigError(unknown(folder[:-1], name, names(folder)))
+        raise ConfigError(unknown_name(folder[:-1], name, names(folder)))
     others = _entry_points(folder)
     found: object = others[name].load() if name in others else importlib.import_module(f"regraft.{folder}.{name}").PLUGIN
     if not isinstance(found, kind):

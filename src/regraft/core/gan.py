@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.config import Objective, Recipe
+from regraft.core.device import device_of
 from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
-from regraft.core.networks import Autoencoder, Critic, Generator, Noise, device_of, evaluating
+from regraft.core.networks import Autoencoder, Critic, Generator, Noise, evaluating
 from regraft.core.randomness import row_generators, uniform
 
 

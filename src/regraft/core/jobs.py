@@ -83,12 +83,12 @@ class AdaptJob(Config):
     @classmethod
     def _known(cls, value: Any) -> Any:
         if isinstance(value, str) and value not in OBJECTIVES:
-            from regraft.core.config import unknown
+            from regraft.core.config import unknown_name
 
-            raise ValueError(unknown("objective", value, list(OBJECTIVES)))
+            raise ValueError(unknown_name("objective", value, list(OBJECTIVES)))
         return value
 
-    def taken(self, n: int, where: str) -> int:
+    def take_count(self, n: int, where: str) -> int:
         """How many to use of ``n`` images, or of their codes, that are in ``where``.
 
         Raises:

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
 from regraft.core.randomness import Rng
 
@@ -107,7 +106,7 @@ class Generator(nn.Module, abc.ABC):
         """Make a conditional generator whose images equal this one's for every class until it is trained."""
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
 
-    def reclassed(self, weights: Tensor) -> "Generator":
+    def with_class_mix(self, weights: Tensor) -> "Generator":
         """Make a conditional generator whose class k is, until trained, this one's classes mixed by row k of (new, old)."""
         raise MissingCapability(f"the classes of a {type(self).__name__} cannot be exchanged; adapt it without labels.")
 
@@ -166,7 +165,7 @@ class Critic(nn.Module, abc.ABC):
         """Whether there is an auxiliary classifier head."""
         return self.n_classes > 0 and type(self).classify is not Critic.classify
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (N,) without any class term, and class logits (N, n_classes), in one pass where a family can."""
         return self(x), self.classify(x)
 
@@ -254,24 +253,3 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for m, training in flags:
             m.training = training
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are; the CPU if it has none."""
-    return next((p.device for p in module.parameters()), torch.device("cpu"))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that a setting means.
-
-    Raises:
-        ConfigError: if it is not there.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
-    if not there[name]:
-        raise ConfigError(
-            f"--device {name}: this machine's torch has no {name}; there are: {', '.join(d for d in there if there[d])}"
-        )
-    return torch.device(name)

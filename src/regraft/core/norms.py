@@ -20,17 +20,21 @@ Statistics = Literal["running", "batch"]
 
 
 def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
-    """All batch norms that keep statistics, but for those that :func:`fix` fixed."""
+    """All batch norms that keep statistics, but for those that :func:`freeze_statistics` froze."""
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and not getattr(module, "fixed", False):
+        if (
+            isinstance(module, _BatchNorm)
+            and module.running_mean is not None
+            and not getattr(module, "frozen_statistics", False)
+        ):
             yield module
 
 
-def fix(part: nn.Module) -> None:
+def freeze_statistics(part: nn.Module) -> None:
     """Leave a part in evaluation mode on its stored statistics, whatever is set or measured for the network around it."""
     part.eval()
     for norm in batch_norms(part):
-        norm.__dict__["fixed"] = True
+        norm.__dict__["frozen_statistics"] = True
 
 
 def set_training(network: nn.Module, statistics: Statistics) -> None:
@@ -52,7 +56,7 @@ def can_rebase(generator: nn.Module) -> bool:
     return bool(own) and all(norm.weight is not None and norm.bias is not None for norm in own)
 
 
-def rebased(generator: nn.Module) -> frozenset[str]:
+def rebased_parameters(generator: nn.Module) -> frozenset[str]:
     """Names of the gains and shifts that :func:`rebase` changes."""
     own = {id(p) for norm in batch_norms(generator) for p in (norm.weight, norm.bias)}
     return frozenset(name for name, p in generator.named_parameters() if id(p) in own)
@@ -76,7 +80,7 @@ def rebase(generator: Generator) -> None:
             norm.running_var.copy_(new_variance)
 
 
-def keep_running_state(network: nn.Module, moved: Iterable[nn.Parameter]) -> None:
+def update_running_state(network: nn.Module, moved: Iterable[nn.Parameter]) -> None:
     """After an optimiser step, let modules with running state (spectral norms, say) take it on if their parameters moved."""
     ids = {id(p) for p in moved}
     for module in network.modules():

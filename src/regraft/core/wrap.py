@@ -5,9 +5,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from regraft.core.device import device_of
 from regraft.core.errors import SourceError
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, Critic, Generator, Noise, device_of, evaluating, leading_children
+from regraft.core.networks import ClassCode, Critic, Generator, Noise, evaluating, leading_children
 from regraft.core.randomness import Rng
 
 

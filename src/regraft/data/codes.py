@@ -17,8 +17,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from regraft.core.device import device_of
 from regraft.core.errors import DataError, MissingCapability
-from regraft.core.networks import Autoencoder, Batch, device_of, evaluating
+from regraft.core.networks import Autoencoder, Batch, evaluating
 from regraft.data.images import Images
 from regraft.files.atomic import write_json, write_tensors
 

@@ -20,7 +20,7 @@ def chosen_images(job: AdaptJob, images: ImageSet | None) -> ImageSet:
         listed = listed.only(job.only_class)
     if job.labels is False:
         listed = listed.without_labels()
-    return listed.take(0, job.taken(len(listed), listed.where))
+    return listed.take(0, job.take_count(len(listed), listed.where))
 
 
 def split(images: Images, job: AdaptJob, where: str) -> tuple[Images, Images | None]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from regraft.core import norms
+from regraft.core.device import device_of
 from regraft.core.gan import GAN
-from regraft.core.networks import Critic, Generator, device_of, evaluating
+from regraft.core.networks import Critic, Generator, evaluating
 from regraft.core.randomness import subset
 from regraft.data import pictures
 from regraft.data.images import Images
@@ -136,7 +137,7 @@ class HeldOut:
             "extractor": "+".join(extract.name for extract in self.extractors),
         }
         values |= {f"critic_{name}": score for name, score in (shown or {}).items()}
-        stop = self._judge(step, keep, found.value, hopeless)
+        stop = self._reason_to_stop(step, keep, found.value, hopeless)
         best = None if self.best is None else list(dataclasses.astuple(self.best))
         state = {"best": best, "worse": list(self.worse), "gaps": list(self.gaps), "variety": self.variety}
         return Observation(values, best=keep, stop=stop, state=state)
@@ -156,7 +157,7 @@ class HeldOut:
         gap = sum(self.gaps) / len(self.gaps)
         return gap > 1 or (gap > MEMORISED and not rises)
 
-    def _judge(self, step: int, keep: bool, value: float, hopeless: bool = False) -> str | None:
+    def _reason_to_stop(self, step: int, keep: bool, value: float, hopeless: bool = False) -> str | None:
         """Why to stop, or None; counts in ``worse``."""
         if keep or step <= self.not_before:
             self.worse.clear()

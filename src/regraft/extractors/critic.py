@@ -5,9 +5,10 @@ import pathlib
 import torch
 from torch import Tensor, nn
 
+from regraft.core.device import device_of
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, tensor_digest
-from regraft.core.networks import device_of, evaluating
+from regraft.core.networks import evaluating
 from regraft.extractors.base import Extractor, Features
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regraft.backbones.base import Backbone
 from regraft.core import discover
-from regraft.core.config import parse, unknown
+from regraft.core.config import parse, unknown_name
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.networks import Description
 from regraft.files.nvlabs_pickles import Archive, Record, TensorRef
@@ -94,7 +94,7 @@ class Net:
     def _check(self, options: dict[str, Any], known: Sequence[str], where: str) -> None:
         for key in options:
             if key not in known:
-                problem = unknown("setting", str(key)[:60], list(known))
+                problem = unknown_name("setting", str(key)[:60], list(known))
                 raise SourceError(f"{where}: {problem}; networks of forks with changed code are not read")
 
     def plain(self, value: Any, level: int = 0) -> Any:

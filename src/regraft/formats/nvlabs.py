@@ -77,9 +77,9 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     generator = _stylegan3(made) if alias_free else _stylegan2(made)
     critic = None
     if isinstance(root.get("D"), Record):
-        judge = Net(archive, root["D"], "D", CRITIC)
-        critic = _critic(judge, flat=alias_free or made.flat)
-        notes += judge.notes
+        critic_net = Net(archive, root["D"], "D", CRITIC)
+        critic = _critic(critic_net, flat=alias_free or made.flat)
+        notes += critic_net.notes
     else:
         notes.append("no critic found")
     notes += made.notes

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from regraft.core import norms
-from regraft.core.config import Objective, Recipe, unknown
+from regraft.core.config import Objective, Recipe, unknown_name
 from regraft.core.errors import ConfigError
 from regraft.core.networks import Batch, Critic, Generator
 from regraft.methods.base import MethodConfig
@@ -58,7 +58,7 @@ class AdversarialConfig(MethodConfig):
         kinds = [] if kinds == ["none"] else kinds
         for kind in kinds if isinstance(kinds, list | tuple) else []:
             if kind not in KINDS:
-                raise ValueError(unknown("augmentation", str(kind), KINDS))
+                raise ValueError(unknown_name("augmentation", str(kind), KINDS))
         return kinds
 
 
@@ -162,7 +162,7 @@ class Game:
         images: Tensor = self.generator.synthesis(w, self.recipe.noise, rng)  # type: ignore[operator]
         return images
 
-    def _judged(self, images: Tensor, y: Tensor | None, weight: float) -> tuple[Tensor, Tensor | None]:
+    def _scores_and_class_loss(self, images: Tensor, y: Tensor | None, weight: float) -> tuple[Tensor, Tensor | None]:
         """Scores of images, and the loss of an auxiliary classifier where there is one, classes are known and it counts.
 
         Source: Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs"; as TransferGAN has it, the
@@ -170,7 +170,7 @@ class Game:
         """
         if y is None or not weight or not self.critic.classifies:
             return self.critic(images, y), None
-        scores, logits = self.critic.judge(images)
+        scores, logits = self.critic.score_and_classify(images)
         return scores, nn.functional.cross_entropy(logits, y)
 
     def critic_update(self, optimiser: Optimiser) -> Update:
@@ -182,7 +182,7 @@ class Game:
             real, fake = self.augment(batch.data, rng), self.augment(fake, rng)
             y_real = batch.labels if self.critic.n_classes else None
             y_fake = y_fake if self.critic.n_classes and y_real is not None else None
-            real_scores, class_loss = self._judged(real, y_real, self.objective.class_weight_critic)
+            real_scores, class_loss = self._scores_and_class_loss(real, y_real, self.objective.class_weight_critic)
             fake_scores = self.critic(fake, y_fake)
             self.augment.observe(real_scores)
             value = critic_loss(self.objective, real_scores, fake_scores)
@@ -203,7 +203,7 @@ class Game:
             return value, logs
 
         def keep() -> None:
-            norms.keep_running_state(self.critic, parameters_of([optimiser]))
+            norms.update_running_state(self.critic, parameters_of([optimiser]))
             self.augment.after_step()
 
         return Update("critic", [optimiser], loss, after_step=keep, repeat=self.objective.critic_steps)
@@ -231,7 +231,7 @@ class Game:
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
             fake, y = self.fake(len(batch), rng, batch.data.device)
             y = y if self.critic.n_classes and batch.labels is not None else None
-            scores, class_loss = self._judged(self.augment(fake, rng), y, self.objective.class_weight_generator)
+            scores, class_loss = self._scores_and_class_loss(self.augment(fake, rng), y, self.objective.class_weight_generator)
             value = generator_loss(self.objective, scores)
             logs: dict[str, Tensor | float] = {f"{name}_loss": value.detach()}
             if class_loss is not None:
@@ -243,7 +243,7 @@ class Game:
                 value = value + found
             return value, logs
 
-        keep = functools.partial(norms.keep_running_state, self.generator, parameters_of(optimisers))
+        keep = functools.partial(norms.update_running_state, self.generator, parameters_of(optimisers))
         return Update(name, optimisers, loss, after_step=keep)
 
     def path_length_update(self, optimisers: Sequence[Optimiser]) -> Update | None:
@@ -270,7 +270,7 @@ class Game:
 
         def keep() -> None:
             mean.after_step()
-            norms.keep_running_state(self.generator, parameters_of(moving))
+            norms.update_running_state(self.generator, parameters_of(moving))
 
         return Update("path_length", moving, loss, after_step=keep, every=self.objective.path_length_every)
 

@@ -78,7 +78,7 @@ def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Ge
     else:
         weights = start(generator.n_classes, source.provenance.classes, n, getattr(images, "classes", ()), config.class_start)
         kept = torch.equal(weights, torch.eye(n, generator.n_classes)) and n == generator.n_classes
-        generator = generator if kept else generator.reclassed(weights)
+        generator = generator if kept else generator.with_class_mix(weights)
     if critic is not None and not (kept and critic.n_classes == n and config.class_head in ("auto", _head(critic))):
         critic = critic.with_classes(n, seed_from(rng), config.class_head)
     return GAN(

@@ -83,9 +83,9 @@ class Selector(nn.Module):
 
     def winners(self, scores: Tensor, rng: torch.Generator) -> Tensor:
         """Which source wins each row of scores (N, B), (B,): the best score, handicap included; ties by lot."""
-        judged = scores + self.handicap.to(scores)[:, None]
-        lots = torch.rand(judged.shape, generator=rng, device=rng.device).to(judged)
-        return torch.where(judged == judged.max(0).values, lots, -1.0).argmax(0)
+        handicapped = scores + self.handicap.to(scores)[:, None]
+        lots = torch.rand(handicapped.shape, generator=rng, device=rng.device).to(handicapped)
+        return torch.where(handicapped == handicapped.max(0).values, lots, -1.0).argmax(0)
 
     def note(self, row: Row) -> None:
         """Remember wins until the next :meth:`after_step`."""
@@ -171,7 +171,7 @@ class Supersamples(Game):
     def _images(self, number: int, u: Tensor, seed: int, rows: Sequence[int]) -> Tensor:
         noise = self.recipes[number].noise
         rng = row_generators(seed, f"noise {number}", rows) if noise == "random" else None
-        return self.mixture.part(number, u, noise=noise, rng=rng)
+        return self.mixture.part_images(number, u, noise=noise, rng=rng)
 
     def _prior_gap(self, weight: float, rng: torch.Generator, device: torch.device) -> Tensor:
         assert self.row is not None  # the generator's loss has made fakes before
@@ -213,7 +213,7 @@ class Supersamples(Game):
 
         def keep() -> None:
             stepped = [p for p in parameters_of(optimisers) if p.grad is not None]
-            norms.keep_running_state(self.generator, stepped)
+            norms.update_running_state(self.generator, stepped)
 
         return dataclasses.replace(update, loss=loss, after_step=self._then(keep))
 

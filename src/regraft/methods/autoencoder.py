@@ -15,12 +15,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from regraft.backbones.base import Backbone
-from regraft.composites.decoded import DecodedGenerator, fit, gaussian_prior
+from regraft.composites.decoded import DecodedGenerator, fit_prior, gaussian_prior
 from regraft.core import discover, norms
 from regraft.core.build import build_fresh
+from regraft.core.device import device_of
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
-from regraft.core.networks import Autoencoder, Batch, Description, device_of
+from regraft.core.networks import Autoencoder, Batch, Description
 from regraft.core.randomness import generator_at
 from regraft.data import codes
 from regraft.data.images import Images
@@ -99,7 +100,7 @@ def measured(generator: DecodedGenerator, images: Data) -> GAN:
     mixed = some[:CALIBRATED]
     norms.calibrate_on(autoencoder, run, torch.tensor_split(mixed, -(-len(mixed) // CALIBRATION_BATCH)))
     found = codes.encoded(autoencoder, some)
-    fit(generator, found.to(device))
+    fit_prior(generator, found.to(device))
     generator.requires_grad_(False).eval()
     return GAN(generator, autoencoder=autoencoder)
 

@@ -115,7 +115,9 @@ class BSA(Method):
         optimiser = Optimiser("scales", groups, betas=(0.9, 0.999), schedule=schedule)
         loss = _loss(generator, latents, seen, prior, config)
         phase = Phase(
-            "adaptation", [Update("scales", [optimiser], loss, after_step=lambda: generator.follow(latents.z))], config.steps
+            "adaptation",
+            [Update("scales", [optimiser], loss, after_step=lambda: generator.sample_like(latents.z))],
+            config.steps,
         )
         modules: dict[str, nn.Module] = {"generator": generator, "latents": latents}
         modules |= {"perception": seen} if seen is not None else {}
@@ -154,7 +156,7 @@ def _loss(
         if config.spread_weight:
             parts["spread"] = config.spread_weight * spread(own, prior.sample(10 * len(batch), rng, device))
         if config.scale_weight:
-            moved = generator.strength()
+            moved = generator.departure()
             if start is not None:
                 moved = moved + (generator.code - start.to(device)).square().mean()
             parts["scales"] = config.scale_weight * moved

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig, MindCritic, Widths
 from regraft.core import norms
 from regraft.core.config import Config, Objective, Recipe
+from regraft.core.device import device_of
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, tensor_digest
-from regraft.core.networks import Autoencoder, Batch, device_of, evaluating
+from regraft.core.networks import Autoencoder, Batch, evaluating
 from regraft.core.randomness import subset
 from regraft.data import codes
 from regraft.data.images import Images
@@ -188,7 +189,7 @@ class Mind2Mind(Method):
             generator.mind.scale.copy_(data.std)
         generator.requires_grad_(True)
         norms.set_training(generator, "batch")
-        norms.fix(generator.autoencoder.requires_grad_(False))
+        norms.freeze_statistics(generator.autoencoder.requires_grad_(False))
         critic = MindCritic(code_dim(autoencoder), preset_of(config, autoencoder).critic, config.n_classes or 0)
         critic.initialise(rng)
         game = CodeGame(generator, critic, source.objective, source.recipe)

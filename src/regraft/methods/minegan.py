@@ -28,13 +28,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from regraft.composites.mined import MinedGenerator, MinerConfig, mined, mined_classes, prior_gap
+from regraft.composites.mined import MinedGenerator, MinerConfig, mined_class_shares, prior_gap, with_miners
 from regraft.composites.mixed import RESIZE, MixedGenerator
 from regraft.core import norms
-from regraft.core.config import Recipe, unknown
+from regraft.core.config import Recipe, unknown_name
+from regraft.core.device import device_of
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.gan import GAN
-from regraft.core.networks import Batch, Critic, Generator, device_of
+from regraft.core.networks import Batch, Critic, Generator
 from regraft.core.randomness import generator_at
 from regraft.methods._adversarial import Game, copy_generator, unfrozen
 from regraft.methods._class_guide import class_guide
@@ -208,7 +209,11 @@ class MineGAN(Method):
             selector = Selector(generator, config.selector)
             return Supersamples(generator, critic, selector, lead.objective, recipes, kinds, config.miner.prior_weight)
         game = Game(generator, critic, lead.objective, recipes[0], kinds)
-        moved = norms.rebased(generator.source) if recipes[0].generator_norm == "batch" and norms.can_rebase(generator) else ()
+        moved = (
+            norms.rebased_parameters(generator.source)
+            if recipes[0].generator_norm == "batch" and norms.can_rebase(generator)
+            else ()
+        )
         stabilise(game, config, lead, generator.source, moved)
         if config.miner.prior_weight:
             game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
@@ -241,7 +246,7 @@ class MineGAN(Method):
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator | MixedGenerator:
         """Miners with unset weights before copies of the sources' generators."""
-        parts = [mined(config.miner, copy_generator(s.generator, s.recipe, trainable=False)) for s in sources]
+        parts = [with_miners(config.miner, copy_generator(s.generator, s.recipe, trainable=False)) for s in sources]
         if len(parts) == 1:
             return parts[0]
         lead = _lead(sources, config)
@@ -256,7 +261,7 @@ def _findings(game: Game, config: MineGANConfig, batch: int, generator: Generato
     Wins are of the last networks, whose critic no earlier generator had: they are left out where an earlier one is kept.
     """
     parts = generator.mined if isinstance(generator, MixedGenerator) else [generator]
-    classes = [mined_classes(part) if isinstance(part, MinedGenerator) else None for part in parts]
+    classes = [mined_class_shares(part) if isinstance(part, MinedGenerator) else None for part in parts]
     found: dict[str, Any] = {}
     if isinstance(generator, MixedGenerator) and isinstance(game, Supersamples):
         found["p"] = _rounded(generator.p)
@@ -282,7 +287,7 @@ def _number(sources: Sequence[GAN], critic: int | str) -> int:
             which = " and ".join(str(k) for k, name in enumerate(names) if name == critic)
             raise ConfigError(f"critic={critic}: sources {which} are called so; say which by its number")
         if critic not in names:
-            raise ConfigError(unknown("source (for its critic)", critic, [*dict.fromkeys(names), FRESH]))
+            raise ConfigError(unknown_name("source (for its critic)", critic, [*dict.fromkeys(names), FRESH]))
         return names.index(critic)
     if not 0 <= critic < len(sources):
         raise ConfigError(f"critic={critic}: there are sources 0 to {len(sources) - 1}")

@@ -8,7 +8,7 @@ from torch.nn.functional import relu, softplus
 
 from regraft.core.config import Objective
 
-Score = Callable[[Tensor], Tensor]
+ScoreFn = Callable[[Tensor], Tensor]
 """Maps images (or codes), rows first, to scores (N,)."""
 
 
@@ -40,7 +40,7 @@ def generator_loss(objective: Objective, fake: Tensor) -> Tensor:
     return softplus(-fake).mean() if objective.loss == "nonsaturating" else -fake.mean()
 
 
-def penalty(objective: Objective, score: Score, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
+def penalty(objective: Objective, score: ScoreFn, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
     """The objective's gradient penalty with its weight, for a step on which it is computed."""
     weight = objective.penalty_weight * objective.penalty_every
     if objective.penalty == "gradient":
@@ -50,7 +50,7 @@ def penalty(objective: Objective, score: Score, real: Tensor, fake: Tensor, rng:
     return real.new_zeros(())
 
 
-def gradient_penalty(score: Score, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
+def gradient_penalty(score: ScoreFn, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
     """Penalise slopes that differ from one between real and fake images.
 
     Args:
@@ -87,7 +87,7 @@ def path_lengths(images: Tensor, w: Tensor, rng: torch.Generator) -> Tensor:
     return slope.square().sum(2).mean(1).sqrt()
 
 
-def r1_penalty(score: Score, real: Tensor) -> Tensor:
+def r1_penalty(score: ScoreFn, real: Tensor) -> Tensor:
     """Mean squared slope at real images, before any weight and without the factor 1/2.
 
     Source: Mescheder et al. 2018, equation 9.
@@ -95,7 +95,7 @@ def r1_penalty(score: Score, real: Tensor) -> Tensor:
     return squared_slopes(score, real).mean()
 
 
-def squared_slopes(score: Score, x: Tensor) -> Tensor:
+def squared_slopes(score: ScoreFn, x: Tensor) -> Tensor:
     """Squared norm of each row's score gradient, (N,), in float32 and differentiable."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.detach().float().requires_grad_()

@@ -3,8 +3,8 @@
 import pathlib
 from collections.abc import Sequence
 
+from regraft.core.device import pick_device
 from regraft.core.gan import GAN
-from regraft.core.networks import pick_device
 from regraft.verbs.load import load, load_adapter
 
 Source = GAN | str | pathlib.Path

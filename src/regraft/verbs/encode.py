@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from regraft.core.device import device_of, pick_device
 from regraft.core.errors import ConfigError, DataError
 from regraft.core.gan import GAN, tensor_digest
-from regraft.core.networks import Autoencoder, device_of, pick_device
+from regraft.core.networks import Autoencoder
 from regraft.data import codes
 from regraft.data.codes import Codes
 from regraft.data.images import Images, ImageSet, Item, open_images

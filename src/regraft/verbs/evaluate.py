@@ -54,8 +54,8 @@ def measure(
         return found.decode(size, channels, fit)
 
     seen = prepared(training).tensor() if training is not None else _training_of(folder, tell)
-    judge = lead_source(folder, sources) if folder is not None and job.extractor == "critic" else gan
-    unseen, features = prepared(real), extractor(job.extractor, judge, job.cache)
+    lead = lead_source(folder, sources) if folder is not None and job.extractor == "critic" else gan
+    unseen, features = prepared(real), extractor(job.extractor, lead, job.cache)
     for note in repeated(images, unseen.tensor(), seen):
         tell(note)
     return compare(

@@ -12,7 +12,7 @@ from torch import Tensor
 from regraft.backbones.base import Backbone
 from regraft.core import discover
 from regraft.core.build import COMPOSITES, build_with
-from regraft.core.config import read_yaml, unknown
+from regraft.core.config import read_yaml, unknown_name
 from regraft.core.errors import AdapterError, ConfigError, SourceError
 from regraft.core.gan import GAN, forbids_commerce
 from regraft.core.networks import Autoencoder, Critic, Generator
@@ -92,9 +92,9 @@ def find(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
     listed = catalogue.sources()
     if is_public(reference):
         return catalogue.bring(listed[str(reference)], on_event)
-    near = unknown("bundled source", str(reference), [*bundled(), *listed])
+    near = unknown_name("bundled source", str(reference), [*bundled(), *listed])
     # The whole catalogue would hide what is said.
-    near = near if "did you mean" in near else unknown("bundled source", str(reference), list(bundled()))
+    near = near if "did you mean" in near else unknown_name("bundled source", str(reference), list(bundled()))
     raise SourceError(f"{reference}: there is no such file or folder, and {near} (regraft sources lists the catalogue)")
 
 

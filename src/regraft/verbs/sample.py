@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.composites.mixed import between, one_source, walkable
-from regraft.core.config import parse, unknown
+from regraft.composites.mixed import interpolate_latents, one_source, pick_source
+from regraft.core.config import parse, unknown_name
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import SampleJob
@@ -47,7 +47,7 @@ def classes_for(gan: GAN, job: SampleJob) -> Tensor | None:
         elif job.class_name.isdecimal():
             label = int(job.class_name)
         else:
-            raise ConfigError(unknown("class", job.class_name, names or [f"0 to {n - 1}"]))
+            raise ConfigError(unknown_name("class", job.class_name, names or [f"0 to {n - 1}"]))
     if label is None or label >= n:
         raise ConfigError(f"{asked}: this generator has classes 0 to {n - 1}")
     return torch.full((job.n,), label)
@@ -176,11 +176,11 @@ def interpolate(
     if path.suffix.lower() not in (".gif", ".png"):
         raise ConfigError(f"{path}: an interpolation is written as .gif or .png")
     refuse_overwriting(path)
-    gan = walkable(opened(source, sources, job.device), job.source_index)
+    gan = pick_source(opened(source, sources, job.device), job.source_index)
     closed = path.suffix.lower() == ".gif"
     latents = gan.generator.latent.at(job.seed, range(job.first, job.first + keys))
     ends = list(zip(latents, [*latents[1:], latents[0]] if closed else latents[1:], strict=False))
-    walk = [between(gan.generator, a, b, t / frames) for a, b in ends for t in range(frames)]
+    walk = [interpolate_latents(gan.generator, a, b, t / frames) for a, b in ends for t in range(frames)]
     walk += [] if closed else [latents[-1]]
     label = classes_for(gan, job.model_copy(update={"n": 1}))
     images = gan.at(torch.stack(walk), label, psi=job.psi, batch=job.batch)

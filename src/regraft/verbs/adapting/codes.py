@@ -38,7 +38,7 @@ def chosen(job: AdaptJob, data: Codes) -> tuple[Codes, dict[str, Any], list[str]
     labelled, reason = choices.labels(job.labels, data.classes, [counts[k] for k in range(data.n_classes)], None)
     if not labelled:
         data = dataclasses.replace(data, labels=None, classes=())
-    data = data.select(range(job.taken(data.n, job.images)))
+    data = data.select(range(job.take_count(data.n, job.images)))
     notes = [reason] if reason else []
     notes.append("trained from codes: no images to hold out, so nothing is measured; see regraft evaluate and diagnose")
     return data, {"held_out": 0, "flip": "off", "fit": fit, "labels": labelled}, notes

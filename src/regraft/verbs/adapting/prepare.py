@@ -6,10 +6,10 @@ from typing import Any
 
 from regraft.core import discover
 from regraft.core.config import OBJECTIVES, Objective, Recipe, merge, parse
+from regraft.core.device import pick_device
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
-from regraft.core.networks import pick_device
 from regraft.core.randomness import subset
 from regraft.data import codes as codes_files
 from regraft.data.codes import Codes

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from regraft.composites.mixed import between, walkable
+from regraft.composites.mixed import interpolate_latents, pick_source
 from regraft.core.errors import ConfigError, RegraftError
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
@@ -294,9 +294,9 @@ def _nearest(subject: Subject, samples: Tensor, side: int, with_training: bool) 
 
 def _strip(subject: Subject, side: int) -> list[dict[str, Any]]:
     """A walk through a few latents, of the likeliest source where several were mined."""
-    gan = walkable(subject.gan, None)
+    gan = pick_source(subject.gan, None)
     ends = gan.generator.latent.at(subject.job.seed, range(3))
-    walk = [between(gan.generator, ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
+    walk = [interpolate_latents(gan.generator, ends[k // 8], ends[k // 8 + 1], (k % 8) / 8) for k in range(WALK)]
     label = torch.zeros(1, dtype=torch.long) if gan.generator.n_classes else None  # one class serves the whole walk
     return [_one(image, subject, min(side, 160)) for image in gan.at(torch.stack(walk), label).cpu()]
 
