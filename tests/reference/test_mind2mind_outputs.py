@@ -17,7 +17,7 @@ def path(shared):
 def test_codes_are_those_of_the_authors_encoder(path):
     recorded = {k: torch.from_numpy(v) for k, v in np.load(path.parent / "io.npz").items()}
     autoencoder = regraft.load(path).autoencoder
-    found = codes.encoded(autoencoder, recorded["real"])
+    found = codes.encode_images(autoencoder, recorded["real"])
     assert (found - recorded["E_real"][:, 0]).abs().max() < 1e-5
     assert (autoencoder.decode(recorded["w"]) - recorded["img_nonoise"]).abs().max() < 1e-5
 

@@ -1,1 +1,1 @@
-"""Target images and codes, in memory."""
+"""Target images and codes in memory, and which of them are near to one another."""

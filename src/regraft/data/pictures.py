@@ -1,4 +1,4 @@
-"""Tensors to pictures: grids, folders, strips and animations."""
+"""Turn tensors into pictures, grids and animations, and write these as PNG and GIF."""
 
 import io
 import math
@@ -13,7 +13,12 @@ from regraft.files.atomic import replacing
 
 
 def to_picture(image: Tensor, aspect: float | None = None) -> Image.Image:
-    """One image (C, H, W) in [-1, 1] as a picture, brought back to ``aspect`` (width over height) if given."""
+    """Turn an image into a picture.
+
+    Args:
+        image: (1 or 3, H, W), clamped to [-1, 1].
+        aspect: width over height of the picture, which is shrunk along one side to it; None for no change.
+    """
     pixels = image.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).cpu()
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
     picture = Image.fromarray(array)
@@ -25,7 +30,14 @@ def to_picture(image: Tensor, aspect: float | None = None) -> Image.Image:
 
 
 def grid(images: Tensor, columns: int | None = None, gap: int = 1, scale: int | None = None) -> Image.Image:
-    """Images (N, C, H, W) side by side; small ones are enlarged by whole pixels."""
+    """Put images side by side in rows.
+
+    Args:
+        images: (N, C, H, W) in [-1, 1].
+        columns: images in a row; by default the grid is about as wide as high.
+        gap: white pixels between images, before enlarging.
+        scale: whole number by which the grid is enlarged; by default small images become about 64 pixels large.
+    """
     n, channels, height, width = images.shape
     columns = columns or max(1, math.ceil(math.sqrt(n)))
     rows = max(1, math.ceil(n / columns))
@@ -39,7 +51,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 1, scale: int | 
 
 
 def png(picture: Image.Image) -> bytes:
-    """A picture as PNG bytes."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -52,7 +64,7 @@ def save_png(path: pathlib.Path, picture: Image.Image) -> None:
 
 
 def save_gif(path: pathlib.Path, frames: Sequence[Image.Image], seconds: float = 0.08) -> None:
-    """Write an endless animation atomically."""
+    """Write an animation that repeats for ever, atomically; each frame is shown for ``seconds``."""
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=list(frames[1:]), duration=round(seconds * 1000), loop=0, disposal=2

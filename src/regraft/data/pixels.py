@@ -1,4 +1,4 @@
-"""One image file to 8-bit pixels of a wanted size, with a word for every conversion."""
+"""Decode one image file to 8-bit pixels of a given size, and note every conversion."""
 
 import io
 import warnings
@@ -18,17 +18,17 @@ Pixels = NDArray[np.uint8]
 
 
 class UnreadableImage(DataError):
-    """One image cannot be used; the caller decides whether that is fatal."""
+    """An image that cannot be used; the caller decides whether it is an error or is skipped."""
 
 
 def decode(data: bytes, name: str, note: Callable[[str], None], background: int = 255) -> Image.Image:
     """Read an image to mode L or RGB.
 
     Args:
-        data: the file's bytes.
-        name: as errors call it.
-        note: told once per kind of conversion done.
-        background: grey level that shows through transparent pixels.
+        data: bytes of the file.
+        name: name of the image in errors.
+        note: called with a sentence for each conversion.
+        background: grey level, 0 to 255, behind transparent pixels.
 
     Raises:
         UnreadableImage: if it is damaged, no image, or larger than 100 million pixels.
@@ -47,20 +47,20 @@ def decode(data: bytes, name: str, note: Callable[[str], None], background: int 
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"{name}: refused, it would unpack to a huge picture ({error})") from None
     except Exception as error:  # noqa: BLE001 - decoders raise many kinds for a damaged file
-        said = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:120]})"
-        raise UnreadableImage(f"{name}: cannot be read as an image; it is damaged, or none{said}") from None
-    turned = ImageOps.exif_transpose(image)
-    if (turned is not None and turned.size != image.size) or image.getexif().get(0x0112, 1) not in (0, 1):
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:120]})"
+        raise UnreadableImage(f"{name}: cannot be read as an image; it is damaged, or none{reason}") from None
+    upright = ImageOps.exif_transpose(image)
+    if (upright is not None and upright.size != image.size) or image.getexif().get(0x0112, 1) not in (0, 1):
         note("turned as its EXIF tag says")
-    return _to_rgb(turned or image, name, note, background)
+    return _to_grey_or_rgb(upright or image, name, note, background)
 
 
-def _to_rgb(image: Image.Image, name: str, note: Callable[[str], None], background: int) -> Image.Image:
+def _to_grey_or_rgb(image: Image.Image, name: str, note: Callable[[str], None], background: int) -> Image.Image:
     mode = image.mode
     if mode in ("L", "RGB"):
         return image
     if mode.startswith("I") or mode == "F":
-        return _deep(image, name, note)
+        return _to_8_bits(image, name, note)
     if mode == "P":
         note("palette resolved")
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
@@ -79,8 +79,8 @@ def _to_rgb(image: Image.Image, name: str, note: Callable[[str], None], backgrou
     return image
 
 
-def _deep(image: Image.Image, name: str, note: Callable[[str], None]) -> Image.Image:
-    """Grey images of more than 8 bits."""
+def _to_8_bits(image: Image.Image, name: str, note: Callable[[str], None]) -> Image.Image:
+    """Scale a grey image of 16 or 32 bits, or of floats, to mode L."""
     values = np.asarray(image, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(values).all():
@@ -98,11 +98,18 @@ def _deep(image: Image.Image, name: str, note: Callable[[str], None]) -> Image.I
     return Image.fromarray((scaled + 0.5).clip(0, 255).astype(np.uint8), "L")
 
 
-def fitted(image: Image.Image, size: tuple[int, int], channels: int, fit: Fit, note: Callable[[str], None]) -> Pixels:
-    """Bring an image to ``size`` (height, width) and ``channels``.
+def fit_picture(image: Image.Image, size: tuple[int, int], channels: int, fit: Fit, note: Callable[[str], None]) -> Pixels:
+    """Bring a picture to a size and a number of channels.
+
+    Args:
+        image: of mode L or RGB.
+        size: height and width of the result.
+        channels: 1 or 3.
+        fit: what happens to another aspect ratio: ``crop`` the middle, ``pad`` with the border, or ``stretch``.
+        note: called with a sentence for each conversion.
 
     Returns:
-        (C, H, W), uint8.
+        Pixels, (C, H, W), uint8.
     """
     height, width = size
     if image.mode == "L" and channels == 3:
@@ -125,6 +132,6 @@ def fitted(image: Image.Image, size: tuple[int, int], channels: int, fit: Fit, n
     pixels = np.asarray(image, dtype=np.uint8)
     if pixels.shape[:2] != (height, width):
         top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
-        around = ((top, height - pixels.shape[0] - top), (left, width - pixels.shape[1] - left))
-        pixels = np.pad(pixels, (*around, (0, 0))[: pixels.ndim], mode="edge")
+        margins = ((top, height - pixels.shape[0] - top), (left, width - pixels.shape[1] - left))
+        pixels = np.pad(pixels, (*margins, (0, 0))[: pixels.ndim], mode="edge")
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

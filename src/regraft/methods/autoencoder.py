@@ -99,7 +99,7 @@ def measured(generator: DecodedGenerator, images: Data) -> GAN:
 
     mixed = some[:CALIBRATED]
     norms.calibrate_on(autoencoder, run, torch.tensor_split(mixed, -(-len(mixed) // CALIBRATION_BATCH)))
-    found = codes.encoded(autoencoder, some)
+    found = codes.encode_images(autoencoder, some)
     fit_prior(generator, found.to(device))
     generator.requires_grad_(False).eval()
     return GAN(generator, autoencoder=autoencoder)

@@ -221,10 +221,10 @@ def _cautions(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tupl
     with evaluating(autoencoder), torch.no_grad():
         shown = data.values[rows].view(len(rows), *autoencoder.code_shape).to(device_of(autoencoder))
         again = autoencoder.decode(shown).cpu()
-    if len(rows) < 8 or codes.unexplained(cast(Images, images).tensor(rows), again) < 1:
+    if len(rows) < 8 or codes.unexplained_variance(cast(Images, images).tensor(rows), again) < 1:
         return ()
     way_out = "look at regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)"
-    return (f"{codes.LOST}: {way_out}",)
+    return (f"{codes.CANNOT_RECONSTRUCT}: {way_out}",)
 
 
 class CodeGame:

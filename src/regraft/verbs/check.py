@@ -16,8 +16,8 @@ from regraft.core import discover
 from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
 from regraft.data.images import ImageSet, Item, from_array, open_images
-from regraft.data.pixels import UnreadableImage, decode, fitted
-from regraft.data.split import LEAST, held_out
+from regraft.data.pixels import UnreadableImage, decode, fit_picture
+from regraft.data.split import MIN_IMAGES, held_out_count
 from regraft.evaluation.compare import extractor
 from regraft.methods.base import Method
 from regraft.verbs.adapting import choices
@@ -135,7 +135,7 @@ def _look(item: Item) -> Looked | UnreadableImage:
     try:
         content = item.read()
         picture = decode(content, item.name, notes.add) if isinstance(content, bytes) else from_array(content, item.name)
-        small = torch.from_numpy(fitted(picture.convert("RGB"), (SIDE, SIDE), 3, "stretch", lambda note: None).copy())
+        small = torch.from_numpy(fit_picture(picture.convert("RGB"), (SIDE, SIDE), 3, "stretch", lambda note: None).copy())
         return Looked(item.name, picture.size, picture.mode, small, tuple(sorted(notes)))
     except UnreadableImage as error:
         return error
@@ -174,8 +174,8 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
     unseen = [what for what, least in (("near-duplicates", 3), ("images unlike all others", 8)) if n < least]
     if unseen:
         said.append(f"Nothing can be said of {' and '.join(unseen)}: {n} images are too few to know what is usual.")
-    if n < LEAST:
-        said.append(f"More images: {n} cannot be adapted to; {LEAST} are the least, 25 or more are advised.")
+    if n < MIN_IMAGES:
+        said.append(f"More images: {n} cannot be adapted to; {MIN_IMAGES} are the least, 25 or more are advised.")
     elif n < 25:
         said.append(
             f"More images if you can: from {n} little can be held out, so that copying and overfitting are hard to see."
@@ -201,13 +201,13 @@ def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
     grey = sum(s.mode == "L" for s in seen)
     if 0 < grey < n:
         said.append(f"Decide on grey or colour: {grey} of {n} images are grey; a colour source will learn both.")
-    if n >= LEAST:
+    if n >= MIN_IMAGES:
         chosen, why = choices.method("auto", n, 1, True)
         steps = getattr(discover.plugin("methods", chosen, Method).Config(), "steps", None)
         said.append(f"--method {chosen} with one source: {str(why).partition(': ')[2]}; minegan with several sources.")
         if steps:
             said.append(f"--steps {steps}, the method's own: the best step is kept, and a worsening run ends early.")
-        held = held_out(n)
+        held = held_out_count(n)
         rough = "; too few for more than rough numbers." if held < 20 else "."
         many = f"{held} of the {n} images are held out for measuring{rough}"
         said.append(many if held > 1 else f"1 of the {n} images is held out, which is too few to measure on.")

@@ -21,7 +21,7 @@ from regraft.core.errors import ConfigError, DataError
 from regraft.core.gan import GAN
 from regraft.core.networks import Autoencoder, evaluating
 from regraft.core.randomness import generator_at, subset
-from regraft.data.codes import LOST, encoded, unexplained
+from regraft.data.codes import CANNOT_RECONSTRUCT, encode_images, unexplained_variance
 from regraft.data.images import ImageSet, open_images
 from regraft.verbs._open import opened
 
@@ -59,7 +59,7 @@ def diagnose(
     target = _decoded(images, autoencoder, n, seed)
     facts: dict[str, Any] = {"n": len(target), "code_dim": int(torch.Size(autoencoder.code_shape).numel())}
     with evaluating(autoencoder, generator):
-        found = encoded(autoencoder, target)
+        found = encode_images(autoencoder, target)
         made = _generated(gan, autoencoder, found, len(target), seed)
         facts |= _round_trips(autoencoder, target, found, made)
         a = lipschitz(lambda c: autoencoder.decode(c.view(len(c), *autoencoder.code_shape)), made[:PROBES], seed)
@@ -102,7 +102,7 @@ def _generated(gan: GAN, autoencoder: Autoencoder, found: Tensor, n: int, seed: 
             return styles
     if tuple(gan.generator.size) != tuple(autoencoder.size):
         raise ConfigError("the generator makes images of another size than the autoencoder takes")
-    return encoded(autoencoder, gan.sample(n, seed))
+    return encode_images(autoencoder, gan.sample(n, seed))
 
 
 @torch.no_grad()
@@ -119,11 +119,11 @@ def _round_trips(autoencoder: Autoencoder, target: Tensor, found: Tensor, made: 
     facts = {
         "reconstruction_mse": float(error.square().mean()),
         "reconstruction_distance": float(error.norm(dim=1).mean()),
-        "reconstruction_unexplained": unexplained(target, reconstructed),
+        "reconstruction_unexplained": unexplained_variance(target, reconstructed),
     }
     for name, some in (("generated", made), ("target", found)):
         images = [autoencoder.decode(part.view(len(part), *autoencoder.code_shape)) for part in torch.split(some, 64)]
-        again = encoded(autoencoder, torch.cat(images))
+        again = encode_images(autoencoder, torch.cat(images))
         facts[f"latent_correlation_{name}"] = correlation(some, again)
         facts[f"latent_error_{name}"] = float((again - some).norm(dim=1).mean() / (some - some.mean(0)).norm(dim=1).mean())
     return facts
@@ -174,7 +174,7 @@ def _warnings(facts: dict[str, Any], found: Tensor, made: Tensor) -> list[str]:
             "the game on codes is not the game on images"
         )
     if facts["reconstruction_unexplained"] >= 1:
-        said.append(f"{LOST}; it may know nothing but its own domain")
+        said.append(f"{CANNOT_RECONSTRUCT}; it may know nothing but its own domain")
     size, usual = float(made.norm(dim=1).mean()), float(found.norm(dim=1).mean())
     if not 0.5 < size / max(usual, 1e-12) < 2:
         said.append(

@@ -211,7 +211,7 @@ class _Work:
             images = self._decoded(some)
             if images is not None:
                 self.notes += images.notes
-                values = codes.encoded(self.autoencoder, images.tensor(), batch)
+                values = codes.encode_images(self.autoencoder, images.tensor(), batch)
                 found = dict(zip(images.names, values, strict=True))
                 touched += [(i.name, _Row(s, d, found[i.name])) for i, s, d in fresh if i.name in found]
                 self.computed += len(found)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regraft.core.errors import ConfigError
-from regraft.data.split import held_out
+from regraft.data.split import held_out_count
 from regraft.verbs.adapting import choices
 
 
@@ -47,7 +47,7 @@ def test_mirroring_is_decided_on_a_part_of_many_images(monkeypatch):
 
 @pytest.mark.parametrize(("n", "least", "most"), [(4, 1, 2), (10, 2, 3), (25, 3, 6), (100, 8, 20), (10_000, 100, 1000)])
 def test_held_out_is_a_modest_share(n, least, most):
-    assert least <= held_out(n) <= most
+    assert least <= held_out_count(n) <= most
 
 
 def test_method_choice_has_a_reason():

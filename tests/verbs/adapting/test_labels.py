@@ -11,7 +11,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import Provenance
 from regraft.core.jobs import SampleJob
 from regraft.data import pictures
-from regraft.data.split import _spread
+from regraft.data.split import _interleave_classes
 from regraft.methods import _classes
 from regraft.methods._classes import LabelledConfig
 from regraft.runs.training_images import training_images
@@ -80,7 +80,7 @@ class TestChoice:
 
 def test_held_out_images_are_of_all_classes():
     labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
-    order = _spread(torch.randperm(100, generator=torch.Generator().manual_seed(0)), labels)
+    order = _interleave_classes(torch.randperm(100, generator=torch.Generator().manual_seed(0)), labels)
     assert sorted(order.tolist()) == list(range(100))
     assert torch.bincount(labels[order[:10]]).tolist() == [6, 3, 1]
 

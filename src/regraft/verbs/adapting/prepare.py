@@ -14,7 +14,7 @@ from regraft.core.randomness import subset
 from regraft.data import codes as codes_files
 from regraft.data.codes import Codes
 from regraft.data.images import ImageSet
-from regraft.data.split import chosen_images, split
+from regraft.data.split import select_images, split_images
 from regraft.evaluation.compare import extractor
 from regraft.methods.base import Method, MethodConfig
 from regraft.verbs.adapting import choices, codes, labels
@@ -42,7 +42,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
         for s in sources
         if s.provenance.noncommercial
     ]
-    listed = codes_files.read(job.images) if images is None and codes_files.is_codes(job.images) else chosen_images(job, images)
+    listed = codes_files.read(job.images) if images is None and codes_files.is_codes(job.images) else select_images(job, images)
     with_critics = all(s.critic is not None for s in sources)
     given_codes = isinstance(listed, Codes)
     only_encode = bool(sources) and all(s.critic is None and s.autoencoder is not None for s in sources)
@@ -70,7 +70,7 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     extractor(job.extractor, lead)  # a mistake must show now, not after hours of training
     decoded = listed.decode(*_shape(lead, config), fit=job.fit, on_bad=job.on_bad)
     notes += decoded.notes
-    train, held = split(decoded, job, listed.where)
+    train, held = split_images(decoded, job, listed.where)
     notes += ["1 image is held out: too few to measure on, so there will be no scores"] if held and held.n == 1 else []
     config = method.fitted(config, sources, train)
     if not method.mirrors and job.flip == "on":
