@@ -231,7 +231,7 @@ class TestPage:
         more = [*map(json.dumps, odd), '{"step": 1' + "0" * 400 + "}", "[" * 100_000]
         log.write_text("\n".join([*more, log.read_text()]))
         assert charts([read(copied)]) == before
-        rows = records.history(records.log(log))
+        rows = records.history(records.read_log(log))
         judge(*torch.randn(3, 30, 1, 8, 8, generator=torch.Generator().manual_seed(0)), history=rows)
 
     @pytest.mark.parametrize(

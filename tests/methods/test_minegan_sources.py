@@ -20,6 +20,7 @@ from regraft.core.randomness import generator_at, row_generators
 from regraft.methods._looks import Looks, nearest_kind
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.runs import adapter
+from regraft.runs.folder import RunFolder
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
 from regraft.verbs import load
@@ -544,7 +545,7 @@ def test_mining_alone_stores_miners_and_probabilities_only(two, tmp_path, photos
         recipe={"batch": 4},
         keep="last",
     )
-    stored = adapter._read_tensors(tmp_path / "run" / adapter.TENSORS)
+    stored = adapter._read_tensors(RunFolder(tmp_path / "run").adapter_tensors)
     assert stored
     assert all(".miner." in name or name == "p" for name in stored)
     assert run.step == 3

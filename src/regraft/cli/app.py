@@ -251,6 +251,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Adapt a bundled digit GAN to 25 scanned digits of another data set: the main job, without network."""
+    from regraft.runs.folder import RunFolder
     from regraft.verbs.demo import demo as run_demo
 
     with _reporting(quiet) as report:
@@ -258,7 +259,7 @@ def demo(
     _table([s.to_dict() for s in run.scores])
     _say_verdict(run)
     print(f"next: regraft sample {out} --n 16 --out {out}/grid.png")
-    print(f"the page: {out / 'report.html'}")
+    print(f"the page: {RunFolder(out).page}")
 
 
 measure.register(app)

@@ -76,7 +76,10 @@ def rank(
 
 def report(
     runs: Annotated[list[str], typer.Argument(help="One run, or several to compare.")],
-    out: Annotated[pathlib.Path | None, typer.Option(help="The page; report.html in the run, or comparison.html.")] = None,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="The .html file to write; by default the run's own page, or comparison.html for several runs."),
+    ] = None,
     training_images: Annotated[
         bool, typer.Option(help="Show small versions of training images beside the samples nearest to them.")
     ] = True,

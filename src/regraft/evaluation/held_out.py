@@ -21,6 +21,7 @@ from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import KernelMatch, kernel_match, mean_match, real_floor
 from regraft.metrics.mean_variance import mean_variance
 from regraft.metrics.precision_recall import precision_recall
+from regraft.runs.folder import RunFolder
 from regraft.training.observation import Observation
 
 TOLERANCE = 2.0  # standard errors
@@ -115,7 +116,7 @@ class HeldOut:
         target, fake = self.targets[0], fakes[0]
         variety = float(mean_variance(fake) / mean_variance(target).clamp_min(1e-12))
         if self.folder is not None:
-            pictures.save_png(self.folder / "samples" / f"step-{step:06d}.png", pictures.grid(images[:16]))
+            pictures.save_png(RunFolder(self.folder).step_samples(step), pictures.grid(images[:16]))
         error = 0.0 if self.best is None else found.error(self.best)
         keep = self.best is None or found.value - self.best.value <= TOLERANCE * error
         copied = self.copies.share(images[:SCORED]) if self.copies is not None else 0.0

@@ -1,9 +1,11 @@
-"""Run folders: where they may be made, and whether one that is there can go on."""
+"""Run folders: their files, where they may be made, and whether one that exists can be resumed."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 import yaml
@@ -13,12 +15,131 @@ from regraft.core.errors import ConfigError
 from regraft.core.jobs import AdaptJob
 from regraft.files.atomic import write_json, write_text
 
-RUN_RECORD = "state/run.json"
 FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
 
 
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The paths in a run folder; no other place spells these names.
+
+    Every file is written under a temporary name, synced and renamed.  After ``pretrain`` the folder holds a source
+    (:mod:`regraft.formats.native`) in place of adapter, scores, verdict and page.
+
+    ================================== ==================================================== ========================
+    file                               what it is                                           written by
+    ================================== ==================================================== ========================
+    ``config.yaml``                    settings, every open choice made                     :func:`write_run`
+    ``metrics.jsonl``                  log: losses and held-out measurements, one per line  ``RunStore.log``
+    ``samples/step-000500.png``        16 samples of step 500                               ``HeldOut``
+    ``samples/final.png``              samples of the kept generator                        ``adapt``, ``pretrain``
+    ``adapter_model.safetensors``      tensors of the adapted generator                     ``save_adapter``
+    ``adapter_config.json``            method, settings, sources and data of the adapter    ``save_adapter``
+    ``README.md``                      model card of the adapter                            ``save_adapter``
+    ``scores.json``                    scores of the kept generator on held-out images      ``adapt``
+    ``verdict.json``                   verdict on the kept generator, with its evidence     ``adapt``
+    ``report.html``                    the page                                             ``report``
+    ``state/run.json``                 digests of images, sources and settings              :func:`write_run`
+    ``state/last.pt``                  checkpoint to resume from                            ``RunStore.save_state``
+    ``state/best-500.safetensors``     best generator so far, of step 500                   ``RunStore.save_best``
+    ``state/critic.safetensors``       trained critic                                       ``save_critic``
+    ================================== ==================================================== ========================
+
+    Attributes:
+        root: the folder; it need not exist.  An adapter folder, which has only the adapter's three files, will do.
+    """
+
+    root: pathlib.Path
+
+    @property
+    def settings(self) -> pathlib.Path:
+        """The run's settings."""
+        return self.root / "config.yaml"
+
+    @property
+    def log(self) -> pathlib.Path:
+        """Log of losses and held-out measurements."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def samples(self) -> pathlib.Path:
+        """Folder of sample grids."""
+        return self.root / "samples"
+
+    @property
+    def final_samples(self) -> pathlib.Path:
+        """Samples of the kept generator."""
+        return self.samples / "final.png"
+
+    def step_samples(self, step: int) -> pathlib.Path:
+        """Samples of the generator at a step."""
+        return self.samples / f"step-{step:06d}.png"
+
+    def sampled_steps(self) -> dict[int, pathlib.Path]:
+        """Every saved sample grid by its step, in order."""
+        matches = ((re.fullmatch(r"step-(\d+)\.png", path.name), path) for path in self.samples.glob("step-*.png"))
+        return dict(sorted((int(match[1]), path) for match, path in matches if match))
+
+    @property
+    def adapter_tensors(self) -> pathlib.Path:
+        """Tensors of the adapted generator."""
+        return self.root / "adapter_model.safetensors"
+
+    @property
+    def adapter_config(self) -> pathlib.Path:
+        """Description of the adapter."""
+        return self.root / "adapter_config.json"
+
+    @property
+    def adapter_card(self) -> pathlib.Path:
+        """Model card of the adapter."""
+        return self.root / "README.md"
+
+    @property
+    def scores(self) -> pathlib.Path:
+        """Scores of the kept generator."""
+        return self.root / "scores.json"
+
+    @property
+    def verdict(self) -> pathlib.Path:
+        """Verdict on the kept generator."""
+        return self.root / "verdict.json"
+
+    @property
+    def page(self) -> pathlib.Path:
+        """The report page."""
+        return self.root / "report.html"
+
+    @property
+    def state(self) -> pathlib.Path:
+        """Folder of what a resumed run needs."""
+        return self.root / "state"
+
+    @property
+    def record(self) -> pathlib.Path:
+        """Digests of images, sources and settings that a resumed run must match."""
+        return self.state / "run.json"
+
+    @property
+    def checkpoint(self) -> pathlib.Path:
+        """Checkpoint to resume from."""
+        return self.state / "last.pt"
+
+    def best(self, step: int) -> pathlib.Path:
+        """Best generator so far, of a step."""
+        return self.state / f"best-{step}.safetensors"
+
+    def saved_bests(self) -> list[pathlib.Path]:
+        """Every saved best generator; more than one only until the next checkpoint."""
+        return list(self.state.glob("best-*.safetensors"))
+
+    @property
+    def critic(self) -> pathlib.Path:
+        """The trained critic."""
+        return self.state / "critic.safetensors"
+
+
 def default_folder(images: str) -> pathlib.Path:
-    """``runs/<name>``, with a number if that is taken."""
+    """Return ``runs/<name of images>``, with a number if that is taken."""
     name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
     folder = pathlib.Path("runs") / name
     number = 2
@@ -29,7 +150,7 @@ def default_folder(images: str) -> pathlib.Path:
 
 
 def check_out(folder: pathlib.Path) -> None:
-    """Refuse a folder that a run cannot be written to, before anything costly is done; writes nothing.
+    """Check, before anything costly is done, that a run can be written to a folder; write nothing.
 
     Raises:
         ConfigError: if something is there already, or no folder can be made there.
@@ -37,89 +158,89 @@ def check_out(folder: pathlib.Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file, and a run is a folder; choose another --out")
     if folder.is_dir() and any(folder.iterdir()):
-        begun = (folder / RUN_RECORD).exists()
+        begun = RunFolder(folder).record.exists()
         way_out = "go on with --resume, or choose another --out" if begun else "choose another --out"
         raise ConfigError(f"{folder}: is not empty, and nothing is overwritten; {way_out}")
-    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
-    if there is not None and not there.is_dir():
-        raise ConfigError(f"{folder}: no folder can be made there, because {there} is a file; choose another --out")
-    if there is not None and not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: {there} cannot be written to; choose another --out")
+    ancestor = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
+    if ancestor is not None and not ancestor.is_dir():
+        raise ConfigError(f"{folder}: no folder can be made there, because {ancestor} is a file; choose another --out")
+    if ancestor is not None and not os.access(ancestor, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: {ancestor} cannot be written to; choose another --out")
 
 
 def open_run(
     folder: pathlib.Path, job: AdaptJob, identity: dict[str, Any], resume: bool, licence: str | None = None
 ) -> str | None:
-    """Make a run folder, or check that one can be resumed.
+    """Make a run folder, or check that an existing one can be resumed.
 
     Args:
-        folder, job: the run.
-        identity: what a resumed run must find unchanged.
-        resume: whether it is there already.
-        licence: terms of the images, to keep with the run; a resumed one may have been begun without.
+        folder: the run folder.
+        job: the run's settings.
+        identity: digests of images and sources, which a resumed run must find unchanged.
+        resume: whether the folder exists already.
+        licence: terms of the images, kept with the run; a resumed run that has none may be given one.
 
     Returns:
         The licence that the run keeps.
 
     Raises:
-        ConfigError: if the folder is in the way, or belongs to other images, sources or settings, or keeps another licence.
+        ConfigError: if the folder is not empty, or belongs to other images, sources or settings, or keeps another licence.
     """
     if resume:
-        whole = read_record(folder)
-        before = {key: value for key, value in whole.items() if key not in ("settings", "licence")}
-        kept = whole.get("licence")
-        if before != identity:
-            what = "images" if before.get("data") != identity["data"] else "sources"
+        record = read_record(folder)
+        recorded_identity = {key: value for key, value in record.items() if key not in ("settings", "licence")}
+        recorded_licence = record.get("licence")
+        if recorded_identity != identity:
+            what = "images" if recorded_identity.get("data") != identity["data"] else "sources"
             raise ConfigError(f"{folder}: the {what} are not those that the run began with; start a new run")
-        if licence is None or licence == kept:
-            return str(kept) if kept is not None else None
-        if kept is not None:
-            raise ConfigError(f"{folder}: --licence {licence}, and the run began with {kept}; leave --licence out")
-        write_json(folder / RUN_RECORD, whole | {"licence": licence})
+        if licence is None or licence == recorded_licence:
+            return str(recorded_licence) if recorded_licence is not None else None
+        if recorded_licence is not None:
+            raise ConfigError(f"{folder}: --licence {licence}, and the run began with {recorded_licence}; leave --licence out")
+        write_json(RunFolder(folder).record, record | {"licence": licence})
         return licence
     check_out(folder)
-    (folder / "state").mkdir(parents=True, exist_ok=True)
+    RunFolder(folder).state.mkdir(parents=True, exist_ok=True)
     write_run(folder, job, identity | {"licence": licence})
     return licence
 
 
 def read_job(folder: pathlib.Path) -> AdaptJob:
-    """The settings of a run.
+    """Read the settings of a run.
 
     Raises:
-        ConfigError: if the folder's config.yaml is not there or says none.
+        ConfigError: if the folder has no settings, or they are not those of a run.
     """
-    return parse(AdaptJob, read_yaml(folder / "config.yaml", "a run's settings"), str(folder / "config.yaml"))
+    path = RunFolder(folder).settings
+    return parse(AdaptJob, read_yaml(path, "a run's settings"), str(path))
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
-    """What a run recorded when it began: of its images and sources, and where it is not of long ago, licence and settings.
+    """Read what a run recorded at its start: digests of images and sources; licence and settings too, except in old runs.
 
     Raises:
-        ConfigError: if there is no record, or config.yaml no longer says what it said.
+        ConfigError: if there is no record, or the settings were changed since.
     """
+    run = RunFolder(folder)
     try:
-        record: dict[str, Any] = json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(run.record.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder}: no run that can be resumed ({error})") from None
     if record.get("settings") not in (None, _digest(read_job(folder))):
-        raise ConfigError(f"{folder}: config.yaml was changed since the run began; undo that, or start a new run with it")
+        raise ConfigError(
+            f"{folder}: {run.settings.name} was changed since the run began; undo that, or start a new run with it"
+        )
     return record
 
 
 def write_run(folder: pathlib.Path, job: AdaptJob, record: dict[str, Any]) -> None:
-    """Write a run's settings and its record."""
-    write_text(folder / "config.yaml", yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False))
-    # Read again: a digest of what the file says, however it is written.
-    write_json(folder / RUN_RECORD, record | {"settings": _digest(read_job(folder))})
+    """Write a run's settings and, with a digest of them, its record."""
+    run = RunFolder(folder)
+    write_text(run.settings, yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False))
+    # The settings are read back, so that the digest is that of the file's content.
+    write_json(run.record, record | {"settings": _digest(read_job(folder))})
 
 
 def _digest(job: AdaptJob) -> str:
-    """SHA-256 over what is not left at its default, so that settings that come later change nothing."""
+    """Return the SHA-256 of the settings that differ from their defaults, so that new settings leave it unchanged."""
     return hashlib.sha256(job.model_dump_json(exclude_defaults=True).encode()).hexdigest()
-
-
-VERDICT = "verdict.json"
-
-
-LOG = "metrics.jsonl"

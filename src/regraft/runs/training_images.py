@@ -2,7 +2,7 @@
 
 import pathlib
 
-import torch
+from torch import Tensor
 
 from regraft.core.errors import DataError
 from regraft.data.split import select_images, split_images
@@ -10,18 +10,25 @@ from regraft.runs import adapter
 from regraft.runs.folder import read_job
 
 
-def training_images(folder: pathlib.Path) -> torch.Tensor:
-    """The images that a run was trained on, read again from where its settings say.
+def training_images(folder: pathlib.Path) -> Tensor:
+    """Read the images that a run was trained on from the path in its settings.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        (N, C, H, W) in [-1, 1], without those held out.
 
     Raises:
-        DataError: if they are gone or are no longer the same.
+        DataError: if they are gone or have changed.
     """
     job = read_job(folder)
     record = adapter.read_config(folder)
     listed = select_images(job, None)
-    named = record["data"].get("classes", ())
-    if listed.classes != tuple(named) and set(listed.classes) <= set(named):  # the source's, which the method kept
-        listed = listed.with_classes(named)
+    class_names = record["data"].get("classes", ())
+    if listed.classes != tuple(class_names) and set(listed.classes) <= set(class_names):
+        # The method kept the classes of its source, and labels are numbers of those.
+        listed = listed.with_classes(class_names)
     decoded = listed.decode(tuple(record["image"]["size"]), record["image"]["channels"], fit=job.fit, on_bad=job.on_bad)
     train, _ = split_images(decoded, job, listed.where)
     if train.digest != record["data"]["digest"]:

@@ -16,6 +16,7 @@ from regraft.evaluation.compare import compare, extractor, repeated
 from regraft.formats import native
 from regraft.metrics.base import Score
 from regraft.runs import adapter
+from regraft.runs.folder import RunFolder
 from regraft.runs.training_images import training_images
 from regraft.verbs._open import Source, opened
 from regraft.verbs.load import lead_source, unfinished
@@ -85,7 +86,7 @@ def _fit(job: EvaluateJob, folder: pathlib.Path | None, tell: Tell) -> Fit:
 
 def _training_of(folder: pathlib.Path | None, tell: Tell) -> Tensor | None:
     """The images that a run was trained on, if its folder still finds them."""
-    if folder is None or not (folder / "config.yaml").is_file():
+    if folder is None or not RunFolder(folder).settings.is_file():
         return None
     try:
         return training_images(folder)

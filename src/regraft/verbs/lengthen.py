@@ -10,9 +10,6 @@ from regraft.core.errors import ConfigError
 from regraft.runs import folder as run_folder
 from regraft.runs.store import RunStore
 
-KEPT = {"state", "metrics.jsonl", "samples"}
-"""What a longer run takes over; results are made anew."""
-
 
 def to_resume(run: pathlib.Path, out: pathlib.Path | None, given: dict[str, Any]) -> pathlib.Path:
     """The folder that ``--resume RUN`` trains in: the run's own, or a new one for ``--more`` steps.
@@ -54,10 +51,12 @@ def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> Non
         raise ConfigError(
             f"{old}: was stopped before its last step ({why}), and more steps would change nothing; change settings"
         )
+    files = run_folder.RunFolder(old)
+    taken_over = {files.state.name, files.log.name, files.samples.name}  # results are made anew
     run_folder.check_out(new)
     new.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=new.parent, prefix=f".{new.name}.") as work:
         made = pathlib.Path(work) / "run"
-        shutil.copytree(old, made, ignore=lambda folder, names: set(names) - KEPT if folder == str(old) else ())
+        shutil.copytree(old, made, ignore=lambda folder, names: set(names) - taken_over if folder == str(old) else ())
         run_folder.write_run(made, job.model_copy(update={"more": job.more + more, "out": str(new)}), record)
         os.replace(made, new)

@@ -20,6 +20,7 @@ from regraft.files import catalogue
 from regraft.formats import native
 from regraft.formats.base import Format, Network, Parsed, Probe
 from regraft.runs import adapter
+from regraft.runs.folder import RunFolder
 from regraft.verbs import _published
 
 LEAST_SIDE = 4
@@ -61,12 +62,18 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
 
 def unfinished(path: pathlib.Path) -> str | None:
     """Of the folder of a run that has not come to its end: that it has not, and how to go on; None for all else."""
-    if not (path / "state" / "run.json").is_file() or adapter.is_adapter(path) or (path / native.RECORD).is_file():
+    if not RunFolder(path).record.is_file() or adapter.is_adapter(path) or (path / native.RECORD).is_file():
         return None
-    job = read_yaml(path / "config.yaml", "a run's settings") if (path / "config.yaml").is_file() else {}
+    job = _settings_of(path)
     # What pretrain sets and adapt does not: neither sources nor anything held out, measured or chosen by it.
     alone = not job.get("sources") and [job.get(k) for k in ("held_out", "evaluate_every", "keep")] == [0, 0, "last"]
     return f"{path}: this run is not finished; go on with: regraft {'pretrain' if alone else 'adapt'} --resume {path}"
+
+
+def _settings_of(folder: pathlib.Path) -> dict[str, Any]:
+    """Return a run's settings as plain data, unchecked; empty if there are none."""
+    path = RunFolder(folder).settings
+    return read_yaml(path, "a run's settings") if path.is_file() else {}
 
 
 def _weights(path: pathlib.Path) -> list[pathlib.Path]:
@@ -123,7 +130,7 @@ def is_public(reference: str | pathlib.Path) -> bool:
 def bundled() -> dict[str, pathlib.Path]:
     """Sources that ship inside the package, by name."""
     root = pathlib.Path(str(resources.files("regraft"))) / "assets" / "sources"
-    return {p.name: p for p in sorted(root.iterdir()) if (p / "source.json").is_file()} if root.is_dir() else {}
+    return {p.name: p for p in sorted(root.iterdir()) if (p / native.RECORD).is_file()} if root.is_dir() else {}
 
 
 def bundled_records() -> list[dict[str, Any]]:
@@ -197,7 +204,7 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
 
     Args:
         path: the folder.
-        sources: its sources, loaded or as references.  Where left out, they are looked for in the run's ``config.yaml``
+        sources: its sources, loaded or as references.  Where left out, they are looked for in the run's settings
             and among the bundled and public sources.
 
     Raises:
@@ -209,7 +216,7 @@ def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Pat
     if said := unfinished(folder):
         raise AdapterError(said)
     if not adapter.is_adapter(folder):
-        raise AdapterError(f"{folder}: holds no {adapter.CONFIG}, so it is no adapter or run folder")
+        raise AdapterError(f"{folder}: holds no {RunFolder(folder).adapter_config.name}, so it is no adapter or run folder")
     record = adapter.read_config(folder)
     if sources is None:
         if record["stored"] == "whole" and record["generator"] is not None:
@@ -231,8 +238,7 @@ def lead_source(folder: pathlib.Path, sources: Sequence[GAN | str | pathlib.Path
 
 def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:
     """Where an adapter's sources may lie."""
-    config = folder / "config.yaml"
-    named = list(read_yaml(config, "a run's settings").get("sources", [])) if config.is_file() else []
+    named = list(_settings_of(folder).get("sources", []))
     found, listed = [], catalogue.sources()
     wanted = cast(list[dict[str, object]], record["sources"])
     for number, need in enumerate(wanted):

@@ -84,7 +84,7 @@ def pretrain(
         return load(folder)
     loop.run(resume)
     gan = _source(prepared, loop, folder, kept)
-    pictures.save_png(folder / "samples" / "final.png", pictures.grid(gan.sample(SAMPLES, job.seed)))
+    pictures.save_png(run_folder.RunFolder(folder).final_samples, pictures.grid(gan.sample(SAMPLES, job.seed)))
     save_source(folder, gan)  # the last, because a folder with a source in it is finished
     return gan
 

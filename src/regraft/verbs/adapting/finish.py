@@ -19,7 +19,7 @@ from regraft.methods.base import Method
 from regraft.metrics.base import Score
 from regraft.metrics.copies import BOUND
 from regraft.runs import adapter, records
-from regraft.runs.folder import LOG, VERDICT
+from regraft.runs.folder import RunFolder
 from regraft.training.loop import Loop
 from regraft.verbs.adapting.assemble import augmented
 from regraft.verbs.adapting.prepared import SAMPLES_MEASURED, Prepared
@@ -109,8 +109,8 @@ def save(
     if loop.adaptation.critic is not None:
         adapter.save_critic(folder, loop.adaptation.critic)
     if scores:
-        write_json(folder / "scores.json", [s.to_dict() for s in scores])
-    pictures.save_png(folder / "samples" / "final.png", overview(gan, prepared.job.seed))
+        write_json(RunFolder(folder).scores, [s.to_dict() for s in scores])
+    pictures.save_png(RunFolder(folder).final_samples, overview(gan, prepared.job.seed))
     return values
 
 
@@ -126,10 +126,10 @@ def conclude(
     cautions: Sequence[str],
     emit: Callable[[dict[str, Any]], None],
 ) -> Verdict | None:
-    """Judge a finished run and write ``verdict.json``, the method's cautions with it; a run on codes alone shows no images."""
+    """Judge a finished run and write the verdict, the method's cautions with it; a run on codes alone shows no images."""
     if isinstance(prepared.train, Codes):
         return None
-    rows = records.history(records.log(folder / LOG))
+    rows = records.history(records.read_log(RunFolder(folder).log))
     verdict = judge(
         gan.sample(SAMPLES, prepared.job.seed).cpu(),
         prepared.train.tensor(),
@@ -140,7 +140,7 @@ def conclude(
         seed=prepared.job.seed,
     )
     verdict = dataclasses.replace(verdict, cautions=(*cautions, *verdict.cautions, *_near_copies(scores)))
-    write_json(folder / VERDICT, {"step": step} | dataclasses.asdict(verdict))
+    write_json(RunFolder(folder).verdict, {"step": step} | dataclasses.asdict(verdict))
     emit({"event": "verdict", **verdict.to_dict()})
     return verdict
 

@@ -13,10 +13,10 @@ from regraft.core.errors import ConfigError
 from regraft.core.version import __version__
 from regraft.files.atomic import write_text
 from regraft.metrics.copies import too_many
+from regraft.runs.folder import RunFolder
 from regraft.verbs.report.charts import charts
 from regraft.verbs.report.subject import Subject, read, show
 
-FILE = "report.html"
 TEMPLATE = pathlib.Path(__file__).parents[2] / "assets" / "report.html.j2"
 MAX_BYTES = 5_000_000
 SIDES = (512, 384, 256, 160, 96)
@@ -47,7 +47,7 @@ def report(
 
     Args:
         runs: run folders.
-        out: the page; the run's own ``report.html``, or ``comparison.html`` beside several runs, if left out.
+        out: the page; the run's own page, or ``comparison.html`` beside several runs, if left out.
         training_images: show small versions of training images beside the samples nearest to them.
 
     Returns:
@@ -62,7 +62,13 @@ def report(
     subjects = [read(folder) for folder in folders]
     if len(subjects) > 1:
         check_comparable(subjects)
-    path = pathlib.Path(out) if out is not None else folders[0] / FILE if len(folders) == 1 else pathlib.Path("comparison.html")
+    path = (
+        pathlib.Path(out)
+        if out is not None
+        else RunFolder(folders[0]).page
+        if len(folders) == 1
+        else pathlib.Path("comparison.html")
+    )
     if path.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{path}: the page is an .html file")
     if path.exists() and not _is_ours(path):

@@ -6,7 +6,6 @@ import functools
 import io
 import json
 import pathlib
-import re
 import shlex
 from typing import Any
 
@@ -23,7 +22,7 @@ from regraft.data import pictures
 from regraft.data.pixels import UnreadableImage, decode
 from regraft.evaluation.copying import COPIED, CopyScale
 from regraft.runs import adapter, records
-from regraft.runs.folder import LOG, VERDICT, read_job
+from regraft.runs.folder import RunFolder, read_job
 from regraft.runs.training_images import training_images
 from regraft.verbs.load import load, unfinished
 
@@ -90,13 +89,14 @@ def read(folder: pathlib.Path) -> Subject:
     """
     if said := unfinished(folder):
         raise ConfigError(said)
-    if not (folder / "config.yaml").is_file() or not adapter.is_adapter(folder):
+    files = RunFolder(folder)
+    if not files.settings.is_file() or not adapter.is_adapter(folder):
         raise ConfigError(
-            f"{folder}: not a finished run (it has no config.yaml with an adapter); name a folder that adapt made"
+            f"{folder}: not a finished run (it has no {files.settings.name} with an adapter); name a folder that adapt made"
         )
     job = read_job(folder)
     record = adapter.read_config(folder)
-    records.checked(record, records.Origin, folder / adapter.CONFIG)
+    records.validated(record, records.Origin, files.adapter_config)
     notes = []
     source, training = None, None
     gan = load(folder)
@@ -110,16 +110,16 @@ def read(folder: pathlib.Path) -> Subject:
         notes.append(f"Training images are not shown: {error}")
     verdict, scores = UNJUDGED, []
     try:
-        found = records.read(folder / VERDICT, records.Judgement)
+        found = records.read_json(files.verdict, records.Judgement)
         verdict = found.model_dump() if found is not None else verdict
     except RegraftError as error:
         verdict = UNJUDGED | {"sentence": "The verdict cannot be read."}
         notes.append(f"The verdict is not shown: {error}")
     try:
-        scores = [s.model_dump() for s in records.read(folder / "scores.json", list[records.Measured]) or []]
+        scores = [s.model_dump() for s in records.read_json(files.scores, list[records.Measured]) or []]
     except RegraftError as error:
         notes.append(f"Scores are not shown: {error}")
-    rows = records.log(folder / LOG)
+    rows = records.read_log(files.log)
     return Subject(folder, record, job, gan, source, training, verdict, scores, rows, tuple(notes))
 
 
@@ -244,19 +244,15 @@ def _origin(subject: Subject) -> list[tuple[str, str | list[str]]]:
 
 def _frames(subject: Subject, side: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Grids saved while training, evenly thinned, the kept step's among them; and a note on those that cannot be read."""
-    found = {
-        int(match[1]): path
-        for path in sorted((subject.folder / "samples").glob("step-*.png"))
-        if (match := re.fullmatch(r"step-(\d+)\.png", path.name))
-    }
-    steps = sorted(found)
+    grids = RunFolder(subject.folder).sampled_steps()
+    steps = sorted(grids)
     if len(steps) > FRAMES:
         kept = {steps[round(k * (len(steps) - 1) / (FRAMES - 1))] for k in range(FRAMES)}
         steps = sorted(kept | ({subject.record["step"]} & set(steps)))
     frames, notes = [], []
     for step in steps:
         try:
-            picture = decode(found[step].read_bytes(), str(found[step]), lambda said: None)
+            picture = decode(grids[step].read_bytes(), str(grids[step]), lambda note: None)
         except (UnreadableImage, OSError) as error:
             notes.append(f"Samples of step {step} are not shown: {error}")
             continue
