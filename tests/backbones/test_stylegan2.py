@@ -325,12 +325,12 @@ def test_mapping_moves_a_hundred_times_slower_than_other_layers():
 def test_mean_style_is_measured_on_latents_of_a_fixed_seed():
     g = network("generator", regular(8, 3, width=32, top_width=4, latent_dim=6, mapping_layers=2)[0])
     before = g.mapping.w_avg.clone()
-    g.recentre()
+    g.measure_mean_style()
     after = g.mapping.w_avg.clone()
     assert not torch.equal(before, after)
     z = torch.randn(20000, 6, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(after, g.mapping(z)[:, 0].mean(0), atol=0.1)
-    g.recentre()
+    g.measure_mean_style()
     assert torch.equal(g.mapping.w_avg, after)
 
 

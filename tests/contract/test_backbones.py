@@ -55,6 +55,15 @@ class TestEveryBackbone:
             parts = torch.cat([g(z[k : k + 1], None if y is None else y[k : k + 1]) for k in range(6)])
         assert (whole - parts).abs().max() < 1e-5
 
+    def test_styles_are_the_two_halves_of_the_generator(self, name, classes):
+        g = toy_gan(name, n_classes=classes).generator
+        if g.styles is None:
+            assert not g.style_path
+            return
+        z, y = g.latent.at(0, range(3)), labels(g, 3)
+        assert torch.equal(g.styles.synthesis(g.styles.mapping(z, y), "const", None), g(z, y))
+        assert g.styles.mean.shape[-1] == g.styles.mapping(z, y).shape[-1]
+
     def test_random_noise_follows_its_generator(self, name, classes):
         g = toy_gan(name, n_classes=classes).generator
         z, y = g.latent.at(0, range(2)), labels(g, 2)

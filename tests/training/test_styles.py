@@ -170,7 +170,7 @@ def test_styles_are_mixed_as_often_as_said():
     plain = gan.generator.mapping(z)
     mixed = 0
     for seed in range(200):
-        w = game._styles(z, None, torch.Generator().manual_seed(seed))
+        w = game._mixed(gan.generator.styles, z, None, torch.Generator().manual_seed(seed))
         rows = (w == plain).all(2).all(0)
         assert rows[0]
         first = int(rows.sum())
@@ -182,11 +182,11 @@ def test_styles_are_mixed_as_often_as_said():
 def test_the_mean_style_follows_what_was_trained():
     gan = source()
     moved = run(attach("transfergan", gan)).generator()
-    styles = moved.mapping(moved.latent.sample(20000, torch.Generator().manual_seed(3)))[:, 0]
-    assert torch.allclose(moved.mapping.w_avg, styles.mean(0), atol=0.03)
+    w = moved.styles.mapping(moved.latent.sample(20000, torch.Generator().manual_seed(3)), None)[:, 0]
+    assert torch.allclose(moved.styles.mean, w.mean(0), atol=0.03)
     mined = run(attach("minegan", gan, mining_steps=6)).generator()
-    styles = mined.mapping(mined.latent.sample(20000, torch.Generator().manual_seed(3)))[:, 0]
-    assert torch.allclose(mined.source.mapping.w_avg, styles.mean(0), atol=0.03)
+    w = mined.styles.mapping(mined.latent.sample(20000, torch.Generator().manual_seed(3)), None)[:, 0]
+    assert torch.allclose(mined.styles.mean, w.mean(0), atol=0.03)
     untouched = find_plugin("methods", "untouched")
     kept = run(untouched.attach([gan], toy_images(), untouched.Config(), generator_at(0, "init"))).generator()
     assert torch.equal(kept.mapping.w_avg, gan.generator.mapping.w_avg)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from regraft.backbones._alae import Decoder, Encoder, Mapping, Style, lrelu
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
-from regraft.core.networks import CENTRE_LATENTS, ClassCode, Critic, Generator, Noise
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Critic, Generator, Noise, Styles
 from regraft.core.randomness import Rng, generator_at
 
 SLOW = 0.1  # learning rate multiplier of mapping and head
@@ -149,6 +149,11 @@ class GrowingGenerator(Generator):
         image = self.synthesis(self.mapping(z), noise, rng)
         factor = self.size[0] // image.shape[2]
         return functional.interpolate(image, scale_factor=factor, mode="nearest") if factor > 1 else image
+
+    @property
+    def styles(self) -> Styles:
+        """See :meth:`Generator.styles`."""
+        return Styles(self.mapping, self.synthesis, self.mapping.w_avg)
 
     def finished(self) -> dict[str, Tensor]:
         """Tensors of a grown generator, the mean style measured."""

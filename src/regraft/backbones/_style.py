@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 from regraft.backbones._conditional import remixed
 from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
-from regraft.core.networks import CENTRE_LATENTS, ClassCode, Generator, Noise
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Generator, Noise, Styles
 from regraft.core.randomness import Rng, generator_at
 
 SLOPE = 0.2
@@ -177,13 +177,18 @@ class StyleGenerator(Generator):
         return made
 
     @property
+    def styles(self) -> Styles:
+        """See :meth:`Generator.styles`."""
+        return Styles(self.mapping, self.synthesis, self.mapping.w_avg)
+
+    @property
     def style_path(self) -> list[nn.Module]:
         """See :meth:`Generator.style_path`."""
         return [self.mapping]
 
     @torch.no_grad()
-    def recentre(self, z: Tensor | None = None) -> None:
-        """See :meth:`Generator.recentre`."""
+    def measure_mean_style(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.measure_mean_style`."""
         device = self.mapping.w_avg.device
         rng = generator_at(0, "mean style")
         z = self.latent.sample(CENTRE_LATENTS, rng).to(device) if z is None else z

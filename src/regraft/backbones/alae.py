@@ -18,7 +18,7 @@ from regraft.backbones.base import Backbone, checked
 from regraft.core.config import Config, Objective, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
-from regraft.core.networks import Autoencoder, ClassCode, Critic, Description, Generator, Noise
+from regraft.core.networks import Autoencoder, ClassCode, Critic, Description, Generator, Noise, Styles
 from regraft.core.randomness import Rng
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -109,6 +109,11 @@ class ALAEGenerator(Generator):
             w = torch.cat([self.mapping.w_avg[:cut].lerp(w[:, :cut], psi), w[:, cut:]], dim=1)
         images: Tensor = self.synthesis(w, noise, rng)
         return images
+
+    @property
+    def styles(self) -> Styles:
+        """See :meth:`Generator.styles`."""
+        return Styles(self.mapping, self.synthesis, self.mapping.w_avg)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""

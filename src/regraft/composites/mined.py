@@ -3,8 +3,8 @@
 Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images".
 """
 
+import dataclasses
 import math
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -15,7 +15,7 @@ from regraft.core.build import build
 from regraft.core.config import Config, parse
 from regraft.core.device import device_of
 from regraft.core.latent import Latent
-from regraft.core.networks import CENTRE_LATENTS, ClassCode, Description, Generator, Noise
+from regraft.core.networks import CENTRE_LATENTS, ClassCode, Description, Generator, Noise, Styles
 from regraft.core.randomness import Rng, generator_at, global_seed
 
 CLASS_CONTRAST = 32.0
@@ -249,7 +249,7 @@ class MinedGenerator(Generator):
         rng: Rng | None = None,
     ) -> Tensor:
         """See :meth:`Generator.forward`; ``psi`` is the source's where it maps to styles, else it scales u."""
-        if hasattr(self.source, "mapping"):
+        if self.source.styles is not None:
             return cast(Tensor, self.source(self.miner(z), self._code(z, y), psi=psi, noise=noise, rng=rng))
         u = z * psi
         return cast(Tensor, self.source(self.miner(u), self._code(u, y), noise=noise, rng=rng))
@@ -272,19 +272,13 @@ class MinedGenerator(Generator):
         return Description("mined", "generator", config)
 
     @property
-    def mapping(self) -> Callable[..., Tensor]:
-        """Miner and mapping network of a source with styles: u (N, dim) and classes to styles (N, num_ws, w_dim)."""
-        inner = cast(nn.Module, self.source.mapping)
-
-        def mapping(u: Tensor, y: Tensor | ClassCode | None = None) -> Tensor:
-            return cast(Tensor, inner(self.miner(u), self._code(u, y)))
-
-        return mapping
-
-    @property
-    def synthesis(self) -> nn.Module:
-        """The source's synthesis network."""
-        return cast(nn.Module, self.source.synthesis)
+    def styles(self) -> Styles | None:
+        """See :meth:`Generator.styles`: the source's, whose mapping here starts from u."""
+        source = self.source.styles
+        if source is None:
+            return None
+        mapping = source.mapping
+        return dataclasses.replace(source, mapping=lambda u, y: mapping(self.miner(u), self._code(u, y)))
 
     @property
     def style_path(self) -> list[nn.Module]:
@@ -292,12 +286,12 @@ class MinedGenerator(Generator):
         inner = self.source.style_path
         return [self.miner, *inner] if inner else []
 
-    def recentre(self, z: Tensor | None = None) -> None:
-        """See :meth:`Generator.recentre`: over styles of mined latents."""
+    def measure_mean_style(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.measure_mean_style`: over styles of mined latents."""
         if self.style_path:
             with torch.no_grad():
                 u = self.latent.sample(CENTRE_LATENTS, generator_at(0, "mean style")) if z is None else z
-                self.source.recentre(self.miner(u.to(device_of(self.miner))))
+                self.source.measure_mean_style(self.miner(u.to(device_of(self.miner))))
 
     @property
     def stages(self) -> list[nn.Module]:

@@ -159,10 +159,10 @@ class MixedGenerator(Generator):
         """See :meth:`Generator.style_path`: of all sources."""
         return [module for part in self.mined for module in part.style_path]
 
-    def recentre(self, z: Tensor | None = None) -> None:
-        """See :meth:`Generator.recentre`: each source on latents of its own."""
+    def measure_mean_style(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.measure_mean_style`: each source on latents of its own."""
         for part in self.mined:
-            part.recentre()
+            part.measure_mean_style()
 
     @property
     def stages(self) -> list[nn.Module]:

@@ -77,6 +77,7 @@ class ScaledGenerator(Generator):
 
     centre: Tensor
     spread: Tensor
+    code: nn.Parameter | None
 
     def __init__(self, source: Generator, config: ScalingConfig, layout: Layout | None = None) -> None:
         """Put scales of one and shifts of zero on a source.
@@ -112,6 +113,7 @@ class ScaledGenerator(Generator):
             layers[name].register_forward_hook(scale)
         learn = bool(source.n_classes) and config.classes == "learn"
         self.n_classes = 0 if learn else source.n_classes
+        self.register_parameter("code", None)
         if learn:
             self.code = nn.Parameter(mean_class_code(source) if layout is None else torch.zeros(1, layout.code_dim or 1))
 
@@ -126,16 +128,16 @@ class ScaledGenerator(Generator):
     ) -> Tensor:
         """See :meth:`Generator.forward`; ``psi`` is the source's where it maps to styles or the prior is sampled."""
         if self.config.sampling == "latents":
-            styles = hasattr(self.source, "mapping")
-            z = self.centre + self.spread * (z if styles else z * psi)
-            return self.render(z, y, psi if styles else 1.0, noise, rng)
+            if self.source.styles is not None:
+                return self.render(self.centre + self.spread * z, y, psi, noise, rng)
+            return self.render(self.centre + self.spread * (z * psi), y, 1.0, noise, rng)
         return self.render(z, y, psi, noise, rng)
 
     def render(
         self, z: Tensor, y: Tensor | ClassCode | None = None, psi: float = 1.0, noise: Noise = "const", rng: Rng | None = None
     ) -> Tensor:
         """Images of the source's own kind of latents."""
-        if hasattr(self, "code"):
+        if self.code is not None:
             y = ClassCode(self.code.expand(len(z), -1))
         return cast(Tensor, self.source(z, y, psi=psi, noise=noise, rng=rng))
 
@@ -156,7 +158,7 @@ class ScaledGenerator(Generator):
         """See :meth:`Generator.describe`."""
         inner = self.source.describe()
         source = {"kind": inner.kind, "config": inner.config}
-        code_dim = self.code.shape[1] if hasattr(self, "code") else None
+        code_dim = None if self.code is None else self.code.shape[1]
         layout = Layout(places=tuple(self.widths.items()), code_dim=code_dim)
         config = {"scaling": self.config.model_dump(mode="json"), "layout": layout.model_dump(mode="json"), "source": source}
         return Description("scaled", "generator", config)
@@ -166,9 +168,9 @@ class ScaledGenerator(Generator):
         """See :meth:`Generator.style_path`."""
         return self.source.style_path
 
-    def recentre(self, z: Tensor | None = None) -> None:
-        """See :meth:`Generator.recentre`."""
-        self.source.recentre(z)
+    def measure_mean_style(self, z: Tensor | None = None) -> None:
+        """See :meth:`Generator.measure_mean_style`."""
+        self.source.measure_mean_style(z)
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -211,7 +213,7 @@ def scaled_layers(source: Generator) -> dict[str, int]:
     """Names of the layers that scales and shifts follow, in the order of computation, with their channels."""
     names = {id(module): name for name, module in source.named_modules()}
     wanted = list(source.norms)
-    first, has_styles = source.stages[0], hasattr(source, "mapping")
+    first, has_styles = source.stages[0], source.styles is not None
     if wanted and not has_styles and not any(m is norm for m in first.modules() for norm in wanted):
         wanted = [first, *wanted]
     hidden = not wanted

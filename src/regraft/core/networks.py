@@ -3,7 +3,7 @@
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -60,6 +60,21 @@ class Description:
     config: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Styles:
+    """The two networks of a generator that maps latents to styles, and its mean style.
+
+    Attributes:
+        mapping: maps latents (N, dim), and classes (None without any), to styles (N, num_ws, w_dim).
+        synthesis: called with styles, the kind of noise and a random generator or None; returns images (N, C, H, W).
+        mean: the mean style, towards which truncation pulls, (w_dim,) or (num_ws, w_dim).
+    """
+
+    mapping: Callable[[Tensor, Tensor | ClassCode | None], Tensor]
+    synthesis: nn.Module
+    mean: Tensor
+
+
 class Generator(nn.Module, abc.ABC):
     """Turns latents into images.
 
@@ -111,12 +126,20 @@ class Generator(nn.Module, abc.ABC):
         raise MissingCapability(f"the classes of a {type(self).__name__} cannot be exchanged; adapt it without labels.")
 
     @property
+    def styles(self) -> Styles | None:
+        """Mapping, synthesis and mean style of a generator that shows its styles, None for all others.
+
+        Made anew at each access from the generator's own modules, so that a copy never shows those of its original.
+        """
+        return None
+
+    @property
     def style_path(self) -> list[nn.Module]:
-        """What lies between latents and styles; empty where there are no styles."""
+        """Modules between latents and styles; if one of them is trained, the mean style must be measured again."""
         return []
 
-    def recentre(self, z: Tensor | None = None) -> None:
-        """Measure the mean style, which truncation pulls towards, again.
+    def measure_mean_style(self, z: Tensor | None = None) -> None:
+        """Measure the mean style again; does nothing where there are no styles.
 
         Args:
             z: latents (N, dim) to measure it on; some of a fixed seed if left out.

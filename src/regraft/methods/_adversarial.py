@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from regraft.core import norms
 from regraft.core.config import Objective, Recipe, unknown_name
 from regraft.core.errors import ConfigError
-from regraft.core.networks import Batch, Critic, Generator
+from regraft.core.networks import Batch, Critic, Generator, Styles
 from regraft.methods.base import MethodConfig
 from regraft.training.ada import AdaptiveAugmentation
 from regraft.training.augment import KINDS, Augmentation
@@ -123,13 +123,8 @@ class Game:
                 "augment_probability=ada goes by the sign of scores, and those of a wgan objective have no zero; choose a "
                 "number, or another loss (--set objective=nonsaturating)"
             )
-        if self.objective.path_length_weight and self.has_styles:
+        if self.objective.path_length_weight and self.generator.styles is not None:
             self.path_mean = PathLengthMean()
-
-    @property
-    def has_styles(self) -> bool:
-        """Whether the generator maps latents to styles."""
-        return hasattr(self.generator, "mapping") and hasattr(self.generator, "synthesis")
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -144,23 +139,19 @@ class Game:
         y = None
         if self.generator.n_classes:
             y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
-        if not (self.recipe.style_mixing and self.has_styles):
+        styles = self.generator.styles
+        if styles is None or not self.recipe.style_mixing:
             return self.generator(z, y, noise=self.recipe.noise, rng=rng), y
-        return self._synthesise(self._styles(z, y, rng), rng), y
+        return styles.synthesis(self._mixed(styles, z, y, rng), self.recipe.noise, rng), y
 
-    def _styles(self, z: Tensor, y: Tensor | None, rng: torch.Generator) -> Tensor:
-        """Styles of latents, with the rows from a random one on taken from other latents where styles are mixed."""
-        w: Tensor = self.generator.mapping(z, y)  # type: ignore[operator]
+    def _mixed(self, styles: Styles, z: Tensor, y: Tensor | None, rng: torch.Generator) -> Tensor:
+        """Map latents to styles; where styles are mixed, take all rows from a random one on from other latents."""
+        w = styles.mapping(z, y)
         if torch.rand((), generator=rng, device=rng.device).item() >= self.recipe.style_mixing or w.shape[1] < 2:
             return w
         first = int(torch.randint(1, w.shape[1], (), generator=rng, device=rng.device).item())
         others = self.generator.latent.sample(len(z), rng, z.device)
-        mixed: Tensor = self.generator.mapping(others, y)  # type: ignore[operator]
-        return torch.cat([w[:, :first], mixed[:, first:]], dim=1)
-
-    def _synthesise(self, w: Tensor, rng: torch.Generator) -> Tensor:
-        images: Tensor = self.generator.synthesis(w, self.recipe.noise, rng)  # type: ignore[operator]
-        return images
+        return torch.cat([w[:, :first], styles.mapping(others, y)[:, first:]], dim=1)
 
     def _scores_and_class_loss(self, images: Tensor, y: Tensor | None, weight: float) -> tuple[Tensor, Tensor | None]:
         """Scores of images, and the loss of an auxiliary classifier where there is one, classes are known and it counts.
@@ -248,9 +239,9 @@ class Game:
 
     def path_length_update(self, optimisers: Sequence[Optimiser]) -> Update | None:
         """Keep the synthesis network's path lengths alike (lazily), where the objective asks for it and it is trained."""
-        mean = self.path_mean
+        mean, styles = self.path_mean, self.generator.styles
         moving = [o for o in optimisers if self._moves_synthesis(o.groups)]
-        if mean is None or not moving:
+        if mean is None or styles is None or not moving:
             return None
         weight = self.objective.path_length_weight * self.objective.path_length_every
 
@@ -262,9 +253,9 @@ class Game:
                 y = None
                 if self.generator.n_classes:
                     y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
-                w = self._styles(z, y, rng)
+                w = self._mixed(styles, z, y, rng)
                 w = w if w.requires_grad else w.requires_grad_()
-                lengths = path_lengths(self._synthesise(w, rng), w, rng)
+                lengths = path_lengths(styles.synthesis(w, self.recipe.noise, rng), w, rng)
                 value = weight * (lengths - mean.target(lengths)).square().mean()
             return value, {"path_length": lengths.detach().mean(), "path_penalty": value.detach()}
 
@@ -275,9 +266,10 @@ class Game:
         return Update("path_length", moving, loss, after_step=keep, every=self.objective.path_length_every)
 
     def _moves_synthesis(self, groups: Sequence[tuple[Parameters, float]]) -> bool:
-        if self.path_mean is None:
+        styles = self.generator.styles
+        if self.path_mean is None or styles is None:
             return False
-        synthesis = {id(p) for p in self.generator.synthesis.parameters()}  # type: ignore[union-attr]
+        synthesis = {id(p) for p in styles.synthesis.parameters()}
         return any(id(p) in synthesis for parameters, _ in groups for p in parameters)
 
     def optimiser(self, name: str, groups: Sequence[tuple[Parameters, float]]) -> Optimiser:

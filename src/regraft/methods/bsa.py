@@ -108,7 +108,7 @@ class BSA(Method):
         latents = Latents(prior.sample(images.n, rng) if start == "prior" else torch.zeros(images.n, prior.dim))
         seen = perception(config.perceptual, source)
         groups = [(list(generator.scales.parameters()), config.scale_lr), ([latents.z], config.latent_lr)]
-        if hasattr(generator, "code"):
+        if generator.code is not None:
             groups.append(([generator.code], config.code_lr))
         every = config.decay_every or max(1, config.steps * 3 // 10)
         schedule = functools.partial(_decayed, config.decay, every)
@@ -143,7 +143,7 @@ def _loss(
     weight = config.perceptual_weight
     if weight is None:
         weight = 3.0 if seen is None or seen.relative else 0.001
-    start = generator.code.detach().clone() if hasattr(generator, "code") else None
+    start = None if generator.code is None else generator.code.detach().clone()
 
     def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
         device = batch.data.device
@@ -157,7 +157,7 @@ def _loss(
             parts["spread"] = config.spread_weight * spread(own, prior.sample(10 * len(batch), rng, device))
         if config.scale_weight:
             moved = generator.departure()
-            if start is not None:
+            if start is not None and generator.code is not None:
                 moved = moved + (generator.code - start.to(device)).square().mean()
             parts["scales"] = config.scale_weight * moved
         total = cast(Tensor, sum(parts.values()))

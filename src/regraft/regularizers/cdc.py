@@ -105,8 +105,8 @@ def features(generator: Generator, z: Tensor, y: Tensor | None) -> list[Tensor]:
 
 
 def _hidden(generator: Generator) -> list[nn.Module]:
-    mapping = getattr(generator, "mapping", None)
-    return [stage for stage in generator.stages if stage is not mapping]
+    styles = generator.styles
+    return [stage for stage in generator.stages if styles is None or stage is not styles.mapping]
 
 
 def _same_modes(network: nn.Module, like: nn.Module) -> None:

@@ -110,7 +110,7 @@ class Loop:
         if uses_batch or moves_styles:
             judged = copy.deepcopy(judged)
         if moves_styles:
-            judged.recentre()
+            judged.measure_mean_style()
         if uses_batch:
             norms.calibrate(judged, like=live)
         return judged

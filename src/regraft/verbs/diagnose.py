@@ -11,7 +11,7 @@ through A P_T, then through A P_S.)  The first term is what training lowers, the
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,11 +95,10 @@ def _generated(gan: GAN, autoencoder: Autoencoder, found: Tensor, n: int, seed: 
     if isinstance(gan.generator, DecodedGenerator):
         y = torch.arange(n) % gan.generator.n_classes if gan.generator.n_classes else None
         return gan.generator.codes(gan.generator.latent.at(seed, range(n)), y)
-    if hasattr(gan.generator, "mapping"):
-        mapping = cast(Callable[..., Tensor], gan.generator.mapping)
-        styles = mapping(gan.generator.latent.at(seed, range(n)))[:, 0]
-        if tuple(styles.shape[1:]) == tuple(autoencoder.code_shape):
-            return styles
+    if gan.generator.styles is not None:
+        w = gan.generator.styles.mapping(gan.generator.latent.at(seed, range(n)), None)[:, 0]
+        if tuple(w.shape[1:]) == tuple(autoencoder.code_shape):
+            return w
     if tuple(gan.generator.size) != tuple(autoencoder.size):
         raise ConfigError("the generator makes images of another size than the autoencoder takes")
     return encode_images(autoencoder, gan.sample(n, seed))
