@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from regraft.data.nearest import nearest, small
 from regraft.evaluation.verdict import judge
 from support.toys import strokes
 
@@ -11,46 +10,6 @@ from support.toys import strokes
 def rows(values, best, floor=0.01, step=100, **more):
     made = [{"step": k * step, "kmmd_target": v, "kmmd_floor": floor, "best": b} for k, (v, b) in enumerate(zip(values, best))]
     return [row | {key: column[k] for key, column in more.items()} for k, row in enumerate(made)]
-
-
-class TestNearest:
-    def test_shifts_and_mirroring_do_not_hide_an_image(self):
-        images = strokes(20, 0)
-        moved = torch.roll(images.flip(3), (1, -2), (2, 3))
-        near = nearest(moved, images)
-        found = near.index[:, 0] == torch.arange(20)
-        # Candidates are picked among blurred pictures, which rarely misses one.
-        assert found.sum() >= 18
-        # What is rolled round the border is outside the part that is compared.
-        assert near.distance[found, 0].max() < 1e-6
-        assert (near.distance.diff(dim=1) >= 0).all()
-
-    def test_own_image_is_left_out(self):
-        images = strokes(10, 0)
-        assert (nearest(images, images).index[:, 0] == torch.arange(10)).all()
-        near = nearest(images, images, own=torch.arange(10))
-        assert not (near.index == torch.arange(10)[:, None]).any()
-
-    def test_distance_against_a_plain_restatement(self):
-        a, b = strokes(3, 1), strokes(4, 2)
-        found = nearest(a, b)
-        for k in range(3):
-            straightforward = min(
-                (((c[:, 2 + dy : 14 + dy, 2 + dx : 14 + dx]) - a[k][:, 2:14, 2:14]) ** 2).mean().sqrt().item()
-                for image in b
-                for c in (image, image.flip(2))
-                for dy in range(-2, 3)
-                for dx in range(-2, 3)
-            )
-            assert found.distance[k, 0].item() == pytest.approx(straightforward, abs=1e-6)
-
-    def test_small_keeps_the_shape(self):
-        assert small(torch.zeros(2, 3, 64, 128)).shape == (2, 3, 16, 32)
-        assert small(torch.zeros(2, 3, 20, 20)).shape == (2, 3, 20, 20)
-
-    def test_nobody_to_be_near_to(self):
-        with pytest.raises(ValueError, match="no other image"):
-            nearest(strokes(1, 0), strokes(1, 0), own=torch.tensor([0]))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -153,14 +112,6 @@ def test_values_that_are_no_numbers_are_a_collapse():
     found = judge(samples, strokes(20, 0))
     assert found.word == "collapsed"
     assert "no finite numbers" in found.sentence
-
-
-def test_many_training_images_fit_in_memory(monkeypatch):
-    largest = []
-    cdist = torch.cdist
-    monkeypatch.setattr(torch, "cdist", lambda a, b: largest.append(len(a) * len(b)) or cdist(a, b))
-    judge(strokes(50, 1, size=8), strokes(5000, 0, size=8))
-    assert max(largest) <= 2000 * 2000
 
 
 def test_nearer_by_memorising_is_overfitting():

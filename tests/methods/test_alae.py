@@ -271,3 +271,9 @@ def test_steps_of_each_level(photos, tmp_path):
     with pytest.raises(ConfigError, match="level_steps: 3 for 2 levels, 4x4 to 8x8"):
         pretrain(photos, out=tmp_path / "x", **given | {"level_steps": [1, 2, 3]})
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("odd", [{"penalty_every": 16}, {"critic_steps": 5}, {"path_length_weight": 5.0}])
+def test_what_a_stylealae_does_not_play_is_refused(odd, photos, tmp_path):
+    with pytest.raises(ConfigError, match=f"objective.{next(iter(odd))}"):
+        pretrain(photos, out=tmp_path / "x", objective=odd, **settings("alae"))

@@ -10,6 +10,9 @@ from support.plugins import find_plugin
 
 STEPS = 6
 
+FAST = {"steps": 4, "batch": 4, "evaluate_every": 2}
+"""Settings of a run of the verb ``adapt`` that measures twice and is over at once."""
+
 
 def settings_of(name):
     """Few steps; the rest as a user gets it."""

@@ -12,7 +12,7 @@ from regraft.core.networks import Description
 from regraft.data.images import Images
 from support.plugins import find_plugin
 
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 
 
 def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, autoencoder=False, **settings):

@@ -1,4 +1,4 @@
-"""The verbs, end to end on toys."""
+"""Adapting from end to end: what a run writes, what it refuses to overwrite, how it is resumed, which mistakes are named."""
 
 import json
 
@@ -10,23 +10,8 @@ from PIL import Image
 
 import regraft
 from regraft.core.errors import ConfigError, DataError, MissingCapability
-from regraft.core.randomness import generator_at
-from regraft.evaluation.compare import compare, extractor
-from regraft.runs.training_images import training_images
+from support.running import FAST
 from support.toys import toy_gan
-
-FAST = {"steps": 4, "batch": 4, "evaluate_every": 2}
-
-
-@pytest.fixture
-def run(photos, source_folder, tmp_path):
-    return regraft.adapt(photos, source_folder, method="freezed", out=tmp_path / "run", **FAST)
-
-
-def picture(path):
-    with Image.open(path) as image:
-        image.load()
-        return image
 
 
 def test_adapt_writes_a_run_with_numbers(run):
@@ -187,126 +172,3 @@ def test_labelled_folder_trains_a_conditional_source(tmp_path):
     assert torch.equal(images, run.gan.sample(3, y=torch.ones(3, dtype=torch.long)))
     with pytest.raises(ConfigError, match="classes 0 to 1"):
         regraft.sample(tmp_path / "r", label=2)
-
-
-class TestSample:
-    def test_folder_grid_and_truncation(self, run, tmp_path):
-        images = regraft.sample(run.folder, tmp_path / "out", n=5, seed=3, first=2, grid=True)
-        names = sorted(p.name for p in (tmp_path / "out").iterdir())
-        assert names == ["grid.png"] + [f"seed3-{k:06d}.png" for k in range(2, 7)]
-        read = np.asarray(picture(tmp_path / "out" / "seed3-000002.png"))
-        assert np.abs(read.astype(int) - ((images[0, 0] + 1) * 127.5).numpy()).max() <= 0.51
-        assert torch.equal(regraft.sample(run.folder, n=3, psi=0.0)[0], regraft.sample(run.folder, n=3, psi=0.0)[1])
-        regraft.sample(run.folder, tmp_path / "g.png", n=4)
-        assert picture(tmp_path / "g.png").width > 8
-        for taken in ("out", "g.png"):
-            with pytest.raises(ConfigError, match="nothing is overwritten"):
-                regraft.sample(run.folder, tmp_path / taken, n=1)
-
-    def test_interpolation(self, run, tmp_path):
-        regraft.interpolate(run.folder, tmp_path / "walk.gif", keys=3, frames=4)
-        with Image.open(tmp_path / "walk.gif") as gif:
-            assert gif.n_frames == 12
-        regraft.interpolate(run.folder, tmp_path / "strip.png", keys=2, frames=4)
-        assert picture(tmp_path / "strip.png").width > 5 * 8
-        with pytest.raises(ConfigError, match=r"written as \.gif or \.png"):
-            regraft.interpolate(run.folder, tmp_path / "x.mp4")
-
-    def test_aspect_is_brought_back(self, source_folder, tmp_path):
-        (tmp_path / "wide").mkdir()
-        for k in range(8):
-            Image.fromarray(np.full((8, 16), 30 * k, np.uint8)).save(tmp_path / "wide" / f"{k}.png")
-        for fit, size in (("stretch", (16, 8)), ("crop", (8, 8))):
-            run = regraft.adapt(tmp_path / "wide", source_folder, method="untouched", out=tmp_path / fit, fit=fit)
-            regraft.sample(run.folder, tmp_path / f"{fit}-out", n=1)
-            opened = picture(tmp_path / f"{fit}-out" / "seed0-000000.png")
-            assert opened.width / opened.height == size[0] / size[1]
-
-
-class TestEvaluate:
-    def test_run_against_folder(self, run, photos):
-        scores = {s.name: s for s in regraft.evaluate(run.folder, photos, n=20)}
-        assert scores["frechet[random_conv]"].n_fake == 20
-        assert scores["copies[pixels]"].details["n_training"] == 10, "a run knows what it was trained on"
-        again = {s.name: s.value for s in regraft.evaluate(run.folder, photos, n=20)}
-        assert again == {name: s.value for name, s in scores.items()}
-
-    def test_folder_against_itself(self, photos):
-        scores = {s.name: s.value for s in regraft.evaluate(photos, photos)}
-        assert scores["frechet[random_conv]"] == pytest.approx(0, abs=1e-5)
-        assert scores["mv_ratio_pixel"] == pytest.approx(1)
-        assert not any(name.startswith("copies") for name in scores), "nothing is known of training images"
-
-    def test_critic_features(self, run, photos):
-        names = {s.name for s in regraft.evaluate(run.folder, photos, n=20, extractor="critic", metrics=("frechet",))}
-        assert names == {"frechet[critic]"}
-        with pytest.raises(ConfigError, match="needs a source"):
-            regraft.evaluate(photos, photos, extractor="critic")
-
-    def test_critic_features_are_those_of_the_runs_own_scores(self, run, photos, source_folder):
-        (found,) = regraft.evaluate(run.folder, photos, n=20, extractor="critic", metrics=("kid",))
-        assert found.extractor_sha256 == extractor("critic", regraft.load(source_folder)).sha256
-        assert found.extractor_sha256 != extractor("critic", run.gan).sha256
-
-    def test_real_images_are_fitted_as_the_runs_were(self, source_folder, tmp_path):
-        rng = np.random.default_rng(0)
-        for name in ("wide", "new"):
-            (tmp_path / name).mkdir()
-            for k in range(12):
-                array = np.zeros((8, 24), np.uint8)
-                array[:, :8] = rng.integers(0, 255)  # what a crop of the middle does not see
-                Image.fromarray(array).save(tmp_path / name / f"{k}.png")
-        run = regraft.adapt(tmp_path / "wide", source_folder, method="untouched", out=tmp_path / "run", fit="stretch")
-        notes = []
-
-        def score(**settings):
-            (found,) = regraft.evaluate(run.folder, tmp_path / "new", n=20, metrics=("kid",), on_event=notes.append, **settings)
-            return found.value
-
-        assert score() == score(fit="stretch") != score(fit="crop")
-        assert [n["text"].partition(":")[0] for n in notes] == [
-            "real images are fitted by crop, and the run learned from images fitted by stretch"
-        ]
-
-    def test_what_training_saw_may_be_gone(self, run, photos, tmp_path):
-        moved = photos.rename(tmp_path / "elsewhere")
-        notes = []
-        names = {s.name for s in regraft.evaluate(run.folder, moved, n=20, on_event=notes.append)}
-        assert "frechet[random_conv]" in names
-        assert not any(name.startswith("copies") for name in names)
-        assert any("copies are not measured" in n["text"] and "--training" in n["text"] for n in notes)
-        again = {s.name for s in regraft.evaluate(run.folder, moved, n=20, training=regraft.open_images(moved).take(0, 6))}
-        assert "copies[pixels]" in again
-
-    def test_a_pretrained_source_is_measured(self, photos, tmp_path):
-        regraft.pretrain(photos, backbone="dcgan", size=8, channels=1, out=tmp_path / "source", steps=2, batch=4)
-        assert regraft.evaluate(tmp_path / "source", photos, n=20)
-
-    def test_replayed_training_images_stand_beside_every_score(self, run, photos):
-        scores = {s.name: s for s in regraft.evaluate(run.folder, photos, n=20)}
-        assert {"replayed"} <= scores["frechet[random_conv]"].details.keys()
-        training = training_images(run.folder)
-        drawn = torch.randint(len(training), (20,), generator=generator_at(0, "replayed"))
-        real = regraft.open_images(photos).decode((8, 8), 1).tensor()
-        wanted = compare(training[drawn], real, None, extractor("random_conv"), ("frechet", "kid"))
-        for score in wanted:
-            assert scores[score.name].details["replayed"] == pytest.approx(score.value)
-        saved = json.loads((run.folder / "scores.json").read_text())
-        assert {s["name"]: s["details"]["replayed"] for s in saved}["copies[pixels]"] == 1.0
-
-    def test_metric_names(self, run, photos):
-        with pytest.raises(ConfigError, match="no metric called frechett; did you mean frechet"):
-            regraft.evaluate(run.folder, photos, metrics=("frechett",))
-
-
-def test_inspect_says_what_matters(source_folder):
-    facts = regraft.inspect(source_folder)
-    assert facts["backbone"] == "dcgan"
-    assert facts["latent"]["dim"] == 6
-    assert facts["image"] == {"height": 8, "width": 8, "channels": 1}
-    assert facts["generator_values"] == sum(p.numel() for p in toy_gan().generator.parameters())
-
-
-def test_lists():
-    assert {"scratch", "transfergan", "freezed", "minegan"} <= set(regraft.list_methods())
-    assert {"frechet", "kmmd", "mean_variance", "copies"} <= set(regraft.list_metrics())

@@ -1,21 +1,16 @@
 """Pretraining: sources of one's own through the same loop; growing StyleALAEs; what comes out loads and goes on."""
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 import regraft
-from regraft.composites.decoded import gaussian_prior
-from regraft.core import discover, norms
+from regraft.core import discover
 from regraft.core.errors import ConfigError
 from regraft.core.gan import tensor_digest
-from regraft.methods import autoencoder
 from regraft.verbs.pretrain import pretrain
 from support.plugins import find_plugin
 from support.pretraining import SMALL, interrupted, same_when_resumed, settings
-from support.toys import toy_autoencoder
 
 
 @pytest.fixture(params=["dcgan", "autoencoder", "alae"])
@@ -122,33 +117,6 @@ def test_an_objective_among_the_settings_counts_too(photos, tmp_path):
     assert (made.objective.penalty_weight, made.objective.drift_weight) == (50, 0.5)
 
 
-@pytest.mark.parametrize("odd", [{"penalty_every": 16}, {"critic_steps": 5}, {"path_length_weight": 5.0}])
-def test_what_a_stylealae_does_not_play_is_refused(odd, photos, tmp_path):
-    with pytest.raises(ConfigError, match=f"objective.{next(iter(odd))}"):
-        pretrain(photos, out=tmp_path / "x", objective=odd, **settings("alae"))
-
-
-def test_the_game_of_a_new_gan_is_kept(photos):
-    run = regraft.adapt(
-        photos,
-        method="scratch",
-        size=8,
-        channels=1,
-        backbone_settings=SMALL["dcgan"],
-        objective="hinge",
-        steps=2,
-        batch=4,
-        write=False,
-    )
-    assert run.gan.objective.loss == "hinge"
-
-
-@pytest.mark.parametrize("backbone", ["dcgan", "stylegan2", "stylegan3"])
-def test_a_new_gan_needs_a_size(backbone, photos):
-    with pytest.raises(ConfigError, match="needs size="):
-        regraft.adapt(photos, method="scratch", backbone=backbone, write=False)
-
-
 def test_a_resumed_run_keeps_its_settings_and_its_verb(photos, tmp_path):
     pretrain(photos, out=tmp_path / "mine", **settings("autoencoder"))
     with pytest.raises(ConfigError, match="leave more out"):
@@ -173,53 +141,3 @@ def test_refusals(photos, tmp_path):
         (tmp_path / "y").mkdir()
         (tmp_path / "y" / "config.yaml").write_text(f"images: {photos}\nmethod: scratch\nsettings: {{size: 8, channels: 1}}\n")
         pretrain(out=tmp_path / "y", resume=True)
-
-
-def test_autoencoder_learns_to_reconstruct_and_its_prior_fits(tmp_path):
-    folder = tmp_path / "bars"
-    folder.mkdir()
-    for k in range(40):
-        image = np.zeros((8, 8), np.uint8)
-        image[:, k % 8] = 255
-        image[k // 8] = 200
-        Image.fromarray(image).save(folder / f"{k:02d}.png")
-    common = settings(
-        "autoencoder", batch=16, ema_decay=0.9, backbone_settings=SMALL["autoencoder"] | {"code_dim": 16, "width": 16}
-    )
-    before = pretrain(folder, out=tmp_path / "before", **common | {"steps": 1})
-    after = pretrain(folder, out=tmp_path / "after", **common | {"steps": 300})
-    images = regraft.open_images(folder).decode((8, 8), 1).tensor()
-
-    def error(gan):
-        with torch.no_grad():
-            return float((gan.autoencoder.decode(gan.autoencoder.encode(images)) - images).square().mean())
-
-    assert error(after) < 0.35 * error(before)
-    found = after.autoencoder.encode(images)
-    assert torch.allclose(after.autoencoder.mean_code, found.mean(0), atol=1e-5)
-    made = after.generator.codes(after.generator.latent.at(0, range(2000)))
-    assert (made.mean(0) - found.mean(0)).abs().max() < 0.25
-
-
-def test_statistics_and_prior_are_those_of_all_class_folders(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    for name in ("columns", "rows"):
-        (tmp_path / name).mkdir()
-        for k in range(64):
-            image = rng.integers(0, 60, (8, 8), dtype=np.uint8)
-            image[:, ::2] += 195
-            Image.fromarray(image if name == "columns" else image.T.copy()).save(tmp_path / name / f"{k:02d}.png")
-    images = regraft.open_images(tmp_path).decode((8, 8), 1)
-    monkeypatch.setattr(autoencoder, "MEASURED", 64)
-    monkeypatch.setattr(autoencoder, "CALIBRATED", 48)
-    monkeypatch.setattr(autoencoder, "CALIBRATION_BATCH", 16)
-    made = autoencoder.measured(gaussian_prior(toy_autoencoder().requires_grad_(True)), images).autoencoder
-    (norm,) = norms.batch_norms(made)
-    seen = {}
-    norm.register_forward_pre_hook(lambda norm, inputs: seen.update(x=inputs[0].transpose(0, 1).flatten(1)))
-    codes = made.encode(images.tensor())
-    made.decode(codes)
-    apart = codes[:64].mean(0) - codes[64:].mean(0)
-    assert (made.mean_code - codes.mean(0)).norm() < 0.2 * apart.norm()
-    assert torch.allclose(norm.running_mean, seen["x"].mean(1), atol=0.1 * float(seen["x"].std(1).mean()))
-    assert torch.allclose(norm.running_var, seen["x"].var(1), rtol=0.1)

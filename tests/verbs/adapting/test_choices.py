@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from regraft.core.errors import ConfigError
-from regraft.data.split import held_out_count
 from regraft.verbs.adapting import choices
 
 
@@ -45,11 +44,6 @@ def test_mirroring_is_decided_on_a_part_of_many_images(monkeypatch):
     assert max(compared) <= 2000**2
 
 
-@pytest.mark.parametrize(("n", "least", "most"), [(4, 1, 2), (10, 2, 3), (25, 3, 6), (100, 8, 20), (10_000, 100, 1000)])
-def test_held_out_is_a_modest_share(n, least, most):
-    assert least <= held_out_count(n) <= most
-
-
 def test_method_choice_has_a_reason():
     assert choices.method("scratch", 25, 1, True) == ("scratch", None)
     for n_sources, critics in ((1, True), (1, False), (2, True)):
@@ -58,3 +52,12 @@ def test_method_choice_has_a_reason():
     with pytest.raises(ConfigError, match="which source"):
         choices.method("auto", 25, 0, True)
     assert choices.method("auto", 25, 1, False, only_encode=True)[0] == "mind2mind"
+
+
+def test_few_images_of_a_class_are_no_class_unless_asked():
+    names = ("a", "b", "c", "d", "e")
+    chosen, note = choices.labels(None, names, [20, 20, 9, 20, 20], None)
+    assert not chosen
+    assert "a, b, c, d and 1 more" in note
+    assert "class c has 9 images" in note
+    assert choices.labels(True, names, [20, 20, 9, 20, 20], None) == (True, None)

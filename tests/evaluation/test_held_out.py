@@ -1,140 +1,19 @@
-"""Checking photos, ranking sources, stopping in time, charts."""
+"""Measuring on held-out images while a run trains: which generator is kept, and when the run stops."""
 
-import json
-import pathlib
-import re
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import regraft
-from regraft.cli.app import run as cli
-from regraft.core.errors import ConfigError, DataError
 from regraft.core.latent import Latent
 from regraft.core.networks import Generator
 from regraft.core.norms import set_training
-from regraft.data import pictures
-from regraft.data.images import Images, ImageSet
+from regraft.data.images import Images
 from regraft.evaluation.compare import extractor
 from regraft.evaluation.held_out import HeldOut, critic_scores
-from regraft.metrics.kmmd import kmmd, real_floor
-from regraft.verbs import rank
 from regraft.verbs.adapt import adapt_job
 from regraft.verbs.adapting import prepare
 from regraft.verbs.adapting.assemble import assemble
-from regraft.verbs.check import near_duplicates, outliers
-from regraft.verbs.rank import tied
-from regraft.verbs.report.svg import Line, chart
-from support.toys import strokes, toy_gan, toy_images
-
-
-def write(folder, images):
-    folder.mkdir(exist_ok=True)
-    for k, image in enumerate(images):
-        pictures.save_png(folder / f"{k:03d}.png", pictures.to_picture(image))
-
-
-class TestCheck:
-    def test_what_is_odd_is_named(self, tmp_path):
-        folder = tmp_path / "photos"
-        write(folder, strokes(30, 0, 32))
-        (folder / "bad.png").write_bytes(b"no picture")
-        Image.open(folder / "003.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "twin.jpg", quality=95)
-        Image.fromarray(np.full((32, 32), 90, np.uint8)).save(folder / "blank.png")
-        Image.new("RGB", (8, 8), "red").save(folder / "tiny.png")
-        Image.new("RGB", (128, 32), "blue").save(folder / "wide.png")
-        facts = regraft.check(folder, tmp_path / "sheet.png")
-        assert facts["images"] == 34
-        assert facts["unreadable"] == 1
-        assert ["003.png", "twin.jpg"] in facts["near_duplicates"]
-        assert "wide.png" in facts["outliers"]
-        told = "\n".join(facts["odd"])
-        for name in ("bad.png", "blank.png: blank", "tiny.png: much smaller", "wide.png: a very different shape"):
-            assert name in told
-        assert facts["modes"] == {"grey": 32, "colour": 2}
-        advice = "\n".join(facts["advice"])
-        assert all(word in advice for word in ("--fit", "--method", "--steps", "--flip", "near-duplicates", "held out"))
-        with Image.open(tmp_path / "sheet.png") as sheet:
-            assert sheet.width > 500
-        json.dumps(facts)
-
-    def test_a_clean_set_raises_nothing(self, tmp_path):
-        write(tmp_path / "photos", strokes(40, 0, 32))
-        facts = regraft.check(tmp_path / "photos")
-        assert facts["near_duplicates"] == facts["outliers"] == facts["odd"] == []
-
-    def test_all_twins(self):
-        images = strokes(10, 0, 32)
-        assert near_duplicates(torch.cat([images, images])) == [(k, k + 10) for k in range(10)]
-        assert outliers(images[:4]) == []
-
-    def test_nothing_readable(self, tmp_path):
-        (tmp_path / "a.png").write_bytes(b"x")
-        with pytest.raises(DataError, match="none of its 1 images"):
-            regraft.check(tmp_path)
-
-    def test_nothing_is_overwritten(self, tmp_path, photos):
-        (tmp_path / "sheet.png").write_bytes(b"")
-        with pytest.raises(ConfigError, match="exists"):
-            regraft.check(photos, tmp_path / "sheet.png")
-
-
-class TestRank:
-    def test_the_source_of_the_targets_comes_first(self, tmp_path):
-        write(tmp_path / "photos", regraft.load("digits-high").sample(12, 5))
-        rows = regraft.rank(tmp_path / "photos", [toy_gan(), "digits-low", "digits-high"], n=200, out=tmp_path / "rank.png")
-        assert [row["rank"] for row in rows] == [1, 2, 3]
-        assert [row["source"] for row in rows] == ["digits-high", "digits-low", "toy"]
-        assert rows[0]["nearest"] == min(row["nearest"] for row in rows)
-        assert [row["tied"] for row in rows] == [False, False, False]
-        assert (tmp_path / "rank.png").is_file()
-
-    def test_images_of_all_class_folders_count(self, photos_by_class, gan, monkeypatch):
-        looked = []
-
-        def noted(self, *size, **settings):
-            looked.append({pathlib.Path(i.name).parent.name for i in self.items})
-            return decode(self, *size, **settings)
-
-        decode = ImageSet.decode
-        monkeypatch.setattr(ImageSet, "decode", noted)
-        monkeypatch.setattr(rank, "MOST_IMAGES", 8)
-        regraft.rank(photos_by_class, [gan, gan], n=16)
-        assert looked
-        assert all(names == {"bars", "blobs"} for names in looked)
-
-    def test_nearness_is_over_what_is_usual_among_targets(self):
-        """Targets are prepared for each size, so plain distances from two sources may not be compared."""
-        target = torch.tensor([[0.0], [1.0], [3.0], [6.0]])
-        for unit in (1.0, 7.0):
-            row, ratios, which = rank.measured(unit * target, unit * torch.tensor([[0.5], [2.5], [9.0]]))
-            # Nearest others are 1, 1, 2 and 3 away, 1.75 on average; nearest samples 0.5, 0.5, 0.5 and 3.
-            assert ratios.tolist() == pytest.approx([0.5 / 1.75, 0.5 / 1.75, 0.5 / 1.75, 3 / 1.75])
-            assert row["nearest"] == pytest.approx(4.5 / 4 / 1.75)
-            assert which.tolist() == [0, 0, 1, 2]
-
-    def test_with_a_probe(self, photos):
-        sources = [toy_gan(seed=s) for s in range(2)]
-        rows = regraft.rank(photos, sources, n=32, probe=2)
-        assert rows[0]["probe"] <= rows[1]["probe"]
-        assert [row["tied"] for row in rows] == [None, None]
-
-    def test_equal_sources_are_called_too_close_to_tell(self, photos, capsys):
-        gan = toy_gan()
-        assert [row["tied"] for row in regraft.rank(photos, [gan, gan], n=32)] == [False, True]
-        assert cli(["rank", str(photos), "-s", "digits-low", "-s", "digits-low", "--n", "32"]) == 0
-        assert "Too close to tell from the first by these images: digits-low (2)" in capsys.readouterr().out
-
-    @pytest.mark.parametrize(("mean", "is_tied"), [(0.1, True), (0.3, False)])
-    def test_two_standard_errors_decide(self, mean, is_tied):
-        # One hundred differences with standard deviation 1.005: two standard errors are 0.201.
-        assert tied(mean + torch.tensor([1.0, -1.0]).repeat(50)) is is_tied
-
-    def test_one_source_is_no_ranking(self, photos, gan):
-        with pytest.raises(ConfigError, match="at least two"):
-            regraft.rank(photos, [gan])
+from support.toys import toy_gan, toy_images
 
 
 def observer(patience, **more):
@@ -321,37 +200,3 @@ class TestCriticScores:
         assert torch.allclose(found[:1], critic_scores(critic, few[:1], training), atol=0.2 * found.abs().max())
         assert all(torch.equal(before[k], v) for k, v in critic.state_dict().items())
         assert all(m.training for m in critic.modules())
-
-
-def test_the_floor_is_what_halves_of_one_set_measure():
-    rng = torch.Generator().manual_seed(0)
-    real = torch.randn(60, 8, generator=rng)
-    floor = real_floor(real)
-    halves = []
-    for _ in range(100):
-        order = torch.randperm(60, generator=rng)
-        halves.append(float(kmmd(real[order[:30]], real[order[30:]])[1]))
-    assert 0.85 <= sum(h <= floor for h in halves) / 100 <= 1
-    assert float(kmmd(real, torch.randn(60, 8, generator=rng) + 2)[1]) > 5 * floor
-
-
-class TestChart:
-    def test_texts_are_escaped_and_numbers_finite(self):
-        svg = chart(
-            [Line("<b>a</b>", [(0, 1.0), (10, float("nan")), (20, 3.0)], [0.1, 0.1, 0.1])],
-            title="<script>",
-            description="&",
-            floor=("floor", 0.5),
-            mark=("kept", 20.0),
-            root=True,
-        )
-        assert "<script>" not in svg
-        assert "<b>" not in svg
-        assert "nan" not in svg
-        assert re.search(r'class="band c0"', svg)
-
-    def test_too_few_points_are_no_chart(self):
-        assert chart([Line("a", [(0, 1.0)])], title="t", description="d") == ""
-
-    def test_a_constant_has_a_scale(self):
-        assert "class=" in chart([Line("a", [(0, 0.0), (1, 0.0)])], title="t", description="d")
