@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: test demo check slow fuzz conformance setup clean
+.PHONY: test demo check slow fuzz conformance gpu-check setup clean
 
 test: setup
 	$(BIN)/python $(PYTEST) -m "not slow"
@@ -31,6 +31,11 @@ fuzz: setup
 # The authors' recorded outputs lie beside the project where they are at hand: make conformance REFERENCE=folder
 conformance: setup
 	$(BIN)/python tools/conformance.py --reference $(REFERENCE) --out docs/conformance.md
+
+# Proves regraft on one GPU in eight minutes; needs no installation beyond what benchmarks/README.md names.
+gpu-check:
+	PYTHONPATH=src $(PYTHON) tools/gpu_check.py $(if $(wildcard $(REFERENCE)),--reference $(REFERENCE)) \
+		$(if $(wildcard $(DATA)),--data $(DATA)) $(if $(PEER),--peer $(PEER))
 
 # One benchmark by name, as far as its cells are not there yet: make benchmark-conditional DATA=folder
 benchmark-%: setup
