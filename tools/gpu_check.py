@@ -4,8 +4,8 @@
 
 What must be there: Python 3.11 or newer and a CUDA build of torch, with numpy, pillow and safetensors, which machines with a
 GPU usually have; and typer, rich, pydantic, pyyaml, jinja2 and what they need.  ``benchmarks/README.md`` says how to carry
-their wheels to a machine without network.  regraft itself is taken from ``src`` beside this file.  Where data are missing, their
-section is left out and the table says so.
+their wheels to a machine without network.  regraft itself is taken from ``src`` beside this file.  Where data are missing,
+their section is left out and the table says so.
 
 Each section runs in a process of its own, so that a fault or a time limit ends that section alone.  Rows are written as they
 come; ``gpu.json`` and ``gpu.md`` are made anew after each.  ``--tiny`` runs everything at the smallest sizes, also on a CPU.
