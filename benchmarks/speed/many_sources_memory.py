@@ -52,7 +52,7 @@ def main() -> None:
     pixels = torch.randint(0, 256, (8, 3, options.size, options.size), dtype=torch.uint8)
     method = discover.plugin("methods", "minegan", Method)
     settings = {"mining_steps": options.steps, "finetuning_steps": 0}
-    config = method.settle(sources, parse(method.Config, settings, "minegan"), 0)
+    config = method.complete_config(parse(method.Config, settings, "minegan"), sources, 0, 0)
     images = Images(pixels, None, ())
     adaptation = method.attach(sources, images, config, generator_at(0, "init"))
     before = peak()

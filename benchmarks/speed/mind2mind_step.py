@@ -119,7 +119,7 @@ def code_step(side: int, repeats: int) -> float:
     method = discover.plugin("methods", "mind2mind", Method)
     config = parse(method.Config, {"steps": repeats + 20, "preset": "alae-1024"}, "step")
     source = GAN(made["generator"], autoencoder=autoencoder)
-    objective, _ = method.training(source, config)
+    objective, _ = method.training(config, source)
     data = Codes(torch.randn(256, 512, generator=generator_at(0, "codes")))
     adaptation = method.attach([source.trained_with(objective, recipe)], data, config, generator_at(0, "init"))
     return median(adaptation, data, warm=20)

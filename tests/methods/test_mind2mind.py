@@ -29,7 +29,7 @@ def values(module):
 def attach(source, images, objective=None, **settings):
     method = find_plugin("methods", "mind2mind")
     config = parse(method.Config, {"steps": 4} | settings, "test")
-    published, recipe = method.training(source, config)
+    published, recipe = method.training(config, source)
     given = source.trained_with(objective or published, recipe.model_copy(update={"batch": 6}))
     return method.attach([given], images, config, generator_at(0, "init"))
 
@@ -65,10 +65,10 @@ class TestPublishedSizes:
         published = mind2mind.PRESETS["28x28"]
         assert (published.critic, published.batch) == ((256, 256), 128)
         method = find_plugin("methods", "mind2mind")
-        objective, recipe = method.training(source, as_published)
+        objective, recipe = method.training(as_published, source)
         assert (objective.penalty_weight, objective.critic_steps, objective.drift_weight) == (10, 5, 0)
         assert (recipe.betas, recipe.generator_lr, recipe.critic_lr) == ((0.1, 0.5), 1e-3, 1e-3)
-        objective, recipe = method.training(source, settings)
+        objective, recipe = method.training(settings, source)
         assert (objective.penalty_weight, objective.critic_steps, recipe.betas) == (0.1, 3, (0.0, 0.99))
         generator, critic = autoencoder.sized(28, 1)
         # The whole GAN in pixels is the same layers: decoder and g0, encoder and c0.

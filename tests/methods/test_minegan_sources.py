@@ -39,7 +39,7 @@ def rng(seed=0):
 
 
 def settled(sources, seed=0, **settings):
-    return MINEGAN.settle(sources, parse(MINEGAN.Config, SETTINGS | settings, "minegan"), seed)
+    return MINEGAN.complete_config(parse(MINEGAN.Config, SETTINGS | settings, "minegan"), sources, 0, seed)
 
 
 def attached(sources, seed=0, **settings):
@@ -440,7 +440,7 @@ class TestCritic:
         adaptation = attached(two, critic="fresh")
         assert tensor_digest(adaptation.critic) != tensor_digest(two[0].critic)
         bare = [GAN(s.generator) for s in two]
-        MINEGAN.check(bare, "minegan", settled(bare, critic="fresh"))
+        MINEGAN.check(bare, "minegan")
         run(attached(bare, critic="fresh"), toy_images())
 
     def test_mistakes(self, two):

@@ -29,7 +29,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.networks import Autoencoder, Batch, Critic, Generator
 from regraft.core.randomness import global_seed
-from regraft.methods.base import Method, MethodConfig
+from regraft.methods.base import MethodConfig, PretrainingMethod
 from regraft.training.objectives import critic_loss, generator_loss, penalty
 from regraft.training.updates import Adaptation, Data, Loss, Optimiser, Phase, Update
 
@@ -93,19 +93,17 @@ class ALAEConfig(MethodConfig):
         return self
 
 
-class PretrainALAE(Method):
+class PretrainALAE(PretrainingMethod[ALAEConfig]):
     """Grow a StyleALAE."""
 
     Config = ALAEConfig
     summary = "pretraining: a StyleALAE from images alone (regraft pretrain)"
     paper = "Pidhorskyi et al. 2020, Adversarial latent autoencoders, arXiv:2004.04467"
-    sources: ClassVar[tuple[int, int]] = (0, 0)
-    stands_alone: ClassVar[bool] = True
     backbone: ClassVar[str] = "alae"
 
     def attach(self, sources: Sequence[GAN], images: Data, config: ALAEConfig, rng: torch.Generator) -> Adaptation:
         """New networks with all levels, and one phase per level."""
-        objective, _ = self.training_anew(config)
+        objective, _ = self.training(config, None)
         size = cast(int, config.size)
         odd = [name for name, usual in NOT_PLAYED.items() if getattr(objective, name) != usual]
         if odd:
@@ -143,7 +141,7 @@ class PretrainALAE(Method):
         decay = 0.5 ** (config.batch / config.ema_half_life)
         return Adaptation(generator, critic, phases, modules, averaged=averaged, ema_decay=decay, batch=config.batch)
 
-    def training_anew(self, config: ALAEConfig) -> tuple[Objective, Recipe]:
+    def training(self, config: ALAEConfig, source: GAN | None) -> tuple[Objective, Recipe]:
         """Nonsaturating with R1, as published."""
         if config.size is None:
             raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
@@ -161,7 +159,7 @@ class PretrainALAE(Method):
             role: build_with(description, {k: v.detach().cpu() for k, v in tensors.items()}, "pretraining", moved)
             for role, (description, tensors) in family.grown(generator, critic, encoder).items()
         }
-        objective, recipe = self.training_anew(config)
+        objective, recipe = self.training(config, None)
         return GAN(
             cast(Generator, built["generator"]),
             cast(Critic, built["critic"]),

@@ -25,7 +25,7 @@ from regraft.core.networks import Autoencoder, Batch, Description
 from regraft.core.randomness import generator_at
 from regraft.data import codes
 from regraft.data.images import Images
-from regraft.methods.base import Method, MethodConfig
+from regraft.methods.base import MethodConfig, PretrainingMethod
 from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
 
 MEASURED = 10_000  # images that the prior is fitted to, at most
@@ -49,14 +49,12 @@ class AutoencoderConfig(MethodConfig):
     )
 
 
-class PretrainAutoencoder(Method):
+class PretrainAutoencoder(PretrainingMethod[AutoencoderConfig]):
     """Reconstruct."""
 
     Config = AutoencoderConfig
     summary = "pretraining: a plain autoencoder from images alone (regraft pretrain)"
     paper = "Fregier & Gouray 2019, Mind2Mind, arXiv:1906.11613, 28x28 settings"
-    sources: ClassVar[tuple[int, int]] = (0, 0)
-    stands_alone: ClassVar[bool] = True
     backbone: ClassVar[str] = "autoencoder"
 
     def attach(self, sources: Sequence[GAN], images: Data, config: AutoencoderConfig, rng: torch.Generator) -> Adaptation:

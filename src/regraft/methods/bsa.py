@@ -34,7 +34,7 @@ from regraft.core.latent import Latent
 from regraft.core.networks import Batch
 from regraft.methods._adversarial import copy_generator
 from regraft.methods._perceptual import Perception, perception
-from regraft.methods.base import Method, MethodConfig
+from regraft.methods.base import AdaptingMethod, MethodConfig
 from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
 
 
@@ -75,6 +75,11 @@ class BSAConfig(MethodConfig):
         None
     )
 
+    @property
+    def classes_lost(self) -> str | None:
+        """See :attr:`MethodConfig.classes_lost`."""
+        return None if self.scaling.classes == "keep" else "does not learn classes; scaling.classes=keep has the source's"
+
 
 class Latents(nn.Module):
     """One latent per target image."""
@@ -84,7 +89,7 @@ class Latents(nn.Module):
         self.z = nn.Parameter(start)
 
 
-class BSA(Method):
+class BSA(AdaptingMethod[BSAConfig]):
     """Scales, shifts and latents."""
 
     Config = BSAConfig
@@ -92,7 +97,6 @@ class BSA(Method):
     paper = "Noguchi & Harada 2019, Batch Statistics Adaptation, arXiv:1904.01774"
     mirrors: ClassVar[bool] = False
     mixtures: ClassVar[bool] = False
-    running_state: ClassVar[frozenset[str]] = frozenset({"generator.centre", "generator.spread"})
 
     def attach(self, sources: Sequence[GAN], images: Data, config: BSAConfig, rng: torch.Generator) -> Adaptation:
         """Scale a copy of the generator and give each image a latent."""
@@ -123,10 +127,6 @@ class BSA(Method):
         modules |= {"perception": seen} if seen is not None else {}
         batch = config.batch or min(source.recipe.batch, images.n)
         return Adaptation(generator, None, [phase] if config.steps else [], modules, averaged=(), batch=batch)
-
-    def classes_dropped(self, config: BSAConfig) -> str | None:
-        """See :meth:`Method.classes_dropped`."""
-        return None if config.scaling.classes == "keep" else "does not learn classes; scaling.classes=keep has the source's"
 
     def rebuild(self, sources: Sequence[GAN], config: BSAConfig) -> ScaledGenerator:
         """Scales of one and shifts of zero on a copy of the source's generator."""

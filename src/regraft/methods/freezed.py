@@ -15,7 +15,7 @@ from regraft.core.networks import Generator
 from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
 from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._stabilise import FinetuningConfig, stabilise
-from regraft.methods.base import Method
+from regraft.methods.base import AdaptingMethod
 from regraft.training.updates import Adaptation, Data, Phase
 
 
@@ -25,7 +25,7 @@ class FreezeDConfig(LabelledConfig, FinetuningConfig):
     freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image.")] = 1
 
 
-class FreezeD(Method):
+class FreezeD(AdaptingMethod[FreezeDConfig]):
     """Fine-tune with a partly fixed critic."""
 
     Config = FreezeDConfig

@@ -26,7 +26,7 @@ from regraft.core.networks import Autoencoder, Batch, evaluating
 from regraft.core.randomness import subset
 from regraft.data import codes
 from regraft.data.images import Images
-from regraft.methods.base import Method, MethodConfig
+from regraft.methods.base import AdaptingMethod, MethodConfig
 from regraft.training.objectives import critic_loss, generator_loss, penalty
 from regraft.training.updates import Adaptation, Data, Loss, Optimiser, Phase, Update
 
@@ -130,13 +130,17 @@ def preset_of(config: Mind2MindConfig, autoencoder: Autoencoder) -> Preset:
     return preset.model_copy(update={what: value for what, value in given.items() if value is not None})
 
 
+def _with_classes(config: Mind2MindConfig, n_classes: int) -> Mind2MindConfig:
+    return config if config.n_classes is not None else config.model_copy(update={"n_classes": n_classes})
+
+
 def _preset_name(config: Mind2MindConfig, autoencoder: Autoencoder) -> PresetName:
     if config.preset != "auto":
         return config.preset
     return "28x28-calm" if autoencoder.code_range != "none" else "alae-1024"
 
 
-class Mind2Mind(Method):
+class Mind2Mind(AdaptingMethod[Mind2MindConfig]):
     """A GAN on codes."""
 
     Config = Mind2MindConfig
@@ -145,16 +149,18 @@ class Mind2Mind(Method):
     labels: ClassVar[bool] = True
     needs = frozenset({"autoencoder"})
 
-    def settle(self, sources: Sequence[GAN], config: Mind2MindConfig, seed: int) -> Mind2MindConfig:
-        """Which preset ``auto`` means, and the layers, so that an adapter can be rebuilt when presets have changed."""
+    def complete_config(self, config: Mind2MindConfig, sources: Sequence[GAN], n_classes: int, seed: int) -> Mind2MindConfig:
+        """Fill in preset, layers and classes, so that an adapter can be rebuilt when presets have changed."""
         autoencoder = sources[0].require("autoencoder", for_="mind2mind")
         preset = preset_of(config, autoencoder)
         meant: dict[str, Any] = {"preset": _preset_name(config, autoencoder), "norm": preset.norm}
         meant |= {"generator_widths": preset.generator, "critic_widths": preset.critic}
-        return config.model_copy(update=meant)
+        return _with_classes(config.model_copy(update=meant), n_classes)
 
-    def training(self, source: GAN, config: Mind2MindConfig) -> tuple[Objective, Recipe]:
-        """WGAN-GP on codes, as the preset says; the average is ours (``recipe.ema_decay=0`` for none)."""
+    def training(self, config: Mind2MindConfig, source: GAN | None) -> tuple[Objective, Recipe]:
+        """Return WGAN-GP on codes, as the preset says; the average is ours (``recipe.ema_decay=0`` for none)."""
+        if source is None:
+            return super().training(config, source)
         preset = preset_of(config, source.require("autoencoder", for_="mind2mind"))
         objective = Objective(
             loss="wgan",
@@ -166,14 +172,10 @@ class Mind2Mind(Method):
         recipe = Recipe(batch=preset.batch, generator_lr=1e-3, critic_lr=1e-3, betas=preset.betas, ema_decay=preset.ema_decay)
         return objective, recipe
 
-    def fitted(self, config: Mind2MindConfig, sources: Sequence[GAN], images: Data) -> Mind2MindConfig:
-        """Classes are those of the images."""
-        return config if config.n_classes is not None else config.model_copy(update={"n_classes": images.n_classes})
-
     def attach(self, sources: Sequence[GAN], images: Data, config: Mind2MindConfig, rng: torch.Generator) -> Adaptation:
         """Encode the images once, unless they are codes already, and put new networks on the codes."""
         (source,) = sources
-        config = self.fitted(config, sources, images)
+        config = _with_classes(config, images.n_classes)
         if config.n_classes not in (0, images.n_classes):
             raise ConfigError(f"n_classes={config.n_classes}, and the images have {images.n_classes} classes")
         autoencoder = source.require("autoencoder", for_="mind2mind")

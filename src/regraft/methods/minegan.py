@@ -43,7 +43,7 @@ from regraft.methods._fresh import RivalConfig, critic_for
 from regraft.methods._sparse import FilterMasks
 from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
-from regraft.methods.base import Method
+from regraft.methods.base import AdaptingMethod
 from regraft.training.objectives import generator_loss
 from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
 
@@ -97,8 +97,13 @@ class MineGANConfig(RivalConfig, FinetuningConfig):
         object.__setattr__(self, "steps", mining + finetuning)
         return self
 
+    @property
+    def classes_lost(self) -> str | None:
+        """See :attr:`MethodConfig.classes_lost`."""
+        return None if self.miner.classes == "keep" else "does not learn classes; miner.classes=keep has the source's"
 
-class MineGAN(Method):
+
+class MineGAN(AdaptingMethod[MineGANConfig]):
     """Mine, then fine-tune."""
 
     Config = MineGANConfig
@@ -107,8 +112,8 @@ class MineGAN(Method):
     sources = (1, 64)
     mixtures = False
 
-    def settle(self, sources: Sequence[GAN], config: MineGANConfig, seed: int) -> MineGANConfig:
-        """See :meth:`Method.settle`: the critic by its number."""
+    def complete_config(self, config: MineGANConfig, sources: Sequence[GAN], n_classes: int, seed: int) -> MineGANConfig:
+        """Name the critic by its source's number, chosen at random if the user left it out."""
         if config.critic == FRESH or (config.critic is None and len(sources) == 1):
             return config
         able = [number for number, source in enumerate(sources) if source.critic is not None]
@@ -239,10 +244,6 @@ class MineGAN(Method):
             return generator_loss(game.objective, game.critic(game.augment(fake, draws), y))
 
         return masks, functools.partial(masks.choose, config.sparse, loss, IMPORTANCE_BATCHES, seed)
-
-    def classes_dropped(self, config: MineGANConfig) -> str | None:
-        """See :meth:`Method.classes_dropped`."""
-        return None if config.miner.classes == "keep" else "does not learn classes; miner.classes=keep has the source's"
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator | MixedGenerator:
         """Miners with unset weights before copies of the sources' generators."""

@@ -19,7 +19,7 @@ from regraft.core.networks import Critic, Generator
 from regraft.methods._adversarial import Game
 from regraft.methods._classes import LabelledConfig, class_ready
 from regraft.methods._fresh import fresh_critic, fresh_like, fresh_pair
-from regraft.methods.base import Method
+from regraft.methods.base import AdaptingMethod, PretrainingMethod
 from regraft.training.updates import Adaptation, Data, Phase
 
 
@@ -34,14 +34,13 @@ class ScratchConfig(LabelledConfig):
     recipe: Annotated[Recipe | None, Field(description="Filled in where no source gives it.")] = None
 
 
-class Scratch(Method):
+class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
     """All weights drawn anew."""
 
     Config = ScratchConfig
     summary = "train a new GAN of the source's architecture: the baseline"
     paper = "Goodfellow et al. 2014"
     sources: ClassVar[tuple[int, int]] = (0, 1)
-    stands_alone: ClassVar[bool] = True
     labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: ScratchConfig, rng: torch.Generator) -> Adaptation:
@@ -52,7 +51,7 @@ class Scratch(Method):
             critic: Critic = fresh_critic(source, rng, images.n_classes, config.class_head)
             objective, recipe = source.objective, source.recipe
         else:
-            objective, recipe = self.training_anew(config)
+            objective, recipe = self.training(config, None)
             generator, critic = fresh_pair(
                 config.backbone, cast(int, config.size), config.channels, images.n_classes, config.backbone_settings, rng
             )
@@ -65,8 +64,10 @@ class Scratch(Method):
         phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
-    def training_anew(self, config: ScratchConfig) -> tuple[Objective, Recipe]:
-        """As the family trains new networks."""
+    def training(self, config: ScratchConfig, source: GAN | None) -> tuple[Objective, Recipe]:
+        """Return the source's rules, or those by which the family trains new networks."""
+        if source is not None:
+            return super().training(config, source)
         if config.size is None:
             raise ConfigError("scratch without a source needs size=, the side of the images")
         objective, recipe = discover.plugin("backbones", config.backbone, Backbone).training(config.size, fresh=True)
@@ -82,8 +83,6 @@ class Scratch(Method):
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
         """The architecture; every weight comes from the adapter."""
-        if not sources:
-            raise ConfigError("this adapter was trained from scratch and is whole; it needs no source")
         return cast(Generator, fresh_like(sources[0].generator, torch.Generator().manual_seed(0)))
 
 

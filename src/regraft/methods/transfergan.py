@@ -18,7 +18,7 @@ from regraft.methods._adversarial import Game, copy_generator
 from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._fresh import RivalConfig, critic_for, fresh_like
 from regraft.methods._stabilise import FinetuningConfig, stabilise
-from regraft.methods.base import Method
+from regraft.methods.base import AdaptingMethod
 from regraft.training.updates import Adaptation, Data, Phase
 
 
@@ -31,7 +31,7 @@ class TransferGANConfig(LabelledConfig, RivalConfig, FinetuningConfig):
     ] = None
 
 
-class TransferGAN(Method):
+class TransferGAN(AdaptingMethod[TransferGANConfig]):
     """Fine-tune everything."""
 
     Config = TransferGANConfig

@@ -7,15 +7,20 @@ import torch
 from regraft.core.gan import GAN
 from regraft.core.networks import Generator
 from regraft.methods._adversarial import copy_generator
-from regraft.methods.base import Method, MethodConfig
+from regraft.methods.base import AdaptingMethod, MethodConfig
 from regraft.training.updates import Adaptation, Data
 
 
 class UntouchedConfig(MethodConfig):
     """It has no settings."""
 
+    @property
+    def classes_lost(self) -> str | None:
+        """See :attr:`MethodConfig.classes_lost`: the source keeps everything."""
+        return None
 
-class Untouched(Method):
+
+class Untouched(AdaptingMethod[UntouchedConfig]):
     """No training."""
 
     Config = UntouchedConfig
@@ -26,9 +31,6 @@ class Untouched(Method):
         """No phases."""
         generator = self.rebuild(sources, config)
         return Adaptation(generator, None, [], {"generator": generator}, averaged=())
-
-    def classes_dropped(self, config: UntouchedConfig) -> None:
-        """See :meth:`Method.classes_dropped`: it keeps everything."""
 
     def rebuild(self, sources: Sequence[GAN], config: UntouchedConfig) -> Generator:
         """A copy of the source's generator."""

@@ -243,6 +243,8 @@ def _generator(folder: pathlib.Path, record: dict[str, Any], sources: Sequence[G
     if record["stored"] == "whole" and record["generator"] is not None:
         return cast(Generator, build_with(Description(**record["generator"]), tensors, str(folder)))
     check_sources(folder, record, sources)
+    if not sources:
+        raise AdapterError(f"{folder}: has no sources, so it must hold a whole generator and its description; get it again")
     method = discover.plugin("methods", record["method"], Restorer)
     generator = method.rebuild(sources, parse(method.Config, record["config"], record["method"]))
     if record["data"].get("classes") and record["generator"] is not None:

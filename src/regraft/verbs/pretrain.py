@@ -17,7 +17,7 @@ from regraft.data import pictures
 from regraft.data.images import Images
 from regraft.formats import native
 from regraft.formats.native import save_source
-from regraft.methods.base import Method
+from regraft.methods.base import Method, PretrainingMethod
 from regraft.runs import folder as run_folder
 from regraft.training.loop import Loop
 from regraft.verbs.adapting.assemble import assemble
@@ -127,7 +127,8 @@ def _source(prepared: Prepared, loop: Loop, folder: pathlib.Path, licence: str |
     modules["generator"] = loop.generator()
     if not isinstance(prepared.train, Images):
         raise ConfigError("pretrain trains on images, not on codes")
-    made = prepared.method.finished(modules, dataclasses.replace(prepared.train, flip=False), prepared.config)
+    method = discover.plugin("methods", prepared.job.method, PretrainingMethod)
+    made = method.finished(modules, dataclasses.replace(prepared.train, flip=False), prepared.config)
     for network in (made.generator, made.critic, made.autoencoder):
         if network is not None:
             network.cpu().requires_grad_(False).eval()

@@ -15,7 +15,6 @@ from regraft.data.images import Images
 from regraft.evaluation.compare import compare, extractor
 from regraft.evaluation.verdict import Verdict, judge
 from regraft.files.atomic import write_json
-from regraft.methods.base import Method
 from regraft.metrics.base import Score
 from regraft.metrics.copies import BOUND
 from regraft.runs import adapter, records
@@ -47,8 +46,8 @@ def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathli
     names = next((c for c in known if len(c) == generator.n_classes), ())
     licence = "; ".join(licences) or None
     provenance = Provenance(folder.name, "adapter", licence=licence, lineage=lineage, classes=names)
-    # Rules that a method has for its own small networks are no way to train the adapted GAN further.
-    shared = type(prepared.method).training is Method.training
+    # Rules for training on codes are no way to train the adapted GAN further.
+    shared = loop.adaptation.space == "image"
     objective = first.objective if first and shared else getattr(prepared.config, "objective", None)
     return GAN(
         generator,

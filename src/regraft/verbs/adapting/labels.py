@@ -10,7 +10,12 @@ from regraft.methods.base import Method, MethodConfig
 
 
 def obstacle(
-    method: Method, name: str, config: MethodConfig, sources: Sequence[GAN], listed: ImageSet, setting: bool | None
+    method: Method[MethodConfig],
+    name: str,
+    config: MethodConfig,
+    sources: Sequence[GAN],
+    listed: ImageSet,
+    setting: bool | None,
 ) -> str | None:
     """Why a method cannot learn the classes of the target, or None.
 
@@ -24,8 +29,9 @@ def obstacle(
     if n < 2 or setting is False:
         return None
     if not method.labels:
-        dropped = method.classes_dropped(config)
-        return f"{name} {dropped or 'does not learn classes'}" if dropped or not setting else _foreign(name, sources, listed)
+        if config.classes_lost or not setting:
+            return f"{name} {config.classes_lost or 'does not learn classes'}"
+        return _foreign(name, sources, listed)
     if "autoencoder" in method.needs:  # classes of codes ask nothing of a source
         return None
     try:

@@ -51,19 +51,17 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     if given_codes and job.method not in ("auto", name):
         raise ConfigError(f"{job.images}: these are codes, which only mind2mind trains on; {job.method} needs the images")
     notes += [reason] if reason else []
-    method: Method = discover.plugin("methods", name, Method)
+    method: Method[MethodConfig] = discover.plugin("methods", name, Method)
     config = _settings(method, name, job)
-    method.check(sources, name, config)
-    config = method.settle(sources, config, job.seed)
-    sources = [s.trained_with(*_overridden(job, *method.training(s, config))) for s in sources]
-    config = config if sources else _trained_with(method, name, config, job)
+    method.check(sources, name)
     if isinstance(listed, Codes):
         return _with_codes(job, sources, listed, method, config, notes)
-    lead = method.lead(sources, config) if sources else None
     obstacle = labels.obstacle(method, name, config, sources, listed, job.labels)
     labelled, reason = choices.labels(job.labels, listed.classes, listed.counts, obstacle)
     notes += [reason] if reason else []
     listed = listed if labelled else listed.without_labels()
+    config, sources = _completed(job, sources, len(listed.classes), method, name, config)
+    lead = method.lead(sources, config) if sources else None
     if labelled and lead is not None and not method.labels:
         listed, reason = labels.as_in_source(listed, lead)
         notes += [reason] if reason else []
@@ -72,7 +70,6 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
     notes += decoded.notes
     train, held = split_images(decoded, job, listed.where)
     notes += ["1 image is held out: too few to measure on, so there will be no scores"] if held and held.n == 1 else []
-    config = method.fitted(config, sources, train)
     if not method.mirrors and job.flip == "on":
         raise ConfigError(f"--flip on: {name} ties each image to something of its own, and a mirrored one is another image")
     some = train.select(subset(train.n, choices.MIRRORED, 0)).tensor()
@@ -91,15 +88,24 @@ def prepare(job: AdaptJob, given: Sequence[GAN] | None = None, images: ImageSet 
 
 
 def _with_codes(
-    job: AdaptJob, sources: Sequence[GAN], data: Codes, method: Method, config: MethodConfig, notes: list[str]
+    job: AdaptJob, sources: Sequence[GAN], data: Codes, method: Method[MethodConfig], config: MethodConfig, notes: list[str]
 ) -> Prepared:
     """Training from codes alone: no image is read, so none can be held out."""
     data, made, said = codes.chosen(job, data)
-    config = method.fitted(config, sources, data)
+    config, sources = _completed(job, sources, data.n_classes, method, "mind2mind", config)
     made |= {"method": "mind2mind", "settings": config.model_dump(mode="json"), "steps": None}
     return Prepared(
         job.model_copy(update=made), tuple(sources), data, None, method, config, (*notes, *said), pick_device(job.device)
     )
+
+
+def _completed(
+    job: AdaptJob, sources: Sequence[GAN], n_classes: int, method: Method[MethodConfig], name: str, config: MethodConfig
+) -> tuple[MethodConfig, list[GAN]]:
+    """Complete the method's settings, and give each source the objective and recipe that it is trained with."""
+    config = method.complete_config(config, sources, n_classes, job.seed)
+    sources = [s.trained_with(*_overridden(job, *method.training(config, s))) for s in sources]
+    return config if sources else _trained_with(method, name, config, job), sources
 
 
 def _overridden(job: AdaptJob, objective: Objective, recipe: Recipe) -> tuple[Objective, Recipe]:
@@ -113,7 +119,7 @@ def _overridden(job: AdaptJob, objective: Objective, recipe: Recipe) -> tuple[Ob
     return objective, recipe
 
 
-def _trained_with(method: Method, name: str, config: MethodConfig, job: AdaptJob) -> MethodConfig:
+def _trained_with(method: Method[MethodConfig], name: str, config: MethodConfig, job: AdaptJob) -> MethodConfig:
     """Without a source that carries them, objective and recipe are settings of the method, if it has such."""
     wanted = {"objective": bool(job.objective), "recipe": bool(job.recipe) or isinstance(job.batch, int)}
     fields = type(config).model_fields
@@ -125,11 +131,11 @@ def _trained_with(method: Method, name: str, config: MethodConfig, job: AdaptJob
         )
     if not wanted.keys() & fields.keys():
         return config
-    made = dict(zip(wanted, _overridden(job, *method.training_anew(config)), strict=True))
+    made = dict(zip(wanted, _overridden(job, *method.training(config, None)), strict=True))
     return config.model_copy(update={what: made[what] for what in made if what in fields})
 
 
-def _settings(method: Method, name: str, job: AdaptJob) -> MethodConfig:
+def _settings(method: Method[MethodConfig], name: str, job: AdaptJob) -> MethodConfig:
     settings = dict(job.settings)
     if job.steps is not None:
         if "steps" not in method.Config.model_fields:

@@ -38,7 +38,7 @@ class Prepared:
     sources: tuple[GAN, ...]
     train: Images | Codes
     held: Images | None
-    method: Method
+    method: Method[MethodConfig]
     config: MethodConfig
     notes: tuple[str, ...]
     device: torch.device
