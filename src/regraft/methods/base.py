@@ -20,7 +20,7 @@ class MethodConfig(Config):
 
     @property
     def classes_lost(self) -> str | None:
-        """Why a method that learns no classes loses those of its source too, as the end of a sentence; None if it keeps them."""
+        """Why a method that learns no classes loses those of its source too, as the end of a sentence; None if kept."""
         return "does not learn classes"
 
 
