@@ -1,10 +1,12 @@
 """Penultimate features of a classifier read from a file.
 
-Known by their tensors: what ``regraft train-classifier`` writes (128 features), LeNet-5 for 32x32 digits (84 features) and the
-CIFAR-10 ResNets of He et al. 2016, section 4.2, with padded shortcuts (64 features).  The file is read as plain tensors; no
-code of it is run.
+Three kinds are recognised by their tensors: what ``regraft train-classifier`` writes (128 features), LeNet-5 for 32x32 digits
+(84 features) and the CIFAR-10 ResNets of He et al. 2016, section 4.2, with padded shortcuts (64 features).  The file is read as
+plain tensors; no code in it is run.
 """
 
+import dataclasses
+import json
 import pathlib
 from collections.abc import Callable
 
@@ -14,13 +16,20 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import GAN, tensor_digest
-from regraft.extractors import _convnet, _tensors
+from regraft.extractors import _tensors
 from regraft.extractors._tensors import Tensors
 from regraft.extractors.base import Extractor, Features
 
+MARK = "regraft_classifier"
+"""Prefix of the tensors that hold the settings of a :class:`ConvNet`."""
+WIDTHS = (32, 64, 128, 128)
+GROUPS = 8
+MAX_SIDE = 256
+MAX_CLASSES = 100_000
+
 
 class Classifier(Extractor):
-    """A classifier's features."""
+    """Features of a classifier's last hidden layer."""
 
     summary = "penultimate features of a classifier from a file (train-classifier's own, LeNet-5, CIFAR ResNet)"
 
@@ -29,25 +38,95 @@ class Classifier(Extractor):
         if weights is None:
             raise ConfigError("the extractor classifier needs a file: --extractor classifier:FILE")
         tensors = read_classifier(weights)
-        function = _network(tensors, weights)
-        classes = _convnet.check(tensors)[1] if f"{_convnet.MARK}.size" in tensors else ()
+        network = _network(tensors, weights)
+        classes = network.classes if isinstance(network, ConvNet) else ()
         digest = tensor_digest(tensors)
-        return Features(f"classifier:{weights.name}", digest, lambda x: function(x)[0], classify=function, classes=classes)
+        return Features(f"classifier:{weights.name}", digest, lambda x: network(x)[0], classify=network, classes=classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNet:
+    """The small classifier that ``regraft train-classifier`` makes.
+
+    Attributes:
+        tensors: weights, side and class names, as its file holds them.
+        size: side of the images that it is given.
+        classes: names of the classes.
+    """
+
+    tensors: Tensors
+    size: int
+    classes: tuple[str, ...]
+
+    @classmethod
+    def new(cls, size: int, classes: tuple[str, ...], rng: torch.Generator) -> "ConvNet":
+        """Draw the weights that training starts from."""
+        tensors: Tensors = {}
+        width = 3
+        for i, out in enumerate(WIDTHS):
+            tensors[f"conv{i}.weight"] = torch.randn(out, width, 3, 3, generator=rng) * (2 / (width * 9)) ** 0.5
+            tensors[f"norm{i}.weight"], tensors[f"norm{i}.bias"] = torch.ones(out), torch.zeros(out)
+            width = out
+        tensors["linear.weight"] = torch.randn(len(classes), width, generator=rng) * width**-0.5
+        tensors["linear.bias"] = torch.zeros(len(classes))
+        tensors[f"{MARK}.size"] = torch.tensor(size)
+        tensors[f"{MARK}.classes"] = torch.tensor(list(json.dumps(classes).encode()), dtype=torch.uint8)
+        return cls(tensors, size, classes)
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> "ConvNet":
+        """Check the tensors of a file.
+
+        Raises:
+            SourceError: if a tensor is missing or has the wrong shape; the message does not name the file.
+        """
+        try:
+            size = int(tensors[f"{MARK}.size"])
+            names = json.loads(bytes(tensors[f"{MARK}.classes"].to(torch.uint8).flatten().tolist()))
+            expected = {"linear.weight": (len(names), WIDTHS[-1]), "linear.bias": (len(names),)}
+            width = 3
+            for i, out in enumerate(WIDTHS):
+                expected |= {f"conv{i}.weight": (out, width, 3, 3), f"norm{i}.weight": (out,), f"norm{i}.bias": (out,)}
+                width = out
+            shapes = {name: tuple(tensors[name].shape) for name in expected}
+        except KeyError as error:
+            raise SourceError(f"a classifier without the tensor {error}") from None
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise SourceError(f"damaged size or class names ({error})") from None
+        if shapes != expected:
+            wrong = next(name for name in expected if shapes[name] != expected[name])
+            raise SourceError(f"{wrong} must be {expected[wrong]}, it is {shapes[wrong]}")
+        if not (8 <= size <= MAX_SIDE and 1 <= len(names) <= MAX_CLASSES and all(isinstance(n, str) for n in names)):
+            raise SourceError(f"images of {size} pixels and {len(names)} classes are out of range")
+        return cls(tensors, size, tuple(names))
+
+    def parameters(self) -> list[Tensor]:
+        """Return the tensors that training changes."""
+        return [tensor for name, tensor in self.tensors.items() if not name.startswith(MARK)]
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, 128) and class logits (N, K) of images (N, 1 or 3, H, W) in [-1, 1]."""
+        x = _tensors.resized(_tensors.coloured(images), self.size)
+        for i in range(len(WIDTHS)):
+            x = F.conv2d(x, self.tensors[f"conv{i}.weight"], stride=1 if i == 0 else 2, padding=1)
+            x = F.relu(F.group_norm(x, GROUPS, self.tensors[f"norm{i}.weight"], self.tensors[f"norm{i}.bias"]))
+        features = x.mean((2, 3))
+        return features, F.linear(features, self.tensors["linear.weight"], self.tensors["linear.bias"])
 
 
 def class_logits(weights: pathlib.Path, images: Tensor, batch: int = 256) -> Tensor:
-    """Class logits (N, K) of images (N, C, H, W) in [-1, 1] under a classifier file.
+    """Return class logits (N, K) of images (N, C, H, W) in [-1, 1] under a classifier file.
 
     Raises:
         SourceError: if the file is no known classifier.
     """
-    function = _network(read_classifier(weights), weights)
+    network = _network(read_classifier(weights), weights)
     with torch.no_grad():
-        return torch.cat([function(part)[1] for part in torch.split(images, batch)])
+        return torch.cat([network(part)[1] for part in torch.split(images, batch)])
 
 
 def read_classifier(path: pathlib.Path) -> Tensors:
-    """Tensors of a classifier file.
+    """Read the tensors of a classifier file.
 
     Raises:
         SourceError: if it cannot be read, or holds anything but named tensors.
@@ -56,11 +135,10 @@ def read_classifier(path: pathlib.Path) -> Tensors:
 
 
 def _network(tensors: Tensors, path: pathlib.Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Images to (features, logits)."""
+    """Recognise a classifier by its tensors, as a function of images that returns features and logits."""
     try:
-        if f"{_convnet.MARK}.size" in tensors:
-            size, _ = _convnet.check(tensors)
-            return lambda images: _convnet.run(tensors, size, images)
+        if f"{MARK}.size" in tensors:
+            return ConvNet.from_tensors(tensors)
         if "convnet.c1.weight" in tensors:
             return _lenet(tensors)
         if "layer1.0.conv1.weight" in tensors and "linear.weight" in tensors:
@@ -101,9 +179,7 @@ def _cifar_resnet(t: Tensors) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         return F.batch_norm(x, mean, variance, t[f"{name}.weight"], t[f"{name}.bias"], eps=1e-5)
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        x = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        if x.shape[2:] != (32, 32):
-            x = F.interpolate(x, size=(32, 32), mode="bilinear", align_corners=False, antialias=True)
+        x = _tensors.resized(_tensors.coloured(images), 32)
         x = ((x + 1) / 2 - mean) / spread
         x = F.relu(norm(F.conv2d(x, t["conv1.weight"], padding=1), "bn1"))
         for stage, numbers in enumerate(blocks, start=1):

@@ -1,11 +1,14 @@
 """Features of an ImageNet MobileNet: small enough for a laptop, sees objects and faces, not only edges.
 
-Images are resized to 128 pixels; the features are the pooled 1024 numbers after the twelfth separable convolution.
+Images are resized to 128 pixels; the features are the pooled 1024 numbers after the twelfth separable convolution.  The network
+itself (:func:`block_outputs`) also serves the perceptual loss of BSA.
 
 Source: Howard et al. 2017, "MobileNets", table 1 (the network of width 1); layer settings as in Keras.
 """
 
+import collections
 import pathlib
+from collections.abc import Iterator
 
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
@@ -17,7 +20,9 @@ from regraft.extractors.base import Extractor, Features
 
 SIDE = 128
 WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)
+"""Channels after the first convolution and after each of the twelve separable ones."""
 STRIDED = (2, 4, 6, 12)
+"""Separable convolutions, counted from 1, that halve the side."""
 EPS = 1e-3
 
 
@@ -32,7 +37,10 @@ class MobileNet(Extractor):
         if weights is None:
             raise ConfigError("the extractor mobilenet_v1 needs a file: --extractor mobilenet_v1:FILE")
         tensors = _tensors.read(weights)
-        _check(tensors, weights)
+        for name, expected in tensor_shapes().items():
+            shape = tuple(tensors[name].shape) if name in tensors else "nothing"
+            if shape != expected:
+                raise SourceError(f"{weights}: no MobileNet v1 of width 1: {name} must be {expected}, it is {shape}")
 
         def function(images: Tensor) -> Tensor:
             return features(tensors, _tensors.resized(_tensors.coloured(images), SIDE))
@@ -40,38 +48,51 @@ class MobileNet(Extractor):
         return Features("mobilenet_v1", tensor_digest(tensors), function, batch=64)
 
 
-def features(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Pooled features (N, 1024) of images (N, 3, H, W) in [-1, 1], sides multiples of 32."""
-    x = _layer(tensors, "conv1", x, 2)
-    for i in range(1, len(WIDTHS)):
-        x = _layer(tensors, f"conv_dw_{i}", x, 2 if i in STRIDED else 1)
-        x = _layer(tensors, f"conv_pw_{i}", x, 1)
-    return x.mean((2, 3))
+def features(tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+    """Return pooled features (N, 1024) of images (N, 3, H, W) in [-1, 1]."""
+    outputs = collections.deque(block_outputs(tensors, images), maxlen=1)  # only the last one stays in memory
+    return outputs.pop().mean((2, 3))
+
+
+def block_outputs(tensors: dict[str, Tensor], images: Tensor, blocks: int = len(WIDTHS) - 1) -> Iterator[Tensor]:
+    """Run the network and yield the output of each separable convolution, image side first.
+
+    Args:
+        tensors: by the names of :func:`tensor_shapes`.
+        images: (N, 3, H, W) in [-1, 1].
+        blocks: separable convolutions to run, 1 to 12.
+    """
+    x = _layer(tensors, "conv1", images, 2)
+    for k in range(1, blocks + 1):
+        x = _layer(tensors, f"conv_dw_{k}", x, 2 if k in STRIDED else 1)
+        x = _layer(tensors, f"conv_pw_{k}", x, 1)
+        yield x
+
+
+def tensor_shapes(blocks: int = len(WIDTHS) - 1) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors of the network up to a separable convolution, by name."""
+    kernels: dict[str, tuple[int, ...]] = {"conv1": (WIDTHS[0], 3, 3, 3)}
+    for k in range(1, blocks + 1):
+        kernels[f"conv_dw_{k}"] = (WIDTHS[k - 1], 1, 3, 3)
+        kernels[f"conv_pw_{k}"] = (WIDTHS[k], WIDTHS[k - 1], 1, 1)
+    shapes = {}
+    for layer, shape in kernels.items():
+        shapes[f"{layer}.weight"] = shape
+        shapes |= {f"{layer}_bn.{part}": shape[:1] for part in ("weight", "bias", "running_mean", "running_var")}
+    return shapes
 
 
 def _layer(tensors: dict[str, Tensor], name: str, x: Tensor, stride: int) -> Tensor:
+    """Convolve without bias, normalise, and clamp to [0, 6]."""
     kernel = tensors[f"{name}.weight"]
     padding = kernel.shape[2] // 2
     if stride == 2:
-        # TensorFlow pads even sides at the far end only.
-        x, padding = F.pad(x, (0, 1, 0, 1)), 0
+        # TensorFlow's "same" padding: even sides are padded at the far end only.
+        height, width = x.shape[2:]
+        x, padding = F.pad(x, (width % 2, 1, height % 2, 1)), 0
     x = F.conv2d(x, kernel, stride=stride, padding=padding, groups=x.shape[1] if kernel.shape[1] == 1 else 1)
-    mean, variance = tensors[f"{name}_bn.running_mean"], tensors[f"{name}_bn.running_var"]
-    return F.relu6(F.batch_norm(x, mean, variance, tensors[f"{name}_bn.weight"], tensors[f"{name}_bn.bias"], eps=EPS))
-
-
-def _check(tensors: dict[str, Tensor], path: pathlib.Path) -> None:
-    shapes: dict[str, tuple[int, ...]] = {"conv1": (32, 3, 3, 3)}
-    for i in range(1, len(WIDTHS)):
-        shapes[f"conv_dw_{i}"] = (WIDTHS[i - 1], 1, 3, 3)
-        shapes[f"conv_pw_{i}"] = (WIDTHS[i], WIDTHS[i - 1], 1, 1)
-    for name, shape in shapes.items():
-        parts = {f"{name}.weight": shape}
-        parts |= {f"{name}_bn.{part}": shape[:1] for part in ("weight", "bias", "running_mean", "running_var")}
-        for key, wanted in parts.items():
-            got = tuple(tensors[key].shape) if key in tensors else "nothing"
-            if got != wanted:
-                raise SourceError(f"{path}: no MobileNet v1 of width 1: {key} must be {wanted}, it is {got}")
+    mean, variance, gain, shift = (tensors[f"{name}_bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, mean, variance, gain, shift, eps=EPS).clamp(0, 6)
 
 
 PLUGIN = MobileNet()

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 from regraft.core.errors import SourceError
 from regraft.core.gan import GAN
 from regraft.core.networks import Critic, evaluating
+from regraft.extractors import mobilenet_v1
 from regraft.files.weights import read_state_dict
 
 VGG_CONVS = ((0, 64), (2, 64), (5, 128), (7, 128), (10, 256), (12, 256), (14, 256), (17, 512), (19, 512), (21, 512))
@@ -25,10 +26,8 @@ VGG_MEAN = (103.939, 116.779, 123.68)
 TORCH_MEAN, TORCH_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue, in 0 to 1, as the weights that go by torch's names want them."""
 
-MOBILE_WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)
-MOBILE_STRIDED = (2, 4, 6, 12)
 MOBILE_KEPT = (1, 3, 5, 11)
-"""Layers that are compared: the last one at each resolution."""
+"""Separable convolutions of MobileNet v1 that are compared: the last one at each resolution."""
 
 
 class Perception(nn.Module, abc.ABC):
@@ -142,27 +141,12 @@ class MobileNetV1(FilePerception):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """See :meth:`Perception.features`."""
-        x, t, found = images.expand(-1, 3, -1, -1), self.tensors, []
+        x = images.expand(-1, 3, -1, -1)
         side = min(x.shape[2:])
         if side < 64:
             x = F.interpolate(x, scale_factor=-(-64 // side), mode="bilinear", align_corners=False)
-
-        def layer(x: Tensor, name: str, stride: int, groups: int = 1) -> Tensor:
-            weight = t[f"{name}.weight"]
-            if stride == 2:
-                # TensorFlow's "same": one more on the right of even sides.
-                x = F.pad(x, tuple(v for s in (x.shape[3], x.shape[2]) for v in (s % 2, 1)))
-            x = F.conv2d(x, weight, stride=stride, padding=(1 if stride == 1 and weight.shape[2] == 3 else 0), groups=groups)
-            mean, variance, gain, shift = (t[f"{name}_bn.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
-            return F.batch_norm(x, mean, variance, gain, shift, eps=1e-3).clamp(0, 6)
-
-        x = layer(x, "conv1", 2)
-        for k in range(1, max(MOBILE_KEPT) + 1):
-            x = layer(x, f"conv_dw_{k}", 2 if k in MOBILE_STRIDED else 1, groups=x.shape[1])
-            x = layer(x, f"conv_pw_{k}", 1)
-            if k in MOBILE_KEPT:
-                found.append(x)
-        return found
+        outputs = mobilenet_v1.block_outputs(self.tensors, x, max(MOBILE_KEPT))
+        return [output for k, output in enumerate(outputs, start=1) if k in MOBILE_KEPT]
 
 
 def perception(name: str, source: GAN | None) -> Perception | None:
@@ -184,7 +168,7 @@ def perception(name: str, source: GAN | None) -> Perception | None:
         return CriticPerception(source.require("critic", for_="bsa with perceptual=critic"))
     tensors = _read(pathlib.Path(name))
     if "conv_pw_1.weight" in tensors:
-        return MobileNetV1(_checked(tensors, _mobile_shapes(), name))
+        return MobileNetV1(_checked(tensors, mobilenet_v1.tensor_shapes(max(MOBILE_KEPT)), name))
     names = _vgg_names(list(tensors))
     if names:
         widths = [width for _, width in VGG_CONVS]
@@ -204,18 +188,6 @@ def _vgg_names(names: list[str]) -> list[str]:
     by_number = [f"features.{number}" for number, _ in VGG_CONVS]
     by_block = [f"conv{b}_{k}" for b, count in ((1, 2), (2, 2), (3, 3), (4, 3)) for k in range(1, count + 1)]
     return next((found for found in (by_number, by_block) if f"{found[0]}.weight" in names), [])
-
-
-def _mobile_shapes() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"conv1.weight": (32, 3, 3, 3)}
-    widths = {"conv1": 32}
-    inputs = 32
-    for k, width in enumerate(MOBILE_WIDTHS[: max(MOBILE_KEPT)], start=1):
-        shapes |= {f"conv_dw_{k}.weight": (inputs, 1, 3, 3), f"conv_pw_{k}.weight": (width, inputs, 1, 1)}
-        widths |= {f"conv_dw_{k}": inputs, f"conv_pw_{k}": width}
-        inputs = width
-    parts = ("weight", "bias", "running_mean", "running_var")
-    return shapes | {f"{layer}_bn.{part}": (width,) for layer, width in widths.items() for part in parts}
 
 
 def _checked(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], where: str) -> dict[str, Tensor]:

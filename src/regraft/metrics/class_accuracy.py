@@ -56,11 +56,16 @@ class ClassAccuracy(Metric):
                 value,
                 "higher",
                 n_real=0,
-                interval=share(value, 0.0, fake.n),
+                interval=accuracy_interval(value, fake.n),
                 by_class=rates,
                 real_value=reference,
             )
         ]
+
+
+def accuracy_interval(accuracy: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy, 0 to 1, that was measured on ``n`` images."""
+    return share(accuracy, 0.0, n)
 
 
 def _right(samples: Samples, comparison: Comparison) -> Tensor | None:

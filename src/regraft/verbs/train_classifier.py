@@ -14,9 +14,9 @@ from regraft.core.errors import ConfigError, DataError
 from regraft.core.jobs import ClassifierJob
 from regraft.core.randomness import generator_at
 from regraft.data.images import Images, ImageSet, open_images
-from regraft.extractors import _convnet
+from regraft.extractors.classifier import ConvNet
 from regraft.files.atomic import write_tensors
-from regraft.metrics import _intervals
+from regraft.metrics.class_accuracy import accuracy_interval
 
 LEAST_PER_CLASS = 2
 SHIFT = 0.1
@@ -71,14 +71,14 @@ def train_classifier(
         raise DataError(f"{listed.where}: a classifier needs at least two classes; put the images of each into its own folder")
     decoded = listed.decode((job.size, job.size), 3, job.fit)
     train, held = _split(decoded, job)
-    tensors = _train(train, job, on_step)
+    network = _train(train, job, on_step)
     if decoded.labels is None or held.labels is None:
         raise DataError(f"{listed.where}: no labels")
-    right = (classify(tensors, job.size, held.tensor()).argmax(1) == held.labels).double()
+    right = (classify(network, held.tensor()).argmax(1) == held.labels).double()
     accuracy = float(right.mean())
     chance = float(torch.bincount(held.labels).max() / held.n)
-    write_tensors(path, tensors, {"format": "pt"})
-    return Trained(path, decoded.classes, accuracy, _intervals.share(accuracy, 0.0, held.n), chance, train.n, held.n)
+    write_tensors(path, network.tensors, {"format": "pt"})
+    return Trained(path, decoded.classes, accuracy, accuracy_interval(accuracy, held.n), chance, train.n, held.n)
 
 
 def _split(images: Images, job: ClassifierJob) -> tuple[Images, Images]:
@@ -96,16 +96,16 @@ def _split(images: Images, job: ClassifierJob) -> tuple[Images, Images]:
     return images.select(torch.cat(train)), images.select(torch.cat(held))
 
 
-def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], None] | None) -> dict[str, Tensor]:
+def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], None] | None) -> ConvNet:
     rng = generator_at(job.seed, "classifier")
-    tensors = _convnet.fresh(job.size, images.classes, rng)
-    learned = [t.requires_grad_(True) for name, t in tensors.items() if not name.startswith(_convnet.MARK)]
+    network = ConvNet.new(job.size, images.classes, rng)
+    learned = [parameter.requires_grad_(True) for parameter in network.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=job.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, job.rate, total_steps=job.steps)
     labels = images.labels if images.labels is not None else torch.zeros(images.n, dtype=torch.long)
     for step in range(1, job.steps + 1):
         index = torch.randint(images.n, (min(job.batch, 4 * images.n),), generator=rng)
-        _, logits = _convnet.run(tensors, job.size, _moved(images.tensor(index), job.flip, rng))
+        _, logits = network(_moved(images.tensor(index), job.flip, rng))
         loss = F.cross_entropy(logits, labels[index])
         optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -113,7 +113,7 @@ def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], N
         schedule.step()
         if on_step is not None and (step % 100 == 0 or step == job.steps):
             on_step(step, float(loss.detach()))
-    return {name: t.detach() for name, t in tensors.items()}
+    return dataclasses.replace(network, tensors={name: tensor.detach() for name, tensor in network.tensors.items()})
 
 
 def _moved(x: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
@@ -129,6 +129,6 @@ def _moved(x: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def classify(tensors: dict[str, Tensor], size: int, images: Tensor, batch: int = 256) -> Tensor:
-    """Logits, (N, K), of images (N, C, H, W) in [-1, 1]."""
-    return torch.cat([_convnet.run(tensors, size, part)[1] for part in torch.split(images, batch)])
+def classify(network: ConvNet, images: Tensor, batch: int = 256) -> Tensor:
+    """Return class logits (N, K) of images (N, C, H, W) in [-1, 1]."""
+    return torch.cat([network(part)[1] for part in torch.split(images, batch)])
