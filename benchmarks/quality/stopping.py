@@ -54,6 +54,9 @@ class Curve:
             self.stopped = step if seen.stop else None
         return Observation(seen.values, best=seen.best, state=seen.state)
 
+    def load(self, state: dict[str, Any]) -> None:
+        """These runs are not resumed."""
+
 
 def run(options: Any, target: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """The curve of one run, and what it kept."""
@@ -67,8 +70,8 @@ def run(options: Any, target: str, settings: dict[str, Any], seed: int) -> dict[
     loop = assemble(prepared, None, lambda event: None)
     features = extractor(f"classifier:{weights / 'cifar10_resnet20.safetensors'}")
     unseen = ImageSet(listed.where, listed.items[-650:] if len(listed) > 1000 else listed.items[IMAGES:], ())
-    curve = Curve(loop.observe, unseen.decode((32, 32), 3).tensor(), features, seed)
-    loop.observe = curve
+    curve = Curve(loop.observer, unseen.decode((32, 32), 3).tensor(), features, seed)
+    loop.observer = curve
     loop.run()
     values = dict(curve.points)
     best = min(values, key=lambda step: values[step])

@@ -16,7 +16,7 @@ from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
 from regraft.training.observation import Observation
 from support.plugins import find_plugin
-from support.running import STEPS, assert_same, attach, run, settings_of, state_of, stop_inside, taken
+from support.running import STEPS, Watching, assert_same, attach, run, settings_of, state_of, stop_inside, taken
 from support.toys import toy_gan, toy_images
 
 METHODS = discover.names("methods")
@@ -126,19 +126,20 @@ class TestEveryMethod:
             return Observation({"mean": value}, best=step == 3, state={"last": value})
 
         adaptation, _ = attach(name, source, toy_images())
-        whole = run(adaptation, toy_images(), tmp_path / "whole", observe=observe, accumulate=3)
+        whole = run(adaptation, toy_images(), tmp_path / "whole", observer=Watching(observe), accumulate=3)
 
         adaptation, _ = attach(name, source, toy_images())
         plan = Plan(accumulate=3, observe_every=3, checkpoint_every=1000)
-        stopped = Loop(adaptation, toy_images(), plan, RunStore(tmp_path / "broken"), observe)
+        stopped = Loop(adaptation, toy_images(), plan, RunStore(tmp_path / "broken"), Watching(observe))
         stop_inside(stopped, stop_at)
         with pytest.raises(Interrupted):
             stopped.run()
         adaptation, _ = attach(name, source, toy_images())
-        resumed = run(adaptation, toy_images(), tmp_path / "broken", resume=True, observe=observe, accumulate=3)
+        resumed = run(adaptation, toy_images(), tmp_path / "broken", resume=True, observer=Watching(observe), accumulate=3)
         assert_same(state_of(whole), state_of(resumed))
         assert resumed.position == whole.position
         assert resumed.observer_state == whole.observer_state
+        assert resumed.observer.loaded.keys() == {"last"}
         best = {name: store.load_best(3) for name, store in (("a", whole.store), ("b", resumed.store))}
         assert_same(best["a"], best["b"])
 

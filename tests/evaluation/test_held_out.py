@@ -118,7 +118,7 @@ class TestMemorised:
         for augment, wanted in (([], False), (["translation"], True)):
             job = adapt_job(photos, [toy_gan()], "freezed", None, None, {"steps": 2, "augment": augment})
             prepared = prepare.prepare(job, [toy_gan()])
-            assert assemble(prepared, None, lambda event: None).observe.augmented is wanted
+            assert assemble(prepared, None, lambda event: None).observer.augmented is wanted
 
 
 class TestPatience:

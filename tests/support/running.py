@@ -37,11 +37,24 @@ def taken(name, source):
     return [source] if find_plugin("methods", name).sources[1] else []
 
 
-def run(adaptation, images, folder=None, resume=False, seed=0, observe=None, accumulate=1, **plan):
-    plan = {"observe_every": 3 if observe else 0, "checkpoint_every": 1000, **plan}
-    loop = Loop(adaptation, images, Plan(seed=seed, accumulate=accumulate, **plan), RunStore(folder), observe)
+def run(adaptation, images, folder=None, resume=False, seed=0, observer=None, accumulate=1, **plan):
+    plan = {"observe_every": 3 if observer else 0, "checkpoint_every": 1000, **plan}
+    loop = Loop(adaptation, images, Plan(seed=seed, accumulate=accumulate, **plan), RunStore(folder), observer)
     loop.run(resume)
     return loop
+
+
+class Watching:
+    """An observer made of a function of step and generator; ``loaded`` is the state that it was given on resume."""
+
+    def __init__(self, function):
+        self.function, self.loaded = function, None
+
+    def __call__(self, step, generator):
+        return self.function(step, generator)
+
+    def load(self, state):
+        self.loaded = state
 
 
 def state_of(loop):

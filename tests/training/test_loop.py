@@ -16,6 +16,7 @@ from regraft.training.loop import Loop, Plan, _split
 from regraft.training.observation import Observation
 from regraft.training.updates import Adaptation, Optimiser, Phase, Update
 from support.plugins import find_plugin
+from support.running import Watching
 from support.toys import toy_gan, toy_images
 
 
@@ -236,7 +237,7 @@ class TestPhases:
             return Observation({}, stop="worse" if step > 4 else None)
 
         made = self.two()
-        loop = Loop(made, toy_images(), Plan(observe_every=2), RunStore(None), observe)
+        loop = Loop(made, toy_images(), Plan(observe_every=2), RunStore(None), Watching(observe))
         loop.run()
         assert seen == [0, 2, 4]
         assert (loop.position.total, loop.position.stopped) == (8, None)

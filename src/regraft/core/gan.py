@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
 from regraft.core.networks import Autoencoder, Critic, Generator, Noise, evaluating
 from regraft.core.randomness import row_generators, uniform
+from regraft.core.wrap import as_critic, as_generator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,13 @@ def forbids_commerce(licence: str | None) -> bool:
     """Whether a licence's name or text says so: "non-commercial", "CC BY-NC", ..."""
     words = (licence or "").lower().replace(" ", "-").replace("_", "-")
     return any(mark in words for mark in ("non-commercial", "noncommercial", "by-nc", "nvidia-source-code"))
+
+
+_WITHOUT = {
+    "critic": "Give the critic's file in a source card, or a method that trains a new one: --method transfergan.",
+    "autoencoder": "Use a source that encodes images (an ALAE file, or one made with pretrain).",
+}
+"""What to do without a part."""
 
 
 class GAN:
@@ -72,8 +80,6 @@ class GAN:
         Raises:
             SourceError: if a plain module does not map latents to images or images to scores.
         """
-        from regraft.core.wrap import as_critic, as_generator
-
         self.generator: Generator = as_generator(generator, latent)
         self.critic: Critic | None = as_critic(critic, self.generator) if critic is not None else None
         self.autoencoder = autoencoder
@@ -94,16 +100,26 @@ class GAN:
             aspect=self.aspect,
         )
 
-    def require(self, capability: Literal["critic", "autoencoder"], for_: str) -> Any:
-        """Return a part, or raise MissingCapability naming who needs it and the way out."""
-        part = getattr(self, capability)
-        if part is None:
-            way_out = {
-                "critic": "Give the critic's file in a source card, or a method that trains a new one: --method transfergan.",
-                "autoencoder": "Use a source that encodes images (an ALAE file, or one made with pretrain).",
-            }[capability]
-            raise MissingCapability(f"{for_} needs {capability}, and {self.provenance.name} has none. {way_out}")
-        return part
+    @overload
+    def require(self, part: Literal["critic"], for_: str) -> Critic: ...
+
+    @overload
+    def require(self, part: Literal["autoencoder"], for_: str) -> Autoencoder: ...
+
+    def require(self, part: Literal["critic", "autoencoder"], for_: str) -> Critic | Autoencoder:
+        """Return a part that not every GAN has.
+
+        Args:
+            part: its name.
+            for_: what needs it, for the error.
+
+        Raises:
+            MissingCapability: if this GAN lacks it; the message says what to do instead.
+        """
+        network = self.critic if part == "critic" else self.autoencoder
+        if network is None:
+            raise MissingCapability(f"{for_} needs {part}, and {self.provenance.name} has none. {_WITHOUT[part]}")
+        return network
 
     @torch.no_grad()
     def classes_at(self, n: int, seed: int = 0, first: int = 0) -> Tensor | None:

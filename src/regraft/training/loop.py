@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from regraft.core.networks import Generator
 from regraft.core.randomness import derive
 from regraft.runs.store import RunStore
 from regraft.training.engine import Averages, Engine, Order
-from regraft.training.observation import Observe
+from regraft.training.observation import Observer
 from regraft.training.updates import Adaptation, Data, Phase, Update
 
 
@@ -52,6 +52,21 @@ class Position:
     stopped: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The generator that a run keeps.
+
+    Attributes:
+        generator: frozen and in evaluation mode.
+        step: the step that it is of.
+        is_last: whether that is the run's last step.
+    """
+
+    generator: Generator
+    step: int
+    is_last: bool
+
+
 class Loop:
     """One run of an adaptation over its phases."""
 
@@ -61,7 +76,7 @@ class Loop:
         data: Data,
         plan: Plan,
         store: RunStore,
-        observe: Observe | None = None,
+        observer: Observer | None = None,
         emit: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Prepare a run.
@@ -71,11 +86,11 @@ class Loop:
             data: target data without what is held out.
             plan: how to run.
             store: where log and checkpoints go.
-            observe: held-out evaluation, given the step and the generator to judge.
+            observer: held-out evaluation, or None.
             emit: told of every log line and event.
         """
         self.adaptation, self.data, self.plan, self.store = adaptation, data, plan, store
-        self.observe, self.emit = observe, emit or (lambda event: None)
+        self.observer, self.emit = observer, emit or (lambda event: None)
         for module in adaptation.modules.values():
             module.to(plan.device)
         self.averages = Averages(adaptation, adaptation.ema_decay)
@@ -83,7 +98,6 @@ class Loop:
         self.engine = Engine()
         self.position = Position()
         self.observer_state: dict[str, Any] = {}
-        self.on_load: Callable[[dict[str, Any]], None] = lambda state: None
         self.all_parameters = [p for m in adaptation.modules.values() for p in m.parameters()]
         self._stop_requested = False
         self._log: dict[str, list[float]] = {}
@@ -93,10 +107,19 @@ class Loop:
         """Steps of all phases."""
         return sum(phase.steps for phase in self.adaptation.phases)
 
-    def kept_step(self, keep: str) -> int:
-        """The step whose generator is kept: the best one seen if ``keep`` is ``best`` and one was, else the last."""
-        best = self.position.best_step
-        return best if keep == "best" and best is not None else self.position.total
+    def result(self, keep: Literal["best", "last"]) -> Result:
+        """Return the generator that a finished run keeps; ask once, it may change the last generator in place.
+
+        Args:
+            keep: ``best`` for the best generator observed (the last one if none was), ``last`` for the last.
+        """
+        generator = self.generator()
+        last, best = self.position.total, self.position.best_step
+        step = best if keep == "best" and best is not None else last
+        if step != last:
+            generator.load_state_dict(self.store.load_best(step))
+            self.emit({"event": "kept", "step": step, "of": last})
+        return Result(generator.requires_grad_(False).eval(), step, step == last)
 
     def generator(self) -> Generator:
         """The generator as it would be saved now: averaged, with measured statistics."""
@@ -131,7 +154,7 @@ class Loop:
         if resumed and (self.position.stopped or self.position.phase >= len(phases)):
             return
         with self._signals(), _memory_advice(self.adaptation.batch, self.plan):
-            if not resumed and self.observe is not None and self.plan.observe_every and phases:
+            if not resumed and self.observer is not None and self.plan.observe_every and phases:
                 self._observe()
             while self.position.phase < len(phases) and self.position.stopped is None:
                 phase = phases[self.position.phase]
@@ -173,7 +196,7 @@ class Loop:
         if position.total % self.plan.log_every == 0 or at_end:
             self._flush_log()
         every = self.plan.observe_every
-        due = self.observe is not None and every and (position.total % every == 0 or position.total == self.total_steps)
+        due = self.observer is not None and every and (position.total % every == 0 or position.total == self.total_steps)
         # What does not change cannot become worse, and must not end a phase that trains something else.
         if due and self._moves_generator(phase):
             self._observe()
@@ -220,10 +243,10 @@ class Loop:
         return any(id(p) in own for update in phase.updates for p in self.engine.parameters(update))
 
     def _observe(self) -> None:
-        assert self.observe is not None  # both callers check
+        assert self.observer is not None  # both callers check
         self._flush_log()
         generator = self.generator()
-        seen = self.observe(self.position.total, generator)
+        seen = self.observer(self.position.total, generator)
         self.observer_state = seen.state
         if seen.best:
             self.position.best_step = self.position.total
@@ -310,7 +333,8 @@ class Loop:
         elif phases and (modes := phases[-1].modes) is not None:
             modes()  # what is still asked of a finished run is asked of it as it ended
         self.observer_state = state["observer"]
-        self.on_load(self.observer_state)
+        if self.observer is not None:
+            self.observer.load(self.observer_state)
         return True
 
     @contextlib.contextmanager

@@ -106,13 +106,13 @@ def adapt(
     if write:
         run_folder.open_run(folder, prepared.job, prepared.identity, resume)
     loop.run(resume)
-    generator = finish.kept_generator(prepared, loop)
-    findings = finish.findings(prepared, generator, loop)
-    gan = finish.adapted(prepared, generator, loop, folder)
+    result = loop.result(prepared.job.keep)
+    findings = finish.findings(loop, result)
+    gan = finish.adapted(prepared, result.generator, loop, folder)
     scores = finish.measure(prepared, gan)
-    step, verdict = loop.kept_step(prepared.job.keep), None
+    step, verdict = result.step, None
     if write:
-        values = finish.save(prepared, folder, gan, loop, scores, findings)
+        values = finish.save(prepared, folder, gan, step, loop, scores, findings)
         emit({"event": "saved", "folder": str(folder), "values": values})
         verdict = finish.conclude(prepared, folder, gan, step, scores, loop.adaptation.cautions, emit)
         finish.write_page(folder, emit)

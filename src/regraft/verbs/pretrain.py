@@ -124,7 +124,7 @@ def _job(
 def _source(prepared: Prepared, loop: Loop, folder: pathlib.Path, licence: str | None) -> GAN:
     """What was trained, as a source."""
     modules: dict[str, nn.Module] = dict(loop.adaptation.modules) | dict(loop.averages.modules)
-    modules["generator"] = loop.generator()
+    modules["generator"] = loop.result("last").generator
     if not isinstance(prepared.train, Images):
         raise ConfigError("pretrain trains on images, not on codes")
     method = discover.plugin("methods", prepared.job.method, PretrainingMethod)

@@ -77,7 +77,4 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         observe_every=every,
         checkpoint_every=job.checkpoint_every,
     )
-    loop = Loop(adaptation, prepared.train, plan, store, observer, emit)
-    if observer is not None:
-        loop.on_load = observer.load
-    return loop
+    return Loop(adaptation, prepared.train, plan, store, observer, emit)

@@ -19,20 +19,10 @@ from regraft.metrics.base import Score
 from regraft.metrics.copies import BOUND
 from regraft.runs import adapter, records
 from regraft.runs.folder import RunFolder
-from regraft.training.loop import Loop
+from regraft.training.loop import Loop, Result
 from regraft.verbs.adapting.assemble import augmented
 from regraft.verbs.adapting.prepared import SAMPLES_MEASURED, Prepared
 from regraft.verbs.sample import overview
-
-
-def kept_generator(prepared: Prepared, loop: Loop) -> Generator:
-    """The generator of a finished loop that becomes the adapter."""
-    generator = loop.generator()
-    kept = loop.kept_step(prepared.job.keep)
-    if kept != loop.position.total:
-        generator.load_state_dict(loop.store.load_best(kept))
-        loop.emit({"event": "kept", "step": kept, "of": loop.position.total})
-    return generator.requires_grad_(False).eval()
 
 
 def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathlib.Path) -> GAN:
@@ -80,10 +70,9 @@ def measure(prepared: Prepared, gan: GAN) -> list[Score]:
     )
 
 
-def findings(prepared: Prepared, generator: Generator, loop: Loop) -> dict[str, Any]:
+def findings(loop: Loop, result: Result) -> dict[str, Any]:
     """What the method learned, as plain data; logged and told.  To be asked before anything changes the networks' modes."""
-    last = loop.kept_step(prepared.job.keep) == loop.position.total
-    found = loop.adaptation.findings(generator, last) if loop.adaptation.findings is not None else {}
+    found = loop.adaptation.findings(result.generator, result.is_last) if loop.adaptation.findings is not None else {}
     if found:
         loop.store.log({"step": loop.position.total, "findings": found})
         loop.emit({"event": "findings", "findings": found})
@@ -91,7 +80,7 @@ def findings(prepared: Prepared, generator: Generator, loop: Loop) -> dict[str, 
 
 
 def save(
-    prepared: Prepared, folder: pathlib.Path, gan: GAN, loop: Loop, scores: Sequence[Score], findings: dict[str, Any]
+    prepared: Prepared, folder: pathlib.Path, gan: GAN, step: int, loop: Loop, scores: Sequence[Score], findings: dict[str, Any]
 ) -> int:
     """Write adapter, scores, samples and the critic; returns the number of values in the adapter."""
     info = adapter.AdapterInfo(
@@ -100,7 +89,7 @@ def save(
         image=prepared.image,
         data=prepared.data,
         seed=prepared.job.seed,
-        step=loop.kept_step(prepared.job.keep),
+        step=step,
         scores=tuple(s.to_dict() for s in scores),
         findings=findings,
     )
