@@ -32,7 +32,7 @@ HERE = pathlib.Path(__file__).parent
 def source(size: int, seed: int) -> GAN:
     """A random StyleGAN2."""
     family = discover.plugin("backbones", "stylegan2", Backbone)
-    configs = zip(("generator", "critic"), family.sized(size, 3), strict=True)
+    configs = zip(("generator", "critic"), family.default_configs(size, 3), strict=True)
     made = [build_fresh(Description("stylegan2", role, c.model_dump(mode="json")), seed) for role, c in configs]
     objective, recipe = family.training(size)
     recipe = recipe.model_copy(update={"batch": 4})

@@ -89,11 +89,11 @@ def table(record: dict[str, Any]) -> str:
 
 def networks(side: int) -> dict[str, torch.nn.Module]:
     """StyleALAE of the published widths, random weights."""
-    from regraft.backbones.alae import plain
+    from regraft.backbones.alae import default_configs
 
     width, most = WIDTHS[side]
     roles = ("generator", "critic", "autoencoder")
-    configs = zip(roles, plain(side, 3, latent_dim=512, width=width, max_width=most), strict=True)
+    configs = zip(roles, default_configs(side, 3, latent_dim=512, width=width, max_width=most), strict=True)
     made = {}
     for role, config in configs:
         made[role] = build_fresh(Description("alae", role, config.model_dump(mode="json")), 0).requires_grad_(False).eval()

@@ -17,7 +17,7 @@ import warnings
 
 import torch
 
-from regraft.backbones.stylegan2 import PLUGIN, regular
+from regraft.backbones.stylegan2 import PLUGIN, default_configs
 
 
 def main() -> int:
@@ -97,7 +97,7 @@ def reference(checkout: pathlib.Path, resolution: int, channel_base: int) -> tor
 
 def same_weights(theirs: torch.nn.Module, resolution: int, channel_base: int) -> torch.nn.Module:
     """Our generator with the reference's weights."""
-    config = regular(resolution, 3, width=channel_base)[0].model_copy(update={"conv_clamp": 256.0})
+    config = default_configs(resolution, 3, width=channel_base)[0].model_copy(update={"conv_clamp": 256.0})
     ours = PLUGIN.generator(config)
     ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.endswith("resample_filter")})
     return ours.eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from support.toys import toy_gan
 
 
 def parameters(backbone, size, **settings):
-    configs = find_plugin("backbones", backbone).sized(size, 3, **settings)
+    configs = find_plugin("backbones", backbone).default_configs(size, 3, **settings)
     counts = []
     for role, config in zip(("generator", "critic"), configs):
         with torch.device("meta"):
@@ -34,7 +34,7 @@ def test_progan_has_the_parameters_of_its_paper():
     ],
 )
 def test_sngan_is_as_wide_as_published(size, up, down):
-    generator, critic = find_plugin("backbones", "sngan").sized(size, 3)
+    generator, critic = find_plugin("backbones", "sngan").default_configs(size, 3)
     assert [b.inputs for b in generator.blocks] + [generator.blocks[-1].outputs] == up
     assert [b.outputs for b in critic.blocks] == down
     assert critic.blocks[-1].resample == (size == 64)
@@ -43,7 +43,7 @@ def test_sngan_is_as_wide_as_published(size, up, down):
 @pytest.mark.parametrize("backbone, size", [("sngan", 24), ("sngan", 4), ("progan", 12), ("progan", 8192)])
 def test_sizes_that_do_not_exist(backbone, size):
     with pytest.raises(ConfigError, match=f"not {size}"):
-        find_plugin("backbones", backbone).sized(size, 3)
+        find_plugin("backbones", backbone).default_configs(size, 3)
 
 
 @pytest.mark.parametrize(

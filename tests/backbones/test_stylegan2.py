@@ -10,7 +10,7 @@ from regraft.backbones import _resample
 from regraft.backbones._style import Dense, Mapping, minibatch_stddev
 from regraft.backbones._style_config import StyleCriticConfig, StyleGAN2GeneratorConfig
 from regraft.backbones._style_critic import StyleCritic
-from regraft.backbones.stylegan2 import PLUGIN, Layer, StyleGAN2Generator, regular
+from regraft.backbones.stylegan2 import PLUGIN, Layer, StyleGAN2Generator, default_configs
 from regraft.core.build import build_fresh, build_with
 from regraft.core.config import parse
 from regraft.core.errors import ConfigError, MissingCapability
@@ -273,7 +273,7 @@ def test_constants_made_in_inference_serve_training():
     [(1024, 32768, 30_370_060, 29_012_513), (256, 32768, None, None), (256, 16384, None, None)],
 )
 def test_published_sizes_have_the_published_counts(size, width, generator, critic):
-    configs = regular(size, 3, width=width)
+    configs = default_configs(size, 3, width=width)
     with torch.device("meta"):
         networks = PLUGIN.generator(configs[0]), PLUGIN.critic(configs[1])
     counts = [sum(p.numel() for p in n.parameters()) for n in networks]
@@ -303,7 +303,7 @@ def d_count(c):
 
 
 def test_affine_layers_are_the_norms():
-    g = network("generator", regular(16, 3, width=64, top_width=6, latent_dim=5)[0])
+    g = network("generator", default_configs(16, 3, width=64, top_width=6, latent_dim=5)[0])
     assert len(g.norms) == 5 + 3
     assert all(isinstance(layer, Dense) and layer.weight.shape[1] == 5 for layer in g.norms)
 
@@ -323,7 +323,7 @@ def test_mapping_moves_a_hundred_times_slower_than_other_layers():
 
 
 def test_mean_style_is_measured_on_latents_of_a_fixed_seed():
-    g = network("generator", regular(8, 3, width=32, top_width=4, latent_dim=6, mapping_layers=2)[0])
+    g = network("generator", default_configs(8, 3, width=32, top_width=4, latent_dim=6, mapping_layers=2)[0])
     before = g.mapping.w_avg.clone()
     g.measure_mean_style()
     after = g.mapping.w_avg.clone()
@@ -344,10 +344,10 @@ def test_wrong_settings_and_inputs_are_named():
     with pytest.raises(ConfigError, match="does not divide"):
         parse(StyleCriticConfig, {"img_resolution": 8, "channels": [4, 4], "mbstd_channels": 3}, "test")
     with pytest.raises(ConfigError, match=r"8, 16, 32, ... 4096, not 48"):
-        regular(48, 3)
+        default_configs(48, 3)
     with pytest.raises(ConfigError, match="1 or 3 channels"):
-        regular(16, 4)
-    g = network("generator", regular(8, 1, 3, width=32, top_width=4, latent_dim=4)[0])
+        default_configs(16, 4)
+    g = network("generator", default_configs(8, 1, 3, width=32, top_width=4, latent_dim=4)[0])
     with pytest.raises(MissingCapability, match="conditional"):
         g(g.latent.at(0, range(2)))
     with pytest.raises(ConfigError, match="needs rng"):
@@ -361,7 +361,7 @@ def test_mapping_without_layers_is_the_normalised_input():
 
 
 def test_random_noise_of_a_row_does_not_depend_on_its_mates():
-    g = network("generator", regular(8, 3, width=32, top_width=4, latent_dim=4)[0])
+    g = network("generator", default_configs(8, 3, width=32, top_width=4, latent_dim=4)[0])
     z = g.latent.at(0, range(3))
     rngs = [torch.Generator().manual_seed(k) for k in range(3)]
     whole = g(z, noise="random", rng=rngs)

@@ -193,7 +193,7 @@ def test_generator_equals_the_formulas(kind, classes):
 )
 def test_published_sizes(kind, size, first, last, num):
     """Layer names of the published networks; parameters in millions as in the paper's table."""
-    generator, _ = find_plugin("backbones", "stylegan3").sized(size, 3, kind=kind)
+    generator, _ = find_plugin("backbones", "stylegan3").default_configs(size, 3, kind=kind)
     with torch.device("meta"):
         network = build(Description("stylegan3", "generator", generator.model_dump(mode="json")))
     assert network.synthesis.names[0] == first
@@ -219,4 +219,4 @@ def test_moving_the_waves_moves_the_image():
 )
 def test_impossible_settings(size, settings, message):
     with pytest.raises(ConfigError, match=message):
-        find_plugin("backbones", "stylegan3").sized(size, 3, **settings)
+        find_plugin("backbones", "stylegan3").default_configs(size, 3, **settings)

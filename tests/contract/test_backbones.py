@@ -224,7 +224,7 @@ class TestEveryBackbone:
 
     def test_unknown_settings_are_named(self, name, classes):
         with pytest.raises(ConfigError, match="no backbone setting called wdth"):
-            find_plugin("backbones", name).sized(8, 1, wdth=3)
+            find_plugin("backbones", name).default_configs(8, 1, wdth=3)
 
     def test_evaluation_mode_is_put_back(self, name, classes):
         g = toy_gan(name, n_classes=classes).generator.train()

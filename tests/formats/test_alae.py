@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 import regraft
-from regraft.backbones.alae import plain
+from regraft.backbones.alae import default_configs
 from regraft.core.build import build, build_fresh
 from regraft.core.config import parse
 from regraft.core.errors import ConfigError, SourceError
@@ -242,7 +242,8 @@ def test_methods_train_it(path, method):
 
 def networks(size, **settings):
     roles = ("generator", "critic", "autoencoder")
-    return {role: Description("alae", role, c.model_dump(mode="json")) for role, c in zip(roles, plain(size, 3, **settings))}
+    configs = default_configs(size, 3, **settings)
+    return {role: Description("alae", role, c.model_dump(mode="json")) for role, c in zip(roles, configs)}
 
 
 def test_published_sizes():

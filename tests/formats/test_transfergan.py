@@ -220,7 +220,7 @@ def test_measured_statistics_are_the_same_on_every_machine():
 
 def test_published_size():
     """The 64x64 pair with 64 channels next to the image."""
-    configs = find_plugin("backbones", "wgangp_resnet").sized(64, 3)
+    configs = find_plugin("backbones", "wgangp_resnet").default_configs(64, 3)
     assert (configs[0].widths, configs[1].widths) == ((512, 512, 256, 128, 64), (64, 128, 256, 512, 512))
     with torch.device("meta"):
         generator, critic = (

@@ -191,7 +191,7 @@ def test_the_class_code_is_learned_and_held_at_its_start():
 def test_adapters_of_full_size_networks_have_kilobytes(name, size):
     """Of millions of numbers tens of thousands at most are learned and stored."""
     family = find_plugin("backbones", name)
-    generator = family.generator(family.sized(size, 3)[0])
+    generator = family.generator(family.default_configs(size, 3)[0])
     scales = ScaledGenerator(generator, ScalingConfig()).scales
     stored = 4 * sum(p.numel() for p in scales.parameters()) + 8 * generator.latent.dim
     assert stored < 100_000

@@ -8,6 +8,7 @@ import yaml
 from torch.nn import functional
 
 import regraft
+from regraft.backbones import alae
 from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig, MindCritic, fit_prior, gaussian_prior
 from regraft.core.config import Objective, Recipe, parse
 from regraft.core.errors import AdapterError, ConfigError, MissingCapability
@@ -51,7 +52,7 @@ class TestPublishedSizes:
 
     def test_28x28(self):
         autoencoder = find_plugin("backbones", "autoencoder")
-        config = autoencoder.sized_autoencoder(28, 1)
+        config = autoencoder.default_autoencoder_config(28, 1)
         assert [layer.outputs for layer in config.encoder] == [32, 64, 128, 256]
         assert config.decoder[0].view == (64, 4, 4)
         assert [layer.outputs for layer in config.decoder] == [1024, 64, 64, 32, 1]
@@ -70,7 +71,7 @@ class TestPublishedSizes:
         assert (recipe.betas, recipe.generator_lr, recipe.critic_lr) == ((0.1, 0.5), 1e-3, 1e-3)
         objective, recipe = method.training(settings, source)
         assert (objective.penalty_weight, objective.critic_steps, recipe.betas) == (0.1, 3, (0.0, 0.99))
-        generator, critic = autoencoder.sized(28, 1)
+        generator, critic = autoencoder.default_configs(28, 1)
         # The whole GAN in pixels is the same layers: decoder and g0, encoder and c0.
         whole = values(autoencoder.generator(generator)) + values(autoencoder.critic(critic))
         assert whole == values(autoencoder.autoencoder(config)) + values(Mind(mind)) + values(MindCritic(256, (256, 256)))
@@ -93,9 +94,8 @@ class TestPublishedSizes:
         assert torch.equal(regraft.load_adapter(tmp_path / "run", [source]).sample(2, 0), made.sample(2, 0))
 
     def test_widths_scale_with_an_unbounded_code(self):
-        alae = find_plugin("backbones", "alae")
-        _, _, config = __import__("regraft.backbones.alae", fromlist=["plain"]).plain(32, 1, latent_dim=32, width=4)
-        autoencoder = alae.autoencoder(config)
+        _, _, config = alae.default_configs(32, 1, latent_dim=32, width=4)
+        autoencoder = alae.PLUGIN.autoencoder(config)
         settings = parse(mind2mind.Mind2MindConfig, {}, "test")
         assert settings.mind(autoencoder).widths == (8, 16, 32)
         assert mind2mind.preset_of(settings, autoencoder).critic == (32, 16, 8)

@@ -125,9 +125,8 @@ def grey_28():
     from regraft.core.gan import GAN
     from regraft.core.networks import Description
 
-    settings = [
-        config.model_dump(mode="json") for config in find_plugin("backbones", "dcgan").sized(16, 1, width=4, latent_dim=8)
-    ]
+    configs = find_plugin("backbones", "dcgan").default_configs(16, 1, width=4, latent_dim=8)
+    settings = [config.model_dump(mode="json") for config in configs]
     settings[0]["layers"][0]["kernel"] = settings[1]["layers"][-1]["kernel"] = (7, 7)
     settings[1]["size"] = (28, 28)
     generator, critic = (

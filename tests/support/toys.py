@@ -21,7 +21,7 @@ def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, autoen
     smallest = dict(family.smallest)
     size = size or smallest.pop("size")
     smallest.pop("size", None)
-    generator, critic = family.sized(size, channels, n_classes, **(settings or smallest))
+    generator, critic = family.default_configs(size, channels, n_classes, **(settings or smallest))
     networks = []
     for role, config in (("generator", generator), ("critic", critic)):
         network = build_fresh(Description(backbone, role, config.model_dump(mode="json")), seed)
@@ -44,7 +44,7 @@ def toy_gan(backbone="dcgan", size=None, channels=1, n_classes=0, seed=0, autoen
 def toy_autoencoder(size=8, channels=1, seed=0, **settings):
     """A random plain autoencoder, frozen."""
     settings = {"code_dim": 6, "width": 4, "decoder_width": 4} | settings
-    config = find_plugin("backbones", "autoencoder").sized_autoencoder(size, channels, **settings)
+    config = find_plugin("backbones", "autoencoder").default_autoencoder_config(size, channels, **settings)
     made = build_fresh(Description("autoencoder", "autoencoder", config.model_dump(mode="json")), seed)
     return made.requires_grad_(False).eval()
 

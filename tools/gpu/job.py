@@ -126,7 +126,9 @@ def fresh_gan(family: str, size: int, channels: int = 3, n_classes: int = 0, see
     """Make a GAN of a family with random weights."""
     backbone = discover.plugin("backbones", family, Backbone)
     networks: list[Any] = []
-    for role, config in zip(("generator", "critic"), backbone.sized(size, channels, n_classes, **settings), strict=True):
+    for role, config in zip(
+        ("generator", "critic"), backbone.default_configs(size, channels, n_classes, **settings), strict=True
+    ):
         description = Description(family, role, config.model_dump(mode="json"))  # type: ignore[arg-type]
         networks.append(build_fresh(description, seed).requires_grad_(False).eval())
     generator, critic = networks

@@ -3,24 +3,18 @@
 Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis".
 """
 
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from regraft.backbones import _spectral
 from regraft.backbones._attention import SelfAttention
-from regraft.backbones._conditional import TableNorm, mixed
+from regraft.backbones._conditional import TableNorm, look_up_rows
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.networks import ClassCode, Generator
 from regraft.core.randomness import generator_at
-
-Width = Annotated[int, Field(ge=1, le=1 << 16)]
-Count = Annotated[int, Field(ge=0, le=1 << 16)]
-Side = Annotated[int, Field(ge=2, le=4096)]
-Eps = Annotated[float, Field(gt=0, le=1)]
 
 GeneratorT = TypeVar("GeneratorT", bound=Generator)
 
@@ -85,7 +79,7 @@ class Entry(nn.Module):
         """Rows of the class table."""
         if self.shared is None:
             raise MissingCapability("this generator has no class table")
-        return ClassCode(mixed(self.shared.weight, y))
+        return ClassCode(look_up_rows(self.shared.weight, y))
 
 
 class Head(nn.Module):
@@ -129,7 +123,7 @@ def class_vector(generator: Generator, y: Tensor | ClassCode | None, width: int)
 
 
 @torch.no_grad()
-def widened(made: GeneratorT, generator: Generator, *, first: bool) -> GeneratorT:
+def add_class_inputs(made: GeneratorT, generator: Generator, *, first: bool) -> GeneratorT:
     """Fill a generator with classes from one without, so that it makes the same images for every class.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from regraft.backbones._biggan import Count, Eps, Side, Width
+from regraft.backbones._biggan_config import Count, Eps, Side, Width
 from regraft.core.config import Config
 
 Spectral = Literal["stored", "fresh", "none"]

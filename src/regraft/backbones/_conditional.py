@@ -50,17 +50,17 @@ class TableNorm(nn.Module):
         return torch.addcmul(shift, self.norm(x), scale)
 
 
-def mixed(table: Tensor, y: Tensor) -> Tensor:
+def look_up_rows(table: Tensor, y: Tensor) -> Tensor:
     """Rows of a table (classes, D): of indices (N,), or mixtures by weights (N, classes)."""
     return y.to(table) @ table if y.is_floating_point() else table[y]
 
 
-def code_of(norms: Sequence[TableNorm], y: Tensor) -> ClassCode:
+def class_code(norms: Sequence[TableNorm], y: Tensor) -> ClassCode:
     """The class code of class indices (N,) or weights (N, classes): all norms' table rows, side by side."""
-    return ClassCode(torch.cat([mixed(norm.codes, y) for norm in norms], dim=1))
+    return ClassCode(torch.cat([look_up_rows(norm.codes, y) for norm in norms], dim=1))
 
 
-def split(norms: Sequence[TableNorm], code: ClassCode) -> list[Tensor]:
+def split_code(norms: Sequence[TableNorm], code: ClassCode) -> list[Tensor]:
     """Cut a class code into one part per norm.
 
     Raises:
@@ -72,7 +72,7 @@ def split(norms: Sequence[TableNorm], code: ClassCode) -> list[Tensor]:
     return list(torch.split(code.vector, widths, dim=1))
 
 
-def tiled(tensors: dict[str, Tensor], n: int, norms: tuple[str, ...]) -> dict[str, Tensor]:
+def tile_norms(tensors: dict[str, Tensor], n: int, norms: tuple[str, ...]) -> dict[str, Tensor]:
     """Tensors whose plain batch norms are turned into :class:`TableNorm` with the same row for each of ``n`` classes.
 
     Args:
@@ -93,7 +93,7 @@ def tiled(tensors: dict[str, Tensor], n: int, norms: tuple[str, ...]) -> dict[st
 
 
 @torch.no_grad()
-def remixed(make: Callable[[int], ModuleT], network: nn.Module, weights: Tensor) -> ModuleT:
+def mix_class_axis(make: Callable[[int], ModuleT], network: nn.Module, weights: Tensor) -> ModuleT:
     """A network that differs from another in its classes only.
 
     Args:
@@ -114,14 +114,14 @@ def remixed(make: Callable[[int], ModuleT], network: nn.Module, weights: Tensor)
     return made.train(network.training)
 
 
-def head_of(present: str, wanted: ClassHead) -> Literal["auxiliary", "projection"]:
+def choose_head(present: str, wanted: ClassHead) -> Literal["auxiliary", "projection"]:
     """Which class head a critic gets: the one asked for, else the kind that is there, else a classifier."""
     if wanted == "auto":
         return "projection" if present == "projection" else "auxiliary"
     return wanted
 
 
-def only_head(there_is: ClassHead, wanted: ClassHead) -> None:
+def check_head(there_is: ClassHead, wanted: ClassHead) -> None:
     """Refuse a class head that a family does not have.
 
     Raises:
@@ -131,7 +131,7 @@ def only_head(there_is: ClassHead, wanted: ClassHead) -> None:
         raise MissingCapability(f"critics of this family have no {wanted} head for classes but {there_is}: class_head=auto")
 
 
-def with_head(make: Callable[[], CriticT], critic: Critic, head: str, seed: int) -> CriticT:
+def replace_head(make: Callable[[], CriticT], critic: Critic, head: str, seed: int) -> CriticT:
     """A critic like another but for its class head, whose weights are drawn from a seed.
 
     Args:

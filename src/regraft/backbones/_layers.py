@@ -178,7 +178,7 @@ class LayeredGenerator(Generator):
         """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
             return cast(LayeredGenerator, super().with_class_mix(weights))
-        return _conditional.remixed(
+        return _conditional.mix_class_axis(
             lambda n: LayeredGenerator(self.kind, self.config.model_copy(update={"n_classes": n})), self, weights
         )
 
@@ -257,10 +257,10 @@ class LayeredCritic(Critic):
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "LayeredCritic":
         """See :meth:`Critic.with_classes`."""
-        head = _conditional.head_of(self.config.head, head)
+        head = _conditional.choose_head(self.config.head, head)
         config = self.config.model_copy(update={"n_classes": n, "head": head})
         name = "classifier." if head == "auxiliary" else "classes."
-        made = _conditional.with_head(lambda: LayeredCritic(self.kind, config), self, name, seed)
+        made = _conditional.replace_head(lambda: LayeredCritic(self.kind, config), self, name, seed)
         if head == "projection":
             made.classes.weight.data.mul_(0.02)
         return made

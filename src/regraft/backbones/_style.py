@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
-from regraft.backbones._conditional import remixed
+from regraft.backbones._conditional import mix_class_axis
 from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
 from regraft.core.networks import CENTRE_LATENTS, ClassCode, Generator, Noise, Styles
@@ -171,7 +171,7 @@ class StyleGenerator(Generator):
         if not self.n_classes:
             return super().with_class_mix(weights)
         config, kind = cast(Any, self.config), cast(Any, type(self))
-        made = remixed(lambda n: cast(StyleGenerator, kind(config.model_copy(update={"c_dim": n}))), self, weights)
+        made = mix_class_axis(lambda n: cast(StyleGenerator, kind(config.model_copy(update={"c_dim": n}))), self, weights)
         # The equalised layer divides by the root of its width, which is the number of classes.
         made.mapping.embed.weight.data.mul_(math.sqrt(len(weights) / self.n_classes))
         return made
@@ -227,7 +227,7 @@ def minibatch_stddev(x: Tensor, group: int | None, channels: int) -> Tensor:
     return torch.cat([x, rows[:, :, None, None].expand(n, channels, h, w)], dim=1)
 
 
-def widened(mapping: Mapping, n: int) -> dict[str, Tensor]:
+def add_class_inputs(mapping: Mapping, n: int) -> dict[str, Tensor]:
     """Tensors of a mapping like this one but with ``n`` classes, whose styles are the same for every class.
 
     The embedding's columns of the first layer are zero; the others are scaled, because the equalised layer divides by the root

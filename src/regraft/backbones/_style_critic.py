@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.backbones import _resample
-from regraft.backbones._conditional import only_head
+from regraft.backbones._conditional import check_head
 from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, minibatch_stddev
 from regraft.backbones._style_config import StyleCriticConfig
 from regraft.core.networks import ClassHead, Critic, Description
@@ -165,7 +165,7 @@ class StyleCritic(Critic):
 
         The last layer is chosen so that the score under every class is the score without any.
         """
-        only_head("projection", head)
+        check_head("projection", head)
         c = self.config
         width = max(c.cmap_dim or c.channels[0], n)
         made = StyleCritic(c.model_copy(update={"c_dim": n, "cmap_dim": width}))

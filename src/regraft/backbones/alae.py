@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regraft.backbones import _alae_growing
 from regraft.backbones._alae import Decoder, Encoder, Mapping, Style
-from regraft.backbones.base import Backbone, checked
+from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Config, Objective, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
@@ -201,7 +201,7 @@ def _size(levels: int) -> tuple[int, int]:
     return (2 << levels, 2 << levels)
 
 
-class ALAE(Backbone):
+class ALAE(Backbone[ALAEGeneratorConfig, ALAECriticConfig]):
     """StyleALAE.
 
     The authors train with noise, and with an Adam whose steps are scaled per layer by sqrt(2 / fan in): 0.0015 becomes some
@@ -249,18 +249,22 @@ class ALAE(Backbone):
                     if layer is not None:
                         nn.init.normal_(layer.weight, 0.0, 0.03 / layer.in_channels**0.5)
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`plain` for the settings."""
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[ALAEGeneratorConfig, ALAECriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
         if n_classes:
             raise ConfigError("StyleALAE has no class-conditional form; leave the labels out")
-        generator, critic, _ = checked(plain, settings)(size, channels, **settings)
+        check_settings(default_configs, settings)
+        generator, critic, _ = default_configs(size, channels, **settings)
         return generator, critic
 
     def growing(
         self, size: int, channels: int, **settings: Any
     ) -> tuple[_alae_growing.GrowingGenerator, _alae_growing.GrowingCritic, _alae_growing.Growth]:
-        """A generator and a critic that grow together, weights drawn from torch's global generator; see :func:`plain`."""
-        generator, critic, _ = checked(plain, settings)(size, channels, **settings)
+        """Build a generator and a critic that grow together, with weights drawn from torch's global generator."""
+        check_settings(default_configs, settings)
+        generator, critic, _ = default_configs(size, channels, **settings)
         growth = _alae_growing.Growth()
         pair = _alae_growing.GrowingGenerator(generator, growth), _alae_growing.GrowingCritic(critic, Head(critic.head), growth)
         for network in pair:
@@ -296,7 +300,7 @@ class ALAE(Backbone):
         return {r: (Description("alae", r, c.model_dump(mode="json")), tensors[r]) for r, c in configs.items()}
 
 
-def plain(
+def default_configs(
     size: int, channels: int, latent_dim: int = 256, width: int = 64, max_width: int = 256, mapping_layers: int = 8
 ) -> tuple[ALAEGeneratorConfig, ALAECriticConfig, ALAEAutoencoderConfig]:
     """Settings of a regular generator, critic and autoencoder.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regraft.backbones import _layers
 from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.backbones._layers import Stage
-from regraft.backbones.base import Backbone, checked
+from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import WGAN_GP, Config, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.networks import Autoencoder, Description, Noise
@@ -82,7 +82,7 @@ class PlainAutoencoder(Autoencoder):
         return Description("autoencoder", "autoencoder", self.config.model_dump(mode="json"))
 
 
-class PlainAutoencoderBackbone(Backbone):
+class PlainAutoencoderBackbone(Backbone[LayeredGeneratorConfig, LayeredCriticConfig]):
     """The plain autoencoder, and a WGAN-GP of the same layers, with that family's usual settings.
 
     Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", for the settings.
@@ -129,20 +129,23 @@ class PlainAutoencoderBackbone(Backbone):
         """The same whether new or transferred."""
         return self.objective, self.recipe
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`plain` for the settings."""
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
         if n_classes:
             raise ConfigError("the plain autoencoder's GAN has no class-conditional form; leave the labels out")
-        generator, critic, _ = checked(plain, settings)(size, channels, **settings)
+        check_settings(default_configs, settings)
+        generator, critic, _ = default_configs(size, channels, **settings)
         return generator, critic
 
-    def sized_autoencoder(self, size: int, channels: int, **settings: Any) -> Config:
-        """Settings of a regular autoencoder; see :func:`plain`."""
-        made: Config = checked(plain, settings)(size, channels, **settings)[2]
-        return made
+    def default_autoencoder_config(self, size: int, channels: int, **settings: Any) -> Config:
+        """See :meth:`Backbone.default_autoencoder_config`; the settings are those of :func:`default_configs`."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, **settings)[2]
 
 
-def plain(
+def default_configs(
     size: int,
     channels: int,
     code_dim: int = 256,

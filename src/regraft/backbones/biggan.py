@@ -10,99 +10,28 @@ Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural i
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
-from regraft.backbones._biggan import Count, Entry, Eps, Head, Side, Width
-from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, only_head, remixed, split, with_head
-from regraft.backbones.base import Backbone, checked
-from regraft.core.config import HINGE, Config, Recipe
+from regraft.backbones._biggan import Entry, Head
+from regraft.backbones._biggan_config import BigGANCriticConfig, BigGANGeneratorConfig, DownBlockConfig, UpBlockConfig
+from regraft.backbones._conditional import (
+    LinearNorm,
+    TableNorm,
+    check_head,
+    class_code,
+    mix_class_axis,
+    replace_head,
+    split_code,
+)
+from regraft.backbones.base import Backbone, check_settings
+from regraft.core.config import HINGE, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
 from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
-
-
-class UpBlockConfig(Config):
-    """A generator block; every one doubles the side."""
-
-    inputs: Width
-    outputs: Width
-    attention: bool = False
-
-
-class DownBlockConfig(Config):
-    """A critic block."""
-
-    inputs: Width
-    hidden: Width
-    outputs: Width
-    downsample: bool
-    attention: bool = False
-
-
-class BigGANGeneratorConfig(Config):
-    """Attributes:
-    chunk: numbers of the latent that the first layer takes; a hierarchical generator has as many for each block.
-    class_dim: width of the shared class table; 0 for a table in every norm, or no classes.
-    side: of the smallest feature map.
-    """
-
-    chunk: Width
-    hierarchical: bool
-    n_classes: Count = 0
-    class_dim: Count = 0
-    side: Side = 4
-    blocks: tuple[UpBlockConfig, ...]
-    channels: Width = 3
-    spectral: bool = True
-    bn_eps: Eps = 1e-5
-    sn_eps: Eps = 1e-6
-
-    @property
-    def latent_dim(self) -> int:
-        """Numbers per latent."""
-        return self.chunk * (len(self.blocks) + 1) if self.hierarchical else self.chunk
-
-    @property
-    def code_dim(self) -> int:
-        """What each norm sees; 0 where norms hold tables."""
-        return self.class_dim + (self.chunk if self.hierarchical else 0)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "BigGANGeneratorConfig":
-        if not 1 <= len(self.blocks) <= 10:
-            raise ValueError("a BigGAN has 1 to 10 blocks")
-        if any(a.outputs != b.inputs for a, b in zip(self.blocks, self.blocks[1:], strict=False)):
-            raise ValueError("a block's inputs are the outputs of the one before")
-        if not self.n_classes and (self.class_dim or not self.hierarchical):
-            raise ValueError("without classes the generator is hierarchical, and class_dim is 0")
-        if self.n_classes and self.hierarchical and not self.class_dim:
-            raise ValueError("a hierarchical generator with classes has a shared table: class_dim is at least 1")
-        return self
-
-
-class BigGANCriticConfig(Config):
-    """Blocks from the image to the score; the first has no activation before it."""
-
-    size: Side
-    channels: Width = 3
-    blocks: tuple[DownBlockConfig, ...]
-    n_classes: Count = 0
-    spectral: bool = True
-    sn_eps: Eps = 1e-6
-
-    @model_validator(mode="after")
-    def _fits(self) -> "BigGANCriticConfig":
-        widths = [self.channels, *(b.outputs for b in self.blocks)]
-        if not self.blocks or any(b.inputs != n for b, n in zip(self.blocks, widths, strict=False)):
-            raise ValueError("a block's inputs are the outputs of the one before, the first one's the image's channels")
-        if self.size >> sum(b.downsample for b in self.blocks) < 1:
-            raise ValueError(f"the blocks leave nothing of a side of {self.size}")
-        return self
 
 
 class UpBlock(nn.Module):
@@ -213,7 +142,7 @@ class BigGANGenerator(Generator):
         if self.n_classes and not self.config.class_dim:
             tables = self._tables
             code = ClassCode(_biggan.class_vector(self, y, sum(2 * t.channels for t in tables)))
-            parts = split(tables, code)
+            parts = split_code(tables, code)
             return list(zip(parts[::2], parts[1::2], strict=True))
         codes = [chunks[0].new_zeros(len(chunks[0]), 0)] * len(self.blocks)
         if self.n_classes:
@@ -230,20 +159,20 @@ class BigGANGenerator(Generator):
         """See :meth:`Generator.embed`: a shared class vector, or all norms' gains and shifts where each has its table."""
         if not self.n_classes:
             return super().embed(y)
-        return self.entry.embed(y) if self.config.class_dim else code_of(self._tables, y)
+        return self.entry.embed(y) if self.config.class_dim else class_code(self._tables, y)
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "BigGANGenerator":
         """See :meth:`Generator.with_classes`: a class table whose vectors enter every norm by zero columns."""
         if self.n_classes or how != "norm":
             return cast(BigGANGenerator, super().with_classes(n, how))
         made = BigGANGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
-        return _biggan.widened(made, self, first=True)
+        return _biggan.add_class_inputs(made, self, first=True)
 
     def with_class_mix(self, weights: Tensor) -> "BigGANGenerator":
         """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
             return cast(BigGANGenerator, super().with_class_mix(weights))
-        return remixed(lambda n: BigGANGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+        return mix_class_axis(lambda n: BigGANGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
@@ -282,9 +211,9 @@ class BigGANCritic(Critic):
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "BigGANCritic":
         """See :meth:`Critic.with_classes`: the family's own head, a projection."""
-        only_head("projection", head)
+        check_head("projection", head)
         config = self.config.model_copy(update={"n_classes": n})
-        return with_head(lambda: BigGANCritic(config), self, "head.classes.", seed)
+        return replace_head(lambda: BigGANCritic(config), self, "head.classes.", seed)
 
     def describe(self) -> Description:
         """See :meth:`Critic.describe`."""
@@ -296,7 +225,7 @@ class BigGANCritic(Critic):
         return [*self.blocks, self.head]
 
 
-class BigGAN(Backbone):
+class BigGAN(Backbone[BigGANGeneratorConfig, BigGANCriticConfig]):
     """BigGAN's generator and critic.
 
     The recipe is that of MineGAN's BigGAN (Adam at 1e-4 and 4e-4, one critic step); the published average over 10,000 steps
@@ -323,13 +252,15 @@ class BigGAN(Backbone):
         """Draw fresh weights."""
         _biggan.initialise(network)
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`regular` for the settings."""
-        pair: tuple[Config, Config] = checked(regular, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[BigGANGeneratorConfig, BigGANCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
-def regular(
+def default_configs(
     size: int,
     channels: int,
     n_classes: int = 0,

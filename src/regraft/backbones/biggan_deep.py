@@ -18,9 +18,9 @@ from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Entry, Head
 from regraft.backbones._biggan_deep_config import BottleneckConfig, DeepCriticConfig, DeepGeneratorConfig, Spectral
-from regraft.backbones._conditional import LinearNorm, only_head, remixed, with_head
-from regraft.backbones.base import Backbone, checked
-from regraft.core.config import HINGE, Config, Recipe
+from regraft.backbones._conditional import LinearNorm, check_head, mix_class_axis, replace_head
+from regraft.backbones.base import Backbone, check_settings
+from regraft.core.config import HINGE, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
 from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
@@ -212,13 +212,13 @@ class DeepGenerator(Generator):
         if self.n_classes or how != "norm":
             return cast(DeepGenerator, super().with_classes(n, how))
         made = DeepGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
-        return _biggan.widened(made, self, first=False)
+        return _biggan.add_class_inputs(made, self, first=False)
 
     def with_class_mix(self, weights: Tensor) -> "DeepGenerator":
         """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
             return cast(DeepGenerator, super().with_class_mix(weights))
-        return remixed(lambda n: DeepGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+        return mix_class_axis(lambda n: DeepGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
@@ -257,9 +257,9 @@ class DeepCritic(Critic):
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "DeepCritic":
         """See :meth:`Critic.with_classes`: the family's own head, a projection."""
-        only_head("projection", head)
+        check_head("projection", head)
         config = self.config.model_copy(update={"n_classes": n})
-        return with_head(lambda: DeepCritic(config), self, "head.classes.", seed)
+        return replace_head(lambda: DeepCritic(config), self, "head.classes.", seed)
 
     def describe(self) -> Description:
         """See :meth:`Critic.describe`."""
@@ -271,7 +271,7 @@ class DeepCritic(Critic):
         return [self.stem, *self.blocks, self.head]
 
 
-class BigGANDeep(Backbone):
+class BigGANDeep(Backbone[DeepGeneratorConfig, DeepCriticConfig]):
     """BigGAN-deep's generator and critic; recipe and norms as :class:`biggan.BigGAN`'s."""
 
     objective = HINGE
@@ -293,13 +293,15 @@ class BigGANDeep(Backbone):
         """Draw fresh weights."""
         _biggan.initialise(network)
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`regular` for the settings."""
-        pair: tuple[Config, Config] = checked(regular, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[DeepGeneratorConfig, DeepCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
-def regular(
+def default_configs(
     size: int,
     channels: int,
     n_classes: int = 0,

@@ -6,11 +6,11 @@ from torch import nn
 
 from regraft.backbones import _layers
 from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
-from regraft.backbones.base import Backbone, checked
-from regraft.core.config import Config, Objective, Recipe
+from regraft.backbones.base import Backbone, check_settings
+from regraft.core.config import Objective, Recipe
 
 
-class MLP(Backbone):
+class MLP(Backbone[LayeredGeneratorConfig, LayeredCriticConfig]):
     """Fully connected generator and critic; trained like a DCGAN."""
 
     objective = Objective(penalty_weight=0.05)
@@ -32,13 +32,15 @@ class MLP(Backbone):
         """Draw fresh weights."""
         _layers.initialise(network)
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`plain` for the settings."""
-        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
-def plain(
+def default_configs(
     size: int, channels: int, latent_dim: int = 64, widths: tuple[int, ...] = (256, 256), n_classes: int = 0
 ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
     """Settings of a regular MLP pair: hidden ``widths`` of the generator, latent side first, mirrored in the critic."""

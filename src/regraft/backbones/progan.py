@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regraft.backbones._layer_config import LatentConfig
-from regraft.backbones.base import Backbone, checked
+from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Config, Objective, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.latent import Latent
@@ -324,7 +324,7 @@ def attribute_table(attributes: tuple[int, ...], device: torch.device) -> Tensor
     return torch.cat(hot, dim=1).float()
 
 
-class ProGAN(Backbone):
+class ProGAN(Backbone[ProganGeneratorConfig, ProganCriticConfig]):
     """Progressive generator and critic, trained with WGAN-GP, a drift term and Adam (0, 0.99) at 1e-3."""
 
     objective = Objective(loss="wgan", penalty="gradient", penalty_weight=10.0, drift_weight=1e-3, critic_steps=1)
@@ -351,13 +351,15 @@ class ProGAN(Backbone):
                     module.weight.data.mul_(math.sqrt(2 / module.weight[0].numel()))
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`plain` for the settings."""
-        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[ProganGeneratorConfig, ProganCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
-def plain(
+def default_configs(
     size: int, channels: int, latent_dim: int = 512, width: int = 512, n_classes: int = 0
 ) -> tuple[ProganGeneratorConfig, ProganCriticConfig]:
     """Settings of a ProGAN pair whose scales have all faded in.

@@ -11,11 +11,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft.backbones import _residual
-from regraft.backbones._conditional import LinearNorm, TableNorm, code_of, head_of, mixed, remixed, split, tiled, with_head
+from regraft.backbones._conditional import (
+    LinearNorm,
+    TableNorm,
+    choose_head,
+    class_code,
+    look_up_rows,
+    mix_class_axis,
+    replace_head,
+    split_code,
+    tile_norms,
+)
 from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones._residual import BlockConfig, CriticBlock, First, GeneratorBlock, Head, Last, Norm, OneHotNorm, Width
 from regraft.backbones._spectral import Dialect
-from regraft.backbones.base import Backbone, checked
+from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Config, Objective, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.latent import Latent
@@ -156,7 +166,7 @@ class ResidualGenerator(Generator):
                 raise MissingCapability("this generator is conditional: give class indices or a class code as y")
             code = y if isinstance(y, ClassCode) else self.embed(y)
             if c.conditioning in ("table", "one_hot"):
-                rows = split(self._tables, code)
+                rows = split_code(self._tables, code)
                 return list(zip(rows[::2], rows[1::2], strict=True))
             if code.vector.dim() != 2 or code.vector.shape[1] != c.class_dim:
                 raise ConfigError(f"this generator's class codes are (N, {c.class_dim}), got {tuple(code.vector.shape)}")
@@ -171,8 +181,8 @@ class ResidualGenerator(Generator):
         if not self.n_classes:
             return super().embed(y)
         if self.config.conditioning == "shared":
-            return ClassCode(mixed(self.classes.weight, y))
-        return code_of(self._tables, y)
+            return ClassCode(look_up_rows(self.classes.weight, y))
+        return class_code(self._tables, y)
 
     @property
     def _tables(self) -> list[TableNorm]:
@@ -184,7 +194,7 @@ class ResidualGenerator(Generator):
         if self.n_classes or self.config.chunk or how != "norm":
             return cast(ResidualGenerator, super().with_classes(n, how))
         made = ResidualGenerator(self.config.model_copy(update={"n_classes": n, "conditioning": "table"}))
-        tensors = tiled(self.state_dict(), n, ("norm1", "norm2"))
+        tensors = tile_norms(self.state_dict(), n, ("norm1", "norm2"))
         made.load_state_dict(tensors, strict=True)
         return made.train(self.training)
 
@@ -194,7 +204,7 @@ class ResidualGenerator(Generator):
         if not self.n_classes:
             return cast(ResidualGenerator, super().with_class_mix(weights))
         if c.conditioning != "one_hot":
-            return remixed(lambda n: ResidualGenerator(c.model_copy(update={"n_classes": n})), self, weights)
+            return mix_class_axis(lambda n: ResidualGenerator(c.model_copy(update={"n_classes": n})), self, weights)
         made = ResidualGenerator(c.model_copy(update={"n_classes": len(weights), "conditioning": "table"}))
         tensors = {k: v.clone() for k, v in self.state_dict().items() if k in made.state_dict()}
         names = [k for k, m in made.named_modules() if isinstance(m, TableNorm)]
@@ -256,10 +266,10 @@ class ResidualCritic(Critic):
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "ResidualCritic":
         """See :meth:`Critic.with_classes`."""
-        head = head_of(self.config.head, head)
+        head = choose_head(self.config.head, head)
         config = self.config.model_copy(update={"n_classes": n, "head": head})
         name = "head.classifier." if head == "auxiliary" else "head.classes."
-        return with_head(lambda: ResidualCritic(config), self, name, seed)
+        return replace_head(lambda: ResidualCritic(config), self, name, seed)
 
     def _map(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -276,7 +286,7 @@ class ResidualCritic(Critic):
         return [*self.blocks, self.head]
 
 
-class SNGAN(Backbone):
+class SNGAN(Backbone[ResidualGeneratorConfig, ResidualCriticConfig]):
     """Residual generator and critic, trained as by Miyato et al. 2018: hinge loss, five critic steps, Adam (0, 0.9)."""
 
     objective = Objective(loss="hinge", penalty="none", critic_steps=5)
@@ -298,13 +308,15 @@ class SNGAN(Backbone):
         """Draw fresh weights."""
         _residual.initialise(network)
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`plain` for the settings."""
-        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[ResidualGeneratorConfig, ResidualCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
-def plain(
+def default_configs(
     size: int, channels: int, latent_dim: int = 128, width: int | None = None, n_classes: int = 0
 ) -> tuple[ResidualGeneratorConfig, ResidualCriticConfig]:
     """Settings of an SNGAN pair.

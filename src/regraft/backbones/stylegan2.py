@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.backbones import _resample
-from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, StyleGenerator, widened
+from regraft.backbones._style import GAIN, SLOPE, Dense, Mapping, StyleGenerator, add_class_inputs
 from regraft.backbones._style_config import StyleCriticConfig, StyleGAN2GeneratorConfig
 from regraft.backbones._style_critic import HALF, Conv, StyleCritic
-from regraft.backbones.base import Backbone, checked
-from regraft.core.config import Config, Objective, Recipe
+from regraft.backbones.base import Backbone, check_settings
+from regraft.core.config import Objective, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.networks import Description, Generator, Noise
 from regraft.core.randomness import Rng, normal
@@ -203,7 +203,7 @@ class StyleGAN2Generator(StyleGenerator):
         config = self.config.model_copy(update={"c_dim": n, "embed_features": self.config.w_dim})
         made = StyleGAN2Generator(config)
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
-        tensors |= {f"mapping.{k}": v for k, v in widened(self.mapping, n).items()}
+        tensors |= {f"mapping.{k}": v for k, v in add_class_inputs(self.mapping, n).items()}
         made.load_state_dict(tensors)
         return made.train(self.training)
 
@@ -218,7 +218,7 @@ class StyleGAN2Generator(StyleGenerator):
         return [m.affine for m in self.modules() if isinstance(m, Layer | ToRGB)]
 
 
-class StyleGAN2(Backbone):
+class StyleGAN2(Backbone[StyleGAN2GeneratorConfig, StyleCriticConfig]):
     """StyleGAN2 and StyleGAN2-ADA.
 
     Training is that of Karras et al. 2020, "Training generative adversarial networks with limited data": random noise, mixed
@@ -257,10 +257,12 @@ class StyleGAN2(Backbone):
         objective = self.objective.model_copy(update={"penalty_weight": weight})
         return objective, self.recipe.model_copy(update={"batch": batch, "generator_lr": lr, "critic_lr": lr})
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`regular` for the settings."""
-        pair: tuple[Config, Config] = checked(regular, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[StyleGAN2GeneratorConfig, StyleCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
 def initialise(network: nn.Module) -> None:
@@ -275,7 +277,7 @@ def initialise(network: nn.Module) -> None:
         network.b4.out.initialise()
 
 
-def regular(
+def default_configs(
     size: int,
     channels: int,
     n_classes: int = 0,

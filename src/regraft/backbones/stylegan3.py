@@ -15,11 +15,11 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.backbones._alias_free import filtered_lrelu
 from regraft.backbones._alias_free_config import StyleGAN3GeneratorConfig, grids, layer_filters, layer_name, plan
-from regraft.backbones._style import Dense, Mapping, StyleGenerator, widened
+from regraft.backbones._style import Dense, Mapping, StyleGenerator, add_class_inputs
 from regraft.backbones._style_config import StyleCriticConfig
 from regraft.backbones._style_critic import Conv, StyleCritic
-from regraft.backbones.base import Backbone, checked
-from regraft.core.config import Config, Objective, Recipe, parse
+from regraft.backbones.base import Backbone, check_settings
+from regraft.core.config import Objective, Recipe, parse
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.networks import Description, Generator, Noise
 from regraft.core.randomness import Rng
@@ -180,7 +180,7 @@ class StyleGAN3Generator(StyleGenerator):
             raise MissingCapability("this generator already has classes")
         made = StyleGAN3Generator(self.config.model_copy(update={"c_dim": n, "embed_features": self.config.w_dim}))
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
-        made.load_state_dict(tensors | {f"mapping.{k}": v for k, v in widened(self.mapping, n).items()})
+        made.load_state_dict(tensors | {f"mapping.{k}": v for k, v in add_class_inputs(self.mapping, n).items()})
         return made.train(self.training)
 
     @property
@@ -194,7 +194,7 @@ class StyleGAN3Generator(StyleGenerator):
         return [layer.affine for layer in self.synthesis.layers]
 
 
-def published(
+def default_configs(
     size: int,
     channels: int,
     n_classes: int = 0,
@@ -254,7 +254,7 @@ def published(
     )
 
 
-class StyleGAN3(Backbone):
+class StyleGAN3(Backbone[StyleGAN3GeneratorConfig, StyleCriticConfig]):
     """Alias-free generator with StyleGAN2's critic.
 
     Training is the authors': lazy R1 whose strength grows with the number of pixels, no mixed styles, no path lengths.
@@ -302,10 +302,12 @@ class StyleGAN3(Backbone):
             for name, value in layer_filters(parsed, i).items()
         }
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`published` for the settings."""
-        pair: tuple[Config, Config] = checked(published, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[StyleGAN3GeneratorConfig, StyleCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
 PLUGIN = StyleGAN3()

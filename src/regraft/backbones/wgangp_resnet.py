@@ -14,8 +14,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.backbones._conditional import TableNorm, code_of, mixed, only_head, remixed, split, tiled, with_head
-from regraft.backbones.base import Backbone, checked
+from regraft.backbones._conditional import (
+    TableNorm,
+    check_head,
+    class_code,
+    look_up_rows,
+    mix_class_axis,
+    replace_head,
+    split_code,
+    tile_norms,
+)
+from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import WGAN_GP, Config, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.latent import Latent
@@ -192,7 +201,7 @@ class ResNetGenerator(Generator):
             if y is None:
                 raise MissingCapability("this generator is conditional: give class indices or a class code as y")
             code = y if isinstance(y, ClassCode) else self.embed(y)
-            codes = split(self._tables, code) if self.config.conditioning == "norm" else [code.vector.to(z)]
+            codes = split_code(self._tables, code) if self.config.conditioning == "norm" else [code.vector.to(z)]
         z = z if psi == 1.0 else z * psi
         if self.config.conditioning == "concat":
             z = torch.cat([z, codes.pop()], dim=1)
@@ -205,8 +214,8 @@ class ResNetGenerator(Generator):
     def embed(self, y: Tensor) -> ClassCode:
         """See :meth:`Generator.embed`."""
         if self.config.conditioning == "concat":
-            return ClassCode(mixed(torch.eye(self.n_classes, device=y.device), y))
-        return code_of(self._tables, y) if self.n_classes else super().embed(y)
+            return ClassCode(look_up_rows(torch.eye(self.n_classes, device=y.device), y))
+        return class_code(self._tables, y) if self.n_classes else super().embed(y)
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResNetGenerator":
         """See :meth:`Generator.with_classes`: all norms' gains and shifts tiled, or zero columns for a one-hot class."""
@@ -219,7 +228,7 @@ class ResNetGenerator(Generator):
             weight = tensors["input.weight"]
             tensors["input.weight"] = torch.cat([weight, weight.new_zeros(len(weight), n)], dim=1)
         else:
-            tensors = tiled(tensors, n, ("norm", "norm1", "norm2"))
+            tensors = tile_norms(tensors, n, ("norm", "norm1", "norm2"))
         made.load_state_dict(tensors, strict=True)
         return made.train(self.training)
 
@@ -228,7 +237,7 @@ class ResNetGenerator(Generator):
         if not self.n_classes:
             return cast(ResNetGenerator, super().with_class_mix(weights))
         if self.config.conditioning == "norm":
-            return remixed(lambda n: ResNetGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
+            return mix_class_axis(lambda n: ResNetGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
         made = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
         z_part, one_hot = tensors["input.weight"].split([self.latent.dim, self.n_classes], dim=1)
@@ -291,9 +300,9 @@ class ResNetCritic(Critic):
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "ResNetCritic":
         """See :meth:`Critic.with_classes`: an auxiliary classifier."""
-        only_head("auxiliary", head)
+        check_head("auxiliary", head)
         config = self.config.model_copy(update={"n_classes": n})
-        made = with_head(lambda: ResNetCritic(config), self, "classifier.", seed)
+        made = replace_head(lambda: ResNetCritic(config), self, "classifier.", seed)
         with global_seed(seed):
             nn.init.xavier_uniform_(made.classifier.weight)
         nn.init.zeros_(made.classifier.bias)
@@ -314,7 +323,7 @@ class ResNetCritic(Critic):
         return [self.input, *self.blocks, self.output]
 
 
-class WGANGPResNet(Backbone):
+class WGANGPResNet(Backbone[ResNetGeneratorConfig, ResNetCriticConfig]):
     """The residual WGAN-GP pair; the critic has no batch norm, because its gradient penalty is one per image."""
 
     objective = WGAN_GP
@@ -343,13 +352,15 @@ class WGANGPResNet(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def sized(self, size: int, channels: int, n_classes: int = 0, **settings: Any) -> tuple[Config, Config]:
-        """See :func:`plain` for the settings."""
-        pair: tuple[Config, Config] = checked(plain, settings)(size, channels, n_classes=n_classes, **settings)
-        return pair
+    def default_configs(
+        self, size: int, channels: int, n_classes: int = 0, **settings: Any
+    ) -> tuple[ResNetGeneratorConfig, ResNetCriticConfig]:
+        """See :meth:`Backbone.default_configs`; the function of the same name says which settings there are."""
+        check_settings(default_configs, settings)
+        return default_configs(size, channels, n_classes=n_classes, **settings)
 
 
-def plain(
+def default_configs(
     size: int, channels: int, latent_dim: int = 128, width: int = 64, n_classes: int = 0
 ) -> tuple[ResNetGeneratorConfig, ResNetCriticConfig]:
     """Settings of a regular pair.

@@ -62,7 +62,7 @@ def fresh_critic(source: GAN, rng: torch.Generator, n_classes: int = 0, head: Cl
 def plain_critic(size: tuple[int, int], channels: int) -> Description:
     """A plain convolutional critic for images of any size; other than square powers of two are enlarged to the next one."""
     side = min(1024, max(8, 1 << (max(size) - 1).bit_length()))
-    _, config = discover.plugin("backbones", DEFAULT_BACKBONE, Backbone).sized(side, channels, max_width=512)
+    _, config = discover.plugin("backbones", DEFAULT_BACKBONE, Backbone).default_configs(side, channels, max_width=512)
     data = config.model_dump(mode="json")
     if size != (side, side):
         data |= {"size": list(size), "resize": [side, side]}
@@ -135,7 +135,7 @@ def fresh_pair(
     backbone: str, size: int, channels: int, n_classes: int, settings: dict[str, object], rng: torch.Generator
 ) -> tuple[Generator, Critic]:
     """A new generator and critic of a backbone, for training without any source."""
-    generator, critic = discover.plugin("backbones", backbone, Backbone).sized(size, channels, n_classes, **settings)
+    generator, critic = discover.plugin("backbones", backbone, Backbone).default_configs(size, channels, n_classes, **settings)
     return (
         cast(Generator, build_fresh(Description(backbone, "generator", generator.model_dump(mode="json")), seed_from(rng))),
         cast(Critic, build_fresh(Description(backbone, "critic", critic.model_dump(mode="json")), seed_from(rng))),

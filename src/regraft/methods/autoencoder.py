@@ -62,7 +62,7 @@ class PretrainAutoencoder(PretrainingMethod[AutoencoderConfig]):
         if config.size is None:
             raise ConfigError("an autoencoder without a source needs size=, the side of the images")
         family = discover.plugin("backbones", config.backbone, Backbone)
-        settings = family.sized_autoencoder(config.size, config.channels, **config.backbone_settings)
+        settings = family.default_autoencoder_config(config.size, config.channels, **config.backbone_settings)
         description = Description(config.backbone, "autoencoder", settings.model_dump(mode="json"))
         seed = int(torch.randint(1 << 62, (), generator=rng))
         generator = gaussian_prior(cast(Autoencoder, build_fresh(description, seed)))
