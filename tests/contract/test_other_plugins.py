@@ -18,11 +18,7 @@ from regraft.formats.base import Probe
 from regraft.methods.base import Method
 from regraft.metrics.base import Comparison, Samples
 from support.plugins import find_plugin
-from support.toys import save_program, toy_gan
-
-
-def images(n, seed, size=16):
-    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+from support.toys import save_program, toy_gan, uniform_images
 
 
 def samples(x):
@@ -70,7 +66,7 @@ class TestEveryMetric:
     def test_scores_carry_their_protocol(self, name):
         metric = find_plugin("metrics", name)
         assert metric.summary
-        scores = metric.compute(comparison(images(30, 0), images(25, 1), images(9, 2)))
+        scores = metric.compute(comparison(uniform_images(30, seed=0), uniform_images(25, seed=1), uniform_images(9, seed=2)))
         assert scores
         for score in scores:
             assert torch.isfinite(torch.tensor(score.value))
@@ -89,7 +85,9 @@ class TestEveryMetric:
     @pytest.mark.parametrize(("n_real", "n_fake"), [(4, 30), (5, 200), (7, 30), (8, 30), (30, 4), (30, 7)])
     def test_few_images_have_a_wide_interval_or_none(self, name, n_real, n_fake):
         """Sets that vary: a point would claim a certainty that so few images do not give."""
-        for score in find_plugin("metrics", name).compute(comparison(images(n_fake, 1), images(n_real, 0), images(9, 2))):
+        for score in find_plugin("metrics", name).compute(
+            comparison(uniform_images(n_fake, seed=1), uniform_images(n_real, seed=0), uniform_images(9, seed=2))
+        ):
             if score.interval is not None:
                 low, high = score.interval
                 assert low < high, score.name
@@ -97,7 +95,7 @@ class TestEveryMetric:
 
     def test_same_seed_same_value_and_inputs_untouched(self, name):
         metric = find_plugin("metrics", name)
-        given = comparison(images(30, 0), images(25, 1), images(9, 2))
+        given = comparison(uniform_images(30, seed=0), uniform_images(25, seed=1), uniform_images(9, seed=2))
         before = [s.images.clone() for s in (given.fake, given.real, given.training)]
         a, b = metric.compute(given), metric.compute(given)
         assert [s.value for s in a] == [s.value for s in b]
@@ -107,9 +105,11 @@ class TestEveryMetric:
     def test_a_better_set_scores_better(self, name):
         """Unseen images of the same kind against a collapsed, copied set."""
         metric = find_plugin("metrics", name)
-        training = images(10, 2)
-        good = {s.name: s for s in metric.compute(comparison(images(100, 0), images(100, 1), training))}
-        bad = metric.compute(comparison(training[:1].expand(100, -1, -1, -1), images(100, 1), training))
+        training = uniform_images(10, seed=2)
+        good = {
+            s.name: s for s in metric.compute(comparison(uniform_images(100, seed=0), uniform_images(100, seed=1), training))
+        }
+        bad = metric.compute(comparison(training[:1].expand(100, -1, -1, -1), uniform_images(100, seed=1), training))
         for score in bad:
             if score.name.startswith(("precision", "density", "class_accuracy")):
                 continue  # a copy is of high quality; these do not ask for variety
@@ -150,7 +150,7 @@ class TestEveryExtractor:
     def test_features_are_rows_and_do_not_depend_on_the_batch(self, name, tmp_path, monkeypatch):
         features = self.made(name, tmp_path, monkeypatch)
         assert len(features.sha256) == 64
-        x = images(9, 0)
+        x = uniform_images(9, seed=0)
         whole = features(x)
         assert whole.dim() == 2
         assert whole.shape[0] == 9
@@ -161,7 +161,7 @@ class TestEveryExtractor:
     def test_twice_made_is_the_same(self, name, tmp_path, monkeypatch):
         a, b = self.made(name, tmp_path, monkeypatch), self.made(name, tmp_path, monkeypatch)
         assert a.sha256 == b.sha256
-        assert torch.equal(a(images(3, 0)), b(images(3, 0)))
+        assert torch.equal(a(uniform_images(3, seed=0)), b(uniform_images(3, seed=0)))
 
 
 @pytest.mark.parametrize("name", discover.names("formats"))

@@ -64,6 +64,11 @@ def toy_images(n=12, size=8, channels=1, seed=0, labels=None):
     return Images(pixels, torch.tensor(labels) if labels else None, classes)
 
 
+def uniform_images(n, size=16, channels=3, seed=0):
+    """Images (n, channels, size, size) of independent uniform pixels in [-1, 1]."""
+    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
 def strokes(n, seed, size=16):
     """Pictures with structure: three bright bars each, at random places."""
     rng = torch.Generator().manual_seed(seed)
