@@ -1,1 +1,1 @@
-"""The contract of networks, and what everything else stands on."""
+"""The contract of networks, and the helpers that every other folder uses."""

@@ -1,5 +1,6 @@
-"""Networks from their descriptions: without drawing random numbers where the weights are known, from a seed where not."""
+"""Build networks from their descriptions: with given weights and no random draws, or with new weights drawn from a seed."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from regraft.core.errors import ConfigError, SourceError
 from regraft.core.networks import Description
 from regraft.core.randomness import global_seed
 
-# Generators made of other generators live outside the backbones; each maps its settings to a module.
+# Generators made of other generators: kind to the module whose ``from_description`` builds it.
 COMPOSITES = {
     "mined": "regraft.composites.mined",
     "mixed": "regraft.composites.mixed",
@@ -20,24 +21,26 @@ COMPOSITES = {
     "decoded": "regraft.composites.decoded",
 }
 
+Place = tuple[int, torch.dtype, torch.Size, tuple[int, ...]]
+"""Address, type, shape and stride of a tensor: two tensors of the same place share their memory."""
+
 
 @runtime_checkable
 class Builder(Protocol):
-    """What is asked of a backbone here; the backbones themselves lie above this module."""
+    """What this module asks of a backbone; the backbones lie above it and cannot be imported."""
 
     def initialise(self, network: nn.Module) -> None:
         """Draw fresh weights from torch's global generator."""
 
 
 def build(description: Description) -> nn.Module:
-    """Build the network that a description names; its weights are not to be relied on.
+    """Build the network of a description; its weights are arbitrary and must be set.
 
     Raises:
-        ConfigError: if the description names no known builder, or settings it does not know.
+        ConfigError: if no builder has the description's kind, or the builder does not know its settings.
     """
     if description.kind in COMPOSITES:
-        module = __import__(COMPOSITES[description.kind], fromlist=["from_description"])
-        network: nn.Module = module.from_description(description)
+        network: nn.Module = importlib.import_module(COMPOSITES[description.kind]).from_description(description)
         return network
     backbone = discover.plugin("backbones", description.kind, Builder)
     models = {"generator": "GeneratorConfig", "critic": "CriticConfig", "autoencoder": "AutoencoderConfig"}
@@ -50,35 +53,35 @@ def build(description: Description) -> nn.Module:
 
 
 def build_with(
-    description: Description, tensors: dict[str, Tensor], where: str, moved: dict[Any, Tensor] | None = None
+    description: Description, tensors: dict[str, Tensor], where: str, moved: dict[Place, Tensor] | None = None
 ) -> nn.Module:
-    """Build a network and fill it; frozen and in evaluation mode, as every source is.
+    """Build a network with given weights, frozen and in evaluation mode, as every source is.
 
     Args:
         description: the network.
-        tensors: one for each parameter and buffer; taken over, not copied unless they lie across cache lines.
-        where: names the origin in errors.
-        moved: what was copied for networks built before, so that shared memory stays shared; added to.
+        tensors: one for each parameter and buffer; used without a copy if their memory starts at a cache line.
+        where: where the tensors come from, for errors.
+        moved: copies made for networks built before, so that networks that share memory go on sharing it; added to.
 
     Raises:
-        SourceError: if names or shapes do not agree exactly.
+        SourceError: if names or shapes differ from the network's.
     """
     with torch.device("meta"):
         network = build(description)
-    check_tensors({k: tuple(v.shape) for k, v in network.state_dict().items()}, tensors, where)
-    wanted = network.state_dict()
-    refuse = next((k for k, v in tensors.items() if v.is_complex()), None)
-    if refuse is not None:
-        raise SourceError(f"{where}: {refuse} holds complex numbers, which no network here has")
+    expected = network.state_dict()
+    check_tensors({k: tuple(v.shape) for k, v in expected.items()}, tensors, where)
+    complex_name = next((k for k, v in tensors.items() if v.is_complex()), None)
+    if complex_name is not None:
+        raise SourceError(f"{where}: {complex_name} holds complex numbers, which no network here has")
     moved = {} if moved is None else moved
-    tensors = {k: _aligned(v.to(wanted[k].dtype), moved) for k, v in tensors.items()}
+    tensors = {k: _aligned(v.to(expected[k].dtype), moved) for k, v in tensors.items()}
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.requires_grad_(False).eval()
 
 
-def _aligned(value: Tensor, moved: dict[Any, Tensor]) -> Tensor:
-    # A BLAS may add up in another order where data starts off a cache line, as it does in a memory-mapped safetensors file;
-    # the same source from two containers would then differ in the last bit.
+def _aligned(value: Tensor, moved: dict[Place, Tensor]) -> Tensor:
+    # Data in a memory-mapped safetensors file may start inside a cache line, and a BLAS then adds up in another order: images
+    # of the same source from two containers would differ in the last bit.
     if value.data_ptr() % 64 == 0:
         return value
     place = (value.data_ptr(), value.dtype, value.shape, value.stride())
@@ -88,7 +91,7 @@ def _aligned(value: Tensor, moved: dict[Any, Tensor]) -> Tensor:
 
 
 def build_fresh(description: Description, seed: int) -> nn.Module:
-    """Build a network with new weights drawn from a seed, trainable, global random state untouched."""
+    """Build a trainable network with new weights drawn from a seed; the global random state stays as it is."""
     with global_seed(seed):
         network = build(description)
         if description.kind not in COMPOSITES:
@@ -96,21 +99,26 @@ def build_fresh(description: Description, seed: int) -> nn.Module:
     return network
 
 
-def check_tensors(wanted: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], where: str) -> None:
-    """Compare tensor names and shapes with what a network holds.
+def check_tensors(shapes: dict[str, tuple[int, ...]], tensors: dict[str, Tensor], where: str) -> None:
+    """Check that tensors have the names and shapes of a network's.
+
+    Args:
+        shapes: name to shape of what the network holds.
+        tensors: what was read.
+        where: where the tensors come from, for the error.
 
     Raises:
-        SourceError: naming up to three missing, unknown and misshapen tensors each.
+        SourceError: if they differ; names up to three missing, three surplus and three misshapen tensors.
     """
     problems = []
-    missing = [k for k in wanted if k not in tensors]
-    surplus = [k for k in tensors if k not in wanted]
-    shapes = [
-        f"{k} is {tuple(tensors[k].shape)}, must be {wanted[k]}"
-        for k in wanted
-        if k in tensors and tuple(tensors[k].shape) != wanted[k]
+    missing = [k for k in shapes if k not in tensors]
+    surplus = [k for k in tensors if k not in shapes]
+    misshapen = [
+        f"{k} is {tuple(tensors[k].shape)}, must be {shape}"
+        for k, shape in shapes.items()
+        if k in tensors and tuple(tensors[k].shape) != shape
     ]
-    for title, items in (("missing", missing), ("not used", surplus), ("wrong shape", shapes)):
+    for title, items in (("missing", missing), ("not used", surplus), ("wrong shape", misshapen)):
         if items:
             more = f" and {len(items) - 3} more" if len(items) > 3 else ""
             problems.append(f"{title}: {', '.join(items[:3])}{more}")

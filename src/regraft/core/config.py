@@ -1,4 +1,4 @@
-"""Frozen settings: read from YAML and the command line, every mistake named with the nearest known name."""
+"""Immutable settings, read from YAML and the command line; each error names every mistake and the nearest known name."""
 
 import difflib
 import pathlib
@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, TypeVar
 import pydantic
 import yaml
 from pydantic import Field
+from pydantic_core import ErrorDetails
 
 from regraft.core.errors import ConfigError
 
 
 class Config(pydantic.BaseModel):
-    """Base of all settings: immutable, and unknown keys are errors."""
+    """Base of all settings; they are immutable, and unknown keys are errors."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -23,34 +24,39 @@ Penalty = Literal["none", "gradient", "r1"]
 
 
 class Objective(Config):
-    """The adversarial game: losses of critic and generator, and the critic's gradient penalty."""
+    """Losses of critic and generator, and the critic's gradient penalty."""
 
     loss: Annotated[
         Literal["wgan", "nonsaturating", "hinge"],
-        Field(description="wgan: score differences; nonsaturating: softplus of scores; hinge: margins of one."),
+        Field(
+            description="wgan: difference of mean scores; nonsaturating: softplus of scores; hinge: scores with a margin of 1."
+        ),
     ] = "nonsaturating"
     penalty: Annotated[
-        Penalty, Field(description="gradient: (|slope| - 1)^2 between real and fake; r1: |slope|^2 at real images.")
+        Penalty,
+        Field(
+            description="gradient: (|slope| - 1)^2 at points between real and generated images; r1: |slope|^2 at real images."
+        ),
     ] = "r1"
     penalty_weight: Annotated[
-        float, Field(ge=0, description="Factor of the penalty; r1 carries another factor 1/2, as in its paper.")
+        float, Field(ge=0, description="Factor of the penalty; r1 has another factor 1/2, as in its paper.")
     ] = 1.0
     penalty_every: Annotated[
-        int, Field(ge=1, description="Compute the penalty on every k-th critic step only, k times as strong (lazy).")
+        int, Field(ge=1, description="Compute the penalty at every k-th critic step only, k times as strong.")
     ] = 1
     path_length_weight: Annotated[
-        float, Field(ge=0, description="Factor of the path length regularisation of generators that have styles; 0 for none.")
+        float, Field(ge=0, description="Factor of the path length regularisation, for generators with styles; 0 for none.")
     ] = 0.0
     path_length_every: Annotated[
-        int, Field(ge=1, description="Regularise path lengths on every k-th step only, k times as strong (lazy).")
+        int, Field(ge=1, description="Regularise path lengths at every k-th step only, k times as strong.")
     ] = 4
     drift_weight: Annotated[float, Field(ge=0, description="Factor of the mean squared score of real images.")] = 0.0
     class_weight_critic: Annotated[
-        float, Field(ge=0, description="Factor of the critic's loss at classifying real images, where it has a classifier.")
+        float, Field(ge=0, description="Factor of the classification loss on real images, for critics with a classifier.")
     ] = 1.0
     class_weight_generator: Annotated[
         float,
-        Field(ge=0, description="Factor of the classifier's loss at generated images; published: 1, or 0.1 at CIFAR-10."),
+        Field(ge=0, description="Factor of the classification loss on generated images; published: 1, or 0.1 at CIFAR-10."),
     ] = 1.0
     critic_steps: Annotated[int, Field(ge=1, description="Critic steps per generator step.")] = 1
 
@@ -62,31 +68,41 @@ OBJECTIVES = {"wgan-gp": WGAN_GP, "nonsaturating": NONSATURATING_R1, "hinge": HI
 
 
 class Recipe(Config):
-    """How a family of GANs is trained; a source names its own, the user may override any of it."""
+    """Training settings of a family of GANs; a source brings its own, and the user may override any of them."""
 
     batch: Annotated[int, Field(ge=1, description="Images per optimiser step.")] = 32
     generator_lr: Annotated[float, Field(gt=0, description="Adam step size of the generator.")] = 2e-4
     critic_lr: Annotated[float, Field(gt=0, description="Adam step size of the critic.")] = 2e-4
-    miner_lr: Annotated[float, Field(gt=0, description="Adam step size of miner networks.")] = 2e-4
-    betas: Annotated[tuple[float, float], Field(description="Adam's two decay rates.")] = (0.0, 0.99)
+    miner_lr: Annotated[float, Field(gt=0, description="Adam step size of the miner.")] = 2e-4
+    betas: Annotated[tuple[float, float], Field(description="Decay rates of Adam's two moments.")] = (0.0, 0.99)
     ema_decay: Annotated[
         float,
-        Field(ge=0, lt=1, description="Per-step decay of the averaged generator that is kept; 0 averages nothing."),
+        Field(
+            ge=0,
+            lt=1,
+            description="Per-step decay of the moving average of the generator, which is what is kept; 0 for no average.",
+        ),
     ] = 0.998
     generator_norm: Annotated[
         Literal["running", "batch"],
-        Field(description="Batch normalisation of the generator while it trains: stored statistics, or the batch's."),
+        Field(
+            description="Statistics of the generator's batch normalisation in training. running: the stored ones; batch: "
+            "the batch's own."
+        ),
     ] = "running"
     critic_norm: Annotated[
         Literal["running", "batch"],
-        Field(description="Batch normalisation of the critic while it trains: stored statistics, or the batch's."),
+        Field(
+            description="Statistics of the critic's batch normalisation in training. running: the stored ones; batch: "
+            "the batch's own."
+        ),
     ] = "running"
-    noise: Annotated[
-        Literal["const", "random"], Field(description="Noise maps while training, for families that have them.")
-    ] = "const"
+    noise: Annotated[Literal["const", "random"], Field(description="Noise maps in training, for families that have them.")] = (
+        "const"
+    )
     style_mixing: Annotated[
         float,
-        Field(ge=0, le=1, description="Probability that a batch mixes styles of two latents, for families that have them."),
+        Field(ge=0, le=1, description="Probability that a batch mixes the styles of two latents, for generators with styles."),
     ] = 0.0
 
 
@@ -97,12 +113,12 @@ def parse(model: type[ModelT], data: dict[str, Any], where: str) -> ModelT:
     """Build settings from plain data.
 
     Args:
-        model: the settings' class.
+        model: class of the settings.
         data: keys and values, as YAML or the command line gave them.
-        where: names the origin in the error.
+        where: where they come from, for the error.
 
     Raises:
-        ConfigError: listing every mistake at once.
+        ConfigError: listing every mistake.
     """
     try:
         return model.model_validate(data)
@@ -111,7 +127,7 @@ def parse(model: type[ModelT], data: dict[str, Any], where: str) -> ModelT:
         raise ConfigError(f"{where}: " + "; ".join(problems)) from None
 
 
-def _problem(model: type[pydantic.BaseModel], error: Any) -> str:
+def _problem(model: type[pydantic.BaseModel], error: ErrorDetails) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, error["loc"][:-1])
@@ -123,6 +139,7 @@ def _problem(model: type[pydantic.BaseModel], error: Any) -> str:
 
 
 def _fields_at(model: type[pydantic.BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Return the names of the settings at a place inside a model; none where the place holds no settings."""
     current: Any = model
     for part in loc:
         field = getattr(current, "model_fields", {}).get(part)
@@ -131,17 +148,25 @@ def _fields_at(model: type[pydantic.BaseModel], loc: Sequence[int | str]) -> lis
 
 
 def unknown_name(what: str, name: str, known: Sequence[str], shown: str | None = None) -> str:
-    """Say that a name is not known, with the nearest known one or the whole list."""
+    """Return the error message for an unknown name, with the nearest known name or else all of them.
+
+    Args:
+        what: kind of the name, such as ``method``.
+        name: what was given.
+        known: all names that there are.
+        shown: how the message writes the name; ``name`` if left out.
+    """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
     return f"no {what} called {shown or name!s}; {hint}"
 
 
 MAX_YAML = 256 << 10
+"""Bytes of the longest YAML file that is read."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without references: a few of them can unfold to more than any memory."""
+    """Safe YAML without references, because a few nested ones can unfold to more than any memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -153,12 +178,12 @@ def read_yaml(path: pathlib.Path, what: str) -> dict[str, Any]:
     """Read a YAML file that must hold one mapping.
 
     Raises:
-        ConfigError: if it cannot be read, is too long, is not plain YAML, or is no mapping.
+        ConfigError: if it cannot be read, is longer than ``MAX_YAML`` bytes, is not plain YAML, or is no mapping.
     """
     try:
         if path.stat().st_size > MAX_YAML:
             raise ValueError(f"longer than {MAX_YAML >> 10} kB")
-        data = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # a SafeLoader
+        data = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)  # _PlainLoader is a SafeLoader
     except Exception as error:  # noqa: BLE001 - PyYAML raises many kinds for made-up tags
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{path}: cannot read it as {what}: {reason}") from None
@@ -173,7 +198,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: if a pair has no ``=``, or one key is both a value and a group.
     """
-    result: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
@@ -183,17 +208,17 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             value = text
         *groups, last = key.strip().split(".")
-        target = result
+        at = nested
         for group in groups:
-            target = target.setdefault(group, {})
-            if not isinstance(target, dict):
+            at = at.setdefault(group, {})
+            if not isinstance(at, dict):
                 raise ConfigError(f"--set {pair}: {group} was already given a value")
-        target[last] = _number(value)
-    return result
+        at[last] = _number(value)
+    return nested
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 2e-4 as text; people mean the number."""
+    """Turn text such as ``2e-4``, which YAML 1.1 does not take for a number, into the number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -203,7 +228,7 @@ def _number(value: Any) -> Any:
 
 
 def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """Merge nested plain data; ``extra`` wins."""
+    """Return nested plain data with that of ``extra`` put over it."""
     merged = dict(base)
     for key, value in extra.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):

@@ -1,4 +1,4 @@
-"""Plug-ins: a file in a plug-in folder is a plug-in of that name; other packages add theirs by entry points."""
+"""Find plug-ins: the files of the plug-in folders, named as the files are, and the entry points of other packages."""
 
 import importlib
 import importlib.metadata
@@ -15,8 +15,8 @@ Kind = TypeVar("Kind")
 def names(folder: Folder) -> list[str]:
     """Return the names of all plug-ins of a folder, sorted, without importing them."""
     package = importlib.import_module(f"regraft.{folder}")
-    own = {m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base" and not m.name.startswith("_")}
-    return sorted(own | set(_entry_points(folder)))
+    files = {m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base" and not m.name.startswith("_")}
+    return sorted(files | set(_entry_points(folder)))
 
 
 def plugin(folder: Folder, name: str, kind: type[Kind]) -> Kind:
@@ -24,20 +24,20 @@ def plugin(folder: Folder, name: str, kind: type[Kind]) -> Kind:
 
     Args:
         folder: the plug-in folder.
-        name: the file's name, or the entry point's.
-        kind: the class that it must be an instance of; the result has this type.  This module lies below the plug-ins and
-            cannot name their classes itself.
+        name: name of the file or of the entry point.
+        kind: class that the plug-in must be an instance of.  The caller gives it because this module lies below the
+            plug-ins and cannot import their classes.
 
     Raises:
         ConfigError: if there is no plug-in of that name, or it is not of that kind.
     """
     if name not in names(folder):
         raise ConfigError(unknown_name(folder[:-1], name, names(folder)))
-    others = _entry_points(folder)
-    found: object = others[name].load() if name in others else importlib.import_module(f"regraft.{folder}.{name}").PLUGIN
-    if not isinstance(found, kind):
-        raise ConfigError(f"the plug-in {name} of regraft.{folder} is a {type(found).__name__}, and must be a {kind.__name__}")
-    return found
+    points = _entry_points(folder)
+    loaded: object = points[name].load() if name in points else importlib.import_module(f"regraft.{folder}.{name}").PLUGIN
+    if not isinstance(loaded, kind):
+        raise ConfigError(f"the plug-in {name} of regraft.{folder} is a {type(loaded).__name__}, and must be a {kind.__name__}")
+    return loaded
 
 
 def _entry_points(folder: Folder) -> dict[str, importlib.metadata.EntryPoint]:

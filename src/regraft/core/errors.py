@@ -1,21 +1,22 @@
-"""Every error that regraft raises on purpose; each message names the thing and the way out."""
+"""The errors that regraft raises on purpose; each message names what is wrong and what to do."""
 
 LONGEST = 2400
+"""Characters of the longest message; a longer one is cut in the middle."""
 
 
 class RegraftError(Exception):
-    """Base of all errors that a user can cause or mend; the command line prints it without a traceback.
+    """Base of all errors that a user can cause or mend; the command line prints them without a traceback.
 
     Attributes:
-        exit_code: of the command line: 2 where what the user gave is wrong (settings, files, images), 1 where work on it
-            failed, 130 where it was interrupted with its state saved.
+        exit_code: of the command line: 2 if what the user gave is wrong (settings, files, images), 1 if the work on it failed,
+            130 if it was interrupted and its state saved.
     """
 
     exit_code: int = 1
 
 
 class ConfigError(RegraftError, ValueError):
-    """A setting is unknown, has the wrong type, or contradicts another one."""
+    """A setting is unknown, has a wrong value, or contradicts another one."""
 
     exit_code = 2
 
@@ -23,7 +24,7 @@ class ConfigError(RegraftError, ValueError):
 class SourceError(RegraftError, ValueError):
     """A file or folder cannot be read as a pretrained GAN.
 
-    Names in files may be of any length; messages that quote them are cut in the middle.
+    Names in files may be of any length, so messages that quote them are cut in the middle.
     """
 
     exit_code = 2
@@ -35,7 +36,7 @@ class SourceError(RegraftError, ValueError):
 
 
 class DownloadError(SourceError):
-    """A file cannot be brought here: no network, a server's fault, or downloads are forbidden."""
+    """A file cannot be downloaded: no network, a fault of the server, or downloads are forbidden."""
 
     exit_code = 1
 
@@ -63,10 +64,10 @@ class TrainingError(RegraftError):
 
 
 class OutOfMemory(RegraftError):
-    """The device has too little memory for this batch and size."""
+    """The device has too little memory for this batch and image size."""
 
 
 class Interrupted(RegraftError):
-    """A signal asked to stop; the state has been saved."""
+    """A signal stopped the run; its state has been saved."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""The contract: what every part of regraft may expect of latents, generators, critics, autoencoders and GANs."""
+"""A GAN: a generator with its critic, autoencoder, training settings and provenance."""
 
 import dataclasses
 import hashlib
@@ -19,26 +19,38 @@ from regraft.core.wrap import as_critic, as_generator
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """Where a GAN came from and what had to be assumed to read it."""
+    """Where a GAN came from and what had to be assumed to read it.
+
+    Attributes:
+        name: as messages call it.
+        format: name of the file format.
+        files: file name to SHA-256.
+        licence: name or text, or None if none is stated.
+        dataset: what it was trained on.
+        url: where its files are published.
+        assumptions: what the files do not say and reading them assumed, one sentence each.
+        lineage: records of the sources that it was adapted from.
+        classes: names of its classes, if known.
+    """
 
     name: str = "module"
     format: str = "python"
-    files: dict[str, str] = dataclasses.field(default_factory=dict)  # file name -> sha256
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
     licence: str | None = None
     dataset: str | None = None
     url: str | None = None
     assumptions: tuple[str, ...] = ()
     lineage: tuple[dict[str, Any], ...] = ()
-    classes: tuple[str, ...] = ()  # names, where they are known
+    classes: tuple[str, ...] = ()
 
     @property
     def noncommercial(self) -> bool:
-        """Whether the licence says that it forbids commercial use."""
+        """Whether the licence says that commercial use is forbidden."""
         return forbids_commerce(self.licence)
 
 
 def forbids_commerce(licence: str | None) -> bool:
-    """Whether a licence's name or text says so: "non-commercial", "CC BY-NC", ..."""
+    """Whether a licence's name or text forbids commercial use: "non-commercial", "CC BY-NC", ..."""
     words = (licence or "").lower().replace(" ", "-").replace("_", "-")
     return any(mark in words for mark in ("non-commercial", "noncommercial", "by-nc", "nvidia-source-code"))
 
@@ -51,7 +63,7 @@ _WITHOUT = {
 
 
 class GAN:
-    """A generator with what belongs to it; every network is read-only for regraft."""
+    """A generator with what belongs to it; regraft never changes its networks."""
 
     def __init__(
         self,
@@ -69,13 +81,13 @@ class GAN:
 
         Args:
             generator: a :class:`Generator`, or any module that maps latents (N, dim) or (N, dim, 1, 1) to images.
-            critic: a :class:`Critic`, or any module that maps images to one number each.  A final sigmoid is left out.
-            latent: needed for plain modules.
+            critic: a :class:`Critic`, or any module that maps each image to one number.  A final sigmoid is left out.
+            latent: distribution of the input; needed for a plain module as generator.
             autoencoder: encodes and decodes images, for Mind2Mind.
-            objective: how its family is trained; non-saturating with R1 by default.
+            objective: losses that its family is trained with; non-saturating with R1 by default.
             recipe: the family's training settings.
             provenance: origin, digests and licence.
-            aspect: width over height that saved samples are brought back to, where training fitted another shape.
+            aspect: width over height that saved samples are brought back to; None to save them as they are.
 
         Raises:
             SourceError: if a plain module does not map latents to images or images to scores.
@@ -89,7 +101,7 @@ class GAN:
         self.aspect = aspect
 
     def trained_with(self, objective: Objective, recipe: Recipe) -> "GAN":
-        """The same networks, to be trained in another way."""
+        """Return a GAN of the same networks with another objective and recipe."""
         return GAN(
             self.generator,
             self.critic,
@@ -123,7 +135,7 @@ class GAN:
 
     @torch.no_grad()
     def classes_at(self, n: int, seed: int = 0, first: int = 0) -> Tensor | None:
-        """The classes, (n,), that :meth:`sample` draws; None if the generator has none."""
+        """Return the classes, (n,), that :meth:`sample` draws for these images; None if the generator has none."""
         if not self.generator.n_classes:
             return None
         draws = uniform((n,), row_generators(seed, "class", range(first, first + n)), torch.empty(0))
@@ -144,12 +156,12 @@ class GAN:
 
         Args:
             n: how many.
-            seed: with the image's index decides latent, class and noise.
+            seed: decides, with the index of an image, its latent, class and noise.
             first: index of the first image.
-            y: class indices (n,); drawn at random from all classes where None and the generator is conditional.
+            y: class indices (n,); if None, a conditional generator draws them from all classes.
             psi: truncation, see :meth:`Generator.forward`.
             noise: see :meth:`Generator.forward`.
-            batch: images per forward pass; changes speed only.
+            batch: images per forward pass; does not change the images.
 
         Returns:
             (n, C, H, W) in [-1, 1], on the CPU.
@@ -170,7 +182,17 @@ class GAN:
         rng: Sequence[torch.Generator] | None = None,
         batch: int = 64,
     ) -> Tensor:
-        """Make the images of given latents; arguments and result as :meth:`sample`, one class may serve all."""
+        """Make the images of given latents.
+
+        Args:
+            z: latents (n, dim).
+            y: class indices, (n,), or (1,) for all.
+            psi, noise, rng: see :meth:`Generator.forward`; ``rng`` has one generator per image.
+            batch: images per forward pass; does not change the images.
+
+        Returns:
+            (n, C, H, W) in [-1, 1], on the CPU.
+        """
         device = device_of(self.generator)
         y = y.expand(len(z)) if y is not None and len(y) == 1 else y
         images = [torch.empty(0, self.generator.channels, *self.generator.size)]
@@ -184,7 +206,7 @@ class GAN:
 
 
 def tensor_digest(*networks: nn.Module | dict[str, Tensor]) -> str:
-    """SHA-256 over sorted names, dtypes, shapes and bytes of networks: the identity of a source."""
+    """Return the SHA-256 over sorted names, dtypes, shapes and bytes of networks, which identifies a source."""
     digest = hashlib.sha256()
     for network in networks:
         tensors = network.state_dict() if isinstance(network, nn.Module) else network

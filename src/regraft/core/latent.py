@@ -18,10 +18,10 @@ class Latent:
     """The input distribution of a generator.
 
     Attributes:
-        dim: numbers per latent.
+        dim: how many numbers a latent has.
         distribution: ``normal`` N(0, I); ``truncated_normal`` N(0, I) redrawn inside [-bound, bound];
             ``uniform`` on [-bound, bound]; ``sphere`` uniform on the unit sphere.
-        bound: half-width of the two bounded distributions.
+        bound: half-width of ``truncated_normal`` and ``uniform``.
     """
 
     dim: int
@@ -43,7 +43,7 @@ class Latent:
 
     @property
     def variance(self) -> float:
-        """Variance of each number."""
+        """Variance of each number of a latent."""
         b = self.bound
         if self.distribution == "uniform":
             return b * b / 3
@@ -53,12 +53,12 @@ class Latent:
         return 1 / self.dim if self.distribution == "sphere" else 1.0
 
     def at(self, seed: int, indices: Sequence[int]) -> Tensor:
-        """Latents of images ``indices`` of ``seed``, (n, dim): the same for any batching."""
+        """Return the latents of the images ``indices`` of ``seed``, (n, dim), the same however images are batched."""
         return self.sample(len(indices), row_generators(seed, "latent", indices))
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Point at ``t`` of the great arc between latents (dim,), lengths interpolated too.
+    """Interpolate between two latents (dim,) along a great arc, and between their lengths linearly; ``t`` is in [0, 1].
 
     Source: Shoemake 1985; straight lines between Gaussian latents pass through a region that training never saw.
     """

@@ -14,12 +14,10 @@ from regraft.core.randomness import Rng
 
 Noise = Literal["const", "random", "none"]
 
-
 ClassHead = Literal["auto", "auxiliary", "projection"]
 
-
 CENTRE_LATENTS = 4096
-"""How many latents a mean style is measured on."""
+"""Number of latents that a mean style is measured on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +25,7 @@ class ClassCode:
     """A point of a generator's class space that need not be one of its classes.
 
     Attributes:
-        vector: (N, D); an embedding where the family has a table, else one gain and one shift per norm channel.
+        vector: (N, D); embeddings if the family has a table of them, else one gain and one shift per norm channel.
     """
 
     vector: Tensor
@@ -35,11 +33,11 @@ class ClassCode:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some target data.
+    """Some items of the target data.
 
     Attributes:
         data: images (N, C, H, W) in [-1, 1], or codes (N, D).
-        index: which target item each row is, (N,).
+        index: index of each row among all target items, (N,).
         labels: class of each row, (N,), or None.
     """
 
@@ -53,7 +51,13 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What is needed to build a network again, weights aside: a builder's name, the role, and plain settings."""
+    """What is needed to build a network again, apart from its weights.
+
+    Attributes:
+        kind: name of a backbone or of a composite generator.
+        role: which of its networks this is.
+        config: plain settings of the network.
+    """
 
     kind: str
     role: Literal["generator", "critic", "autoencoder"]
@@ -79,7 +83,7 @@ class Generator(nn.Module, abc.ABC):
     """Turns latents into images.
 
     Attributes:
-        latent: distribution of the input.
+        latent: distribution of the input z.
         n_classes: number of classes, 0 for an unconditional generator.
         size: height and width of the images.
         channels: 1 or 3.
@@ -105,48 +109,64 @@ class Generator(nn.Module, abc.ABC):
         Args:
             z: latents, (N, dim).
             y: class indices (N,), a class code, or None where there are no classes.
-            psi: truncation in [0, 1]: 1 leaves the distribution as trained, smaller values trade variety for typicality.
-            noise: ``const`` is deterministic; ``random`` draws fresh noise maps from ``rng``; ``none`` leaves them out.
-            rng: needed for ``random``; one generator, or one per row.
+            psi: truncation in [0, 1]: 1 samples as trained, smaller values give more typical and less varied images.
+            noise: ``const`` uses stored noise maps, or the family's own stand-in for them, and is deterministic;
+                ``random`` draws new maps from ``rng``; ``none`` adds none.
+            rng: needed for ``random``; one random generator, or one per row.
 
         Returns:
             Images, (N, C, H, W), nominally in [-1, 1] and never clamped.
         """
 
     def embed(self, y: Tensor) -> ClassCode:
-        """Look up class indices (N,) or mix classes with weights (N, n_classes)."""
+        """Return the class codes of class indices (N,), or of mixtures of classes with weights (N, n_classes)."""
         raise MissingCapability(f"this {type(self).__name__} has no classes; leave the class out.")
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "Generator":
-        """Make a conditional generator whose images equal this one's for every class until it is trained."""
+        """Return a generator with ``n`` new classes; before training, it makes this one's images for every class.
+
+        Args:
+            n: classes.
+            how: ``norm`` gives each norm one gain and shift per class; ``concat`` joins a class vector to the latent.
+
+        Raises:
+            MissingCapability: if the family cannot do that.
+        """
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
 
     def with_class_mix(self, weights: Tensor) -> "Generator":
-        """Make a conditional generator whose class k is, until trained, this one's classes mixed by row k of (new, old)."""
+        """Return a generator with new classes; before training, each is a mixture of this one's classes.
+
+        Args:
+            weights: share of each old class in each new one, (new, old).
+
+        Raises:
+            MissingCapability: if the family cannot do that.
+        """
         raise MissingCapability(f"the classes of a {type(self).__name__} cannot be exchanged; adapt it without labels.")
 
     @property
     def styles(self) -> Styles | None:
-        """Mapping, synthesis and mean style of a generator that shows its styles, None for all others.
+        """Mapping, synthesis and mean style of a generator that gives access to its styles; None for all others.
 
-        Made anew at each access from the generator's own modules, so that a copy never shows those of its original.
+        Each access makes it anew from the generator's own modules, so that a copied generator has styles of its own.
         """
         return None
 
     @property
     def style_path(self) -> list[nn.Module]:
-        """Modules between latents and styles; if one of them is trained, the mean style must be measured again."""
+        """Modules that map latents to styles: once one of them is trained, the mean style must be measured again."""
         return []
 
     def measure_mean_style(self, z: Tensor | None = None) -> None:
         """Measure the mean style again; does nothing where there are no styles.
 
         Args:
-            z: latents (N, dim) to measure it on; some of a fixed seed if left out.
+            z: latents (N, dim) to measure it on; ``CENTRE_LATENTS`` of a fixed seed if left out.
         """
 
     def describe(self) -> Description:
-        """Say how to build this network again."""
+        """Return what is needed to build this network again, apart from its weights."""
         raise MissingCapability(
             f"a {type(self).__name__} was handed over as a Python module, so regraft cannot write it as a stand-alone file; "
             "keep the adapter and pass the module as its source."
@@ -154,20 +174,20 @@ class Generator(nn.Module, abc.ABC):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Sub-modules in the order of computation, latent side first."""
+        """Sub-modules in the order of computation, from latents to images."""
         return leading_children(self)
 
     @property
     def norms(self) -> list[nn.Module]:
-        """Normalisation layers whose output BSA scales and shifts."""
+        """Normalisation layers, whose outputs BSA scales and shifts."""
         return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 class Critic(nn.Module, abc.ABC):
-    """Scores images: high for real ones.
+    """Scores images; real ones are to score high.
 
     Attributes:
-        size, channels: what it takes.
+        size, channels: height and width, and channels, of the images that it takes.
         n_classes: number of classes that ``forward`` and ``classify`` know, 0 for none.
     """
 
@@ -177,28 +197,36 @@ class Critic(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Score images (N, C, H, W); returns (N,), unbounded.  ``y=None`` leaves any class term out."""
+        """Score images.
+
+        Args:
+            x: images (N, C, H, W).
+            y: class indices (N,); None leaves any class term out.
+
+        Returns:
+            Unbounded scores (N,), before any sigmoid.
+        """
 
     def classify(self, x: Tensor) -> Tensor:
-        """Class logits (N, n_classes) of an auxiliary classifier head."""
+        """Return the class logits (N, n_classes) of the auxiliary classifier head."""
         raise MissingCapability(f"this {type(self).__name__} has no classifier head.")
 
     @property
     def classifies(self) -> bool:
-        """Whether there is an auxiliary classifier head."""
+        """Whether this critic has an auxiliary classifier head."""
         return self.n_classes > 0 and type(self).classify is not Critic.classify
 
     def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N,) without any class term, and class logits (N, n_classes), in one pass where a family can."""
+        """Return scores (N,) without any class term, and class logits (N, n_classes); in one pass if the family can."""
         return self(x), self.classify(x)
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "Critic":
-        """The same critic with a new class head; scores without a class stay the same.
+        """Return the same critic with a new class head; scores without a class stay the same.
 
         Args:
             n: classes.
-            seed: the head's weights are drawn from it.
-            head: auxiliary classifier, projection, or what the family prefers.
+            seed: seed of the head's weights.
+            head: ``auxiliary`` classifier or ``projection``; ``auto`` takes what the family prefers.
 
         Raises:
             MissingCapability: if the family has no such head.
@@ -206,17 +234,17 @@ class Critic(nn.Module, abc.ABC):
         raise MissingCapability(f"a {type(self).__name__} cannot be given classes; adapt it without labels.")
 
     def describe(self) -> Description:
-        """Say how to build this network again."""
+        """Return what is needed to build this network again, apart from its weights."""
         raise MissingCapability(f"a {type(self).__name__} was handed over as a Python module and cannot be written to a file.")
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Sub-modules in the order of computation, image side first."""
+        """Sub-modules in the order of computation, from images to scores."""
         return leading_children(self)
 
     @property
     def batch_dependent(self) -> bool:
-        """Whether, in the present mode, an image's score depends on its batch-mates."""
+        """Whether an image's score depends on the other images of its batch, in the mode that the critic is in."""
         return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in self.modules())
 
 
@@ -224,10 +252,10 @@ class Autoencoder(nn.Module, abc.ABC):
     """Encodes images to codes and decodes them.
 
     Attributes:
-        size, channels: the images.
+        size, channels: height and width, and channels, of the images.
         code_shape: shape of one code.
         code_range: ``none``, ``tanh`` (codes in [-1, 1]) or ``relu`` (codes at least 0).
-        mean_code: mean code of its training data, ``code_shape``, or None.
+        mean_code: mean code of its training data, of shape ``code_shape``, or None.
     """
 
     size: tuple[int, int]
@@ -242,19 +270,19 @@ class Autoencoder(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] to codes (N, *code_shape)."""
+        """Encode images (N, C, H, W) in [-1, 1] to codes (N, *code_shape)."""
 
     @abc.abstractmethod
     def decode(self, codes: Tensor, *, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
-        """Codes (N, *code_shape) to images (N, C, H, W), not clamped."""
+        """Decode codes (N, *code_shape) to images (N, C, H, W), which are not clamped."""
 
     def describe(self) -> Description:
-        """Say how to build this network again."""
+        """Return what is needed to build this network again, apart from its weights."""
         raise MissingCapability(f"a {type(self).__name__} was handed over as a Python module and cannot be written to a file.")
 
 
 def leading_children(module: nn.Module) -> list[nn.Module]:
-    """Children of a module, single-child containers opened."""
+    """Return the children of a module; a single child that has children is replaced by them."""
     children = list(module.children())
     while len(children) == 1 and list(children[0].children()):
         children = list(children[0].children())
@@ -263,10 +291,10 @@ def leading_children(module: nn.Module) -> list[nn.Module]:
 
 @contextlib.contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Put modules in evaluation mode inside the block; every sub-module's flag is put back afterwards.
+    """Put modules in evaluation mode inside the block, and restore the flag of every sub-module afterwards.
 
-    Flags are set, ``eval()`` is not called: generators whose authors sample with the batch's statistics keep their norms on
-    these in ``eval()``, and use the stored ones in here, where no image may depend on its batch-mates.
+    The flags are set without calling ``eval()``: generators whose authors sample with the statistics of the batch go on using
+    these after ``eval()``, but use stored ones in here, where no image may depend on the others of its batch.
     """
     flags = [(m, m.training) for module in modules for m in module.modules()]
     for m, _ in flags:

@@ -1,4 +1,4 @@
-"""Random numbers as functions of a seed and a place, so that nothing depends on batch size, order or process count."""
+"""Random numbers as functions of a seed and a place, so that no result depends on batch size, order or process count."""
 
 import contextlib
 import hashlib
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 Rng = torch.Generator | Sequence[torch.Generator]
-"""One generator for a whole batch, or one per row."""
+"""One random generator for a whole batch, or one per row."""
 
 
 def derive(seed: int, *place: int | str) -> int:
-    """Hash a seed and a place (stream name, step, image index, ...) to a 63-bit seed."""
+    """Hash a seed and a place (name of a stream, step, image index, ...) to a seed of 63 bits."""
     digest = hashlib.blake2b(repr((int(seed), *place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator_at(seed: int, *place: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Make the random generator that belongs to a place of a seed."""
+    """Make the random generator of a place under a seed; see :func:`derive`."""
     return torch.Generator(device=device).manual_seed(derive(seed, *place))
 
 
@@ -28,9 +28,9 @@ def row_generators(seed: int, stream: str, indices: Sequence[int]) -> list[torch
 
 
 def subset(total: int, n: int, seed: int) -> list[int]:
-    """Choose ``n`` of ``total`` places by a seed, in rising order; all of them where there are no more than ``n``.
+    """Draw ``n`` different indices below ``total`` by a seed, in rising order; all indices if there are no more than ``n``.
 
-    The first ``n`` of images in class folders would be those of the first classes.
+    The first ``n`` indices would not do: of images in class folders, they are those of the first classes.
     """
     if n >= total:
         return list(range(total))
@@ -41,7 +41,7 @@ def normal(shape: Sequence[int], rng: Rng, like: Tensor) -> Tensor:
     """Draw standard normal numbers, row by row where ``rng`` holds one generator per row.
 
     Args:
-        shape: wanted shape, rows first.
+        shape: shape of the result, rows first.
         rng: one generator for all, or a sequence with one per row.
         like: gives device and dtype.
     """
@@ -62,9 +62,9 @@ def _draw(draw: Callable[..., Tensor], shape: Sequence[int], rng: Rng, like: Ten
 
 @contextlib.contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator inside the block and put it back afterwards.
+    """Seed torch's global CPU generator inside the block and restore its state afterwards.
 
-    For torch.nn initialisers, which take no generator.
+    It is needed for the initialisers of torch.nn, which take no generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "global"))

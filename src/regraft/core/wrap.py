@@ -1,4 +1,4 @@
-"""Any torch module as a generator or critic of the contract."""
+"""Wrap plain torch modules as generators and critics of the contract."""
 
 import copy
 
@@ -13,15 +13,13 @@ from regraft.core.randomness import Rng
 
 
 class ModuleGenerator(Generator):
-    """A plain module that maps (N, dim) or (N, dim, 1, 1) to images."""
+    """A plain module that maps latents (N, dim) or (N, dim, 1, 1) to images."""
 
     def __init__(self, module: nn.Module, latent: Latent) -> None:
         super().__init__()
         self.module = module
         self.latent = latent
-        self.spatial = False
-        probe = _probe_generator(module, latent)
-        self.spatial, image = probe
+        self.spatial, image = _probe_generator(module, latent)
         self.channels, self.size = image.shape[1], (image.shape[2], image.shape[3])
 
     def forward(
@@ -45,7 +43,7 @@ class ModuleGenerator(Generator):
 
 
 class ModuleCritic(Critic):
-    """A plain module that maps images to one number each."""
+    """A plain module that maps each image to one number; a final sigmoid is left out."""
 
     def __init__(self, module: nn.Module, size: tuple[int, int], channels: int) -> None:
         super().__init__()
@@ -65,7 +63,7 @@ class ModuleCritic(Critic):
 
 
 def as_generator(module: nn.Module, latent: Latent | None) -> Generator:
-    """Return a generator of the contract.
+    """Return a module as a generator of the contract.
 
     Raises:
         SourceError: if ``latent`` is missing or the module does not make images from it.
@@ -78,7 +76,7 @@ def as_generator(module: nn.Module, latent: Latent | None) -> Generator:
 
 
 def as_critic(module: nn.Module, generator: Generator) -> Critic:
-    """Return a critic of the contract for a generator's images.
+    """Return a module as a critic of the contract for a generator's images.
 
     Raises:
         SourceError: if the module does not give one number per image.
@@ -90,6 +88,7 @@ def as_critic(module: nn.Module, generator: Generator) -> Critic:
 
 @torch.no_grad()
 def _probe_generator(module: nn.Module, latent: Latent) -> tuple[bool, Tensor]:
+    """Return whether a module takes latents as (N, dim, 1, 1) rather than (N, dim), and two of its images."""
     z = torch.zeros(2, latent.dim, device=device_of(module))
     failures = []
     with evaluating(module):
@@ -110,6 +109,7 @@ def _probe_generator(module: nn.Module, latent: Latent) -> tuple[bool, Tensor]:
 
 @torch.no_grad()
 def _probe_critic(module: nn.Module, size: tuple[int, int], channels: int) -> None:
+    """Raise SourceError if a module does not give one number per image."""
     x = torch.zeros(2, channels, *size, device=device_of(module))
     with evaluating(module):
         try:
@@ -123,7 +123,7 @@ def _probe_critic(module: nn.Module, size: tuple[int, int], channels: int) -> No
 
 
 def _without_final_sigmoid(module: nn.Module) -> nn.Module:
-    """Scores are wanted before any sigmoid; a module that ends in one is copied without it."""
+    """Return the module, or a copy without its last layer if that is a sigmoid: scores must be unbounded."""
     if isinstance(module, nn.Sigmoid):
         return nn.Identity()
     leaves = [(name, m) for name, m in module.named_modules() if not list(m.children())]
