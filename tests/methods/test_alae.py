@@ -26,7 +26,7 @@ def grown(level, transition=0, done=0, **more):
     family = find_plugin("backbones", "alae")
     torch.manual_seed(0)
     generator, critic, growth = family.growing(16, 1, **SMALL["alae"] | more)
-    growth.use(level, transition)
+    growth.set_level(level, transition)
     growth.done.fill_(done)
     return family, generator, critic, growth
 
@@ -44,14 +44,14 @@ class TestGrowing:
         w = generator.mapping(generator.latent.at(0, range(2)))
         large, x = generator.synthesis(w), torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         score = critic.encoder(x)
-        growth.use(1, 0)
+        growth.set_level(1, 0)
         small = generator.synthesis(w)
         assert torch.allclose(large, small.repeat_interleave(2, 2).repeat_interleave(2, 3), atol=1e-6)
         assert torch.allclose(score, critic.encoder(torch.nn.functional.avg_pool2d(x, 2)), atol=1e-5)
 
     def test_grown_networks_are_plain_ones(self):
         family, generator, critic, _ = grown(2)
-        parts = family.grown(generator, critic, critic.encoder)
+        parts = family.export_grown(generator, critic, critic.encoder)
         z = generator.latent.at(0, range(3))
         built = {}
         for role, (description, tensors) in parts.items():
@@ -71,7 +71,7 @@ class TestGrowing:
             images = generator(generator.latent.at(0, range(2)))
             assert images.shape == (2, 1, 16, 16)
             assert critic(images).shape == (2,)
-            assert growth.real(images, 3).shape[2] == 4 << level
+            assert growth.real_images(images, 3).shape[2] == 4 << level
 
     def test_step_sizes_are_those_of_the_initial_deviations(self):
         family, generator, critic, _ = grown(2)

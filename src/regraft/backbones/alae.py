@@ -6,87 +6,34 @@ with the one before.
 Source: Pidhorskyi et al. 2020, "Adversarial latent autoencoders".
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from regraft.backbones import _alae_growing
-from regraft.backbones._alae import Decoder, Encoder, Mapping, Style
+from regraft.backbones._alae import Decoder, Encoder, Head, Mapping, Style, Weighted, fan_in
+from regraft.backbones._alae_config import ALAEAutoencoderConfig, ALAECriticConfig, ALAEGeneratorConfig, image_size
+from regraft.backbones._alae_growing import GrowingCritic, GrowingEncoder, GrowingGenerator, Growth
 from regraft.backbones.base import Backbone, check_settings
-from regraft.core.config import Config, Objective, Recipe
+from regraft.core.config import Objective, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
 from regraft.core.networks import Autoencoder, ClassCode, Critic, Description, Generator, Noise, Styles
 from regraft.core.randomness import Rng
 
-Width = Annotated[int, Field(ge=1, le=1 << 16)]
-Widths = Annotated[tuple[Width, ...], Field(min_length=2, max_length=10)]
-
-
-class _Images(Config):
-    """What all networks of the family know.
-
-    Attributes:
-        style_dim: numbers of a style vector.
-        channels: of the images.
-        blend: share of the last level in the image; below 1 the level before is seen too.
-    """
-
-    style_dim: Width
-    channels: Literal[1, 3] = 3
-    blend: Annotated[float, Field(ge=0, le=1)] = 1.0
-
-
-class ALAEGeneratorConfig(_Images):
-    """Generator: ``widths`` are the channels of each level from 4x4 on, ``mapping`` those of F, its input first."""
-
-    widths: Widths
-    mapping: Annotated[tuple[Width, ...], Field(min_length=2, max_length=64)]
-    truncated_ws: Annotated[int, Field(ge=0, description="Style vectors, counted from the first, that psi acts on.")] = 8
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ALAEGeneratorConfig":
-        if self.mapping[-1] != self.style_dim:
-            raise ValueError(f"the mapping ends in {self.mapping[-1]} numbers, not in style_dim={self.style_dim}")
-        return self
-
-
-class ALAECriticConfig(_Images):
-    """Critic: ``widths`` are the encoder's channels from the image on, one more than levels; ``head`` those of D."""
-
-    widths: Annotated[tuple[Width, ...], Field(min_length=3, max_length=11)]
-    head: Annotated[tuple[Width, ...], Field(min_length=2, max_length=64)]
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ALAECriticConfig":
-        if self.head[0] != self.style_dim or self.head[-1] <= self.style_dim:
-            raise ValueError(f"the head {self.head} must take style_dim={self.style_dim} numbers and give more than that")
-        return self
-
-
-class ALAEAutoencoderConfig(_Images):
-    """Autoencoder: the encoder's widths from the image on, the decoder's from 4x4 on."""
-
-    encoder: Annotated[tuple[Width, ...], Field(min_length=3, max_length=11)]
-    decoder: Widths
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ALAEAutoencoderConfig":
-        if len(self.encoder) != len(self.decoder) + 1:
-            raise ValueError("encoder and decoder have different numbers of levels")
-        return self
+# The growing networks are for the method that trains them.
+__all__ = ["ALAE", "PLUGIN", "GrowingCritic", "GrowingEncoder", "GrowingGenerator", "Growth", "default_configs"]
 
 
 class ALAEGenerator(Generator):
-    """G(F(z))."""
+    """The generator G(F(z))."""
 
     def __init__(self, config: ALAEGeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.latent = Latent(config.mapping[0])
-        self.channels, self.size = config.channels, _size(len(config.widths))
+        self.channels, self.size = config.channels, image_size(len(config.widths))
         self.mapping = Mapping(config.mapping, 2 * len(config.widths))
         self.synthesis = Decoder(config.widths, config.style_dim, config.channels, config.blend)
 
@@ -99,7 +46,7 @@ class ALAEGenerator(Generator):
         noise: Noise = "const",
         rng: Rng | None = None,
     ) -> Tensor:
-        """See :meth:`Generator.forward`; ``psi`` acts on the first style vectors only, as the authors have it.
+        """See :meth:`Generator.forward`; ``psi`` truncates the first ``truncated_ws`` style vectors only, as the authors do.
 
         Constant noise is the authors' ``noise=False``, which adds what noise does on average; ``none`` adds nothing.
         """
@@ -121,38 +68,22 @@ class ALAEGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Mapping, levels, image layer."""
+        """The mapping, then the blocks and image layers of the synthesis."""
         return [self.mapping, *self.synthesis.stages]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """Style layers: gains and shifts of the instance norms."""
+        """The style layers, which give the instance norms their gains and shifts."""
         return self.synthesis.styles
 
 
-class Head(nn.Module):
-    """D: linear layers without activation, of whose last outputs one is the score; the others are never used."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.score = widths[0]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
-
-    def forward(self, w: Tensor) -> Tensor:
-        """Style vectors (N, D) to scores (N,)."""
-        for layer in self.layers:
-            w = layer(w)
-        return w[:, self.score]
-
-
 class ALAECritic(Critic):
-    """D(E(x))."""
+    """The critic D(E(x))."""
 
     def __init__(self, config: ALAECriticConfig) -> None:
         super().__init__()
         self.config = config
-        self.channels, self.size = config.channels, _size(len(config.widths) - 1)
+        self.channels, self.size = config.channels, image_size(len(config.widths) - 1)
         self.encoder = Encoder(config.widths, config.style_dim, config.channels, config.blend)
         self.head = Head(config.head)
 
@@ -167,17 +98,17 @@ class ALAECritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Image layer, levels, head."""
+        """The image layers and blocks of the encoder, then the head."""
         return [*self.encoder.stages, self.head]
 
 
 class ALAEAutoencoder(Autoencoder):
-    """E and G around the style space; a code is one style vector, used at every level."""
+    """The autoencoder (E, G): a code is one style vector, which the decoder uses at every level."""
 
     def __init__(self, config: ALAEAutoencoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.channels, self.size, self.code_shape = config.channels, _size(len(config.decoder)), (config.style_dim,)
+        self.channels, self.size, self.code_shape = config.channels, image_size(len(config.decoder)), (config.style_dim,)
         self.encoder = Encoder(config.encoder, config.style_dim, config.channels, config.blend)
         self.decoder = Decoder(config.decoder, config.style_dim, config.channels, config.blend)
         self.register_buffer("mean_code", torch.zeros(config.style_dim))
@@ -195,10 +126,6 @@ class ALAEAutoencoder(Autoencoder):
     def describe(self) -> Description:
         """See :meth:`Autoencoder.describe`."""
         return Description("alae", "autoencoder", self.config.model_dump(mode="json"))
-
-
-def _size(levels: int) -> tuple[int, int]:
-    return (2 << levels, 2 << levels)
 
 
 class ALAE(Backbone[ALAEGeneratorConfig, ALAECriticConfig]):
@@ -231,21 +158,19 @@ class ALAE(Backbone[ALAEGeneratorConfig, ALAECriticConfig]):
         return ALAEAutoencoder(config)
 
     def initialise(self, network: nn.Module) -> None:
-        """Normal weights of variance gain^2 / fan in: gain 1 for styles, 0.03 towards the image, sqrt 2 elsewhere."""
+        """Draw normal weights of variance gain^2 / fan in: gain 1 for styles, 0.03 towards the image, sqrt 2 elsewhere."""
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if isinstance(module, Weighted):
                 gain = 1.0 if isinstance(module, Style) else 2**0.5
-                inputs = (
-                    module.in_features if isinstance(module, nn.Linear) else module.in_channels * module.kernel_size[0] ** 2
-                )
-                nn.init.normal_(module.weight, 0.0, gain / inputs**0.5)
+                nn.init.normal_(module.weight, 0.0, gain / fan_in(module) ** 0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if isinstance(module, Decoder):
                 nn.init.ones_(module.const)
+        # Image layers are drawn once more, after all others, so that a seed gives the networks that it always gave.
         for module in network.modules():
             if isinstance(module, Decoder):
-                for layer in (module.to_rgb, getattr(module, "to_rgb_before", None)):
+                for layer in (module.to_rgb, module.to_rgb_before):
                     if layer is not None:
                         nn.init.normal_(layer.weight, 0.0, 0.03 / layer.in_channels**0.5)
 
@@ -259,59 +184,65 @@ class ALAE(Backbone[ALAEGeneratorConfig, ALAECriticConfig]):
         generator, critic, _ = default_configs(size, channels, **settings)
         return generator, critic
 
-    def growing(
-        self, size: int, channels: int, **settings: Any
-    ) -> tuple[_alae_growing.GrowingGenerator, _alae_growing.GrowingCritic, _alae_growing.Growth]:
-        """Build a generator and a critic that grow together, with weights drawn from torch's global generator."""
-        check_settings(default_configs, settings)
-        generator, critic, _ = default_configs(size, channels, **settings)
-        growth = _alae_growing.Growth()
-        pair = _alae_growing.GrowingGenerator(generator, growth), _alae_growing.GrowingCritic(critic, Head(critic.head), growth)
-        for network in pair:
-            _alae_growing.initialise(network)
-        return (*pair, growth)
-
-    def step_sizes(self, network: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
-        """Parameters of a growing network by the factor of their step size."""
-        return _alae_growing.step_sizes(network)
-
-    def grown(
-        self,
-        generator: _alae_growing.GrowingGenerator,
-        critic: _alae_growing.GrowingCritic,
-        encoder: _alae_growing.GrowingEncoder,
-    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:
-        """Descriptions and tensors of generator, critic and autoencoder at the end of growing, by role.
+    def growing(self, size: int, channels: int, **settings: Any) -> tuple[GrowingGenerator, GrowingCritic, Growth]:
+        """Build a generator and a critic that grow together, with weights drawn from torch's global generator.
 
         Args:
-            generator: its synthesis is the autoencoder's decoder.
+            size: side of the images when all levels have grown.
+            channels: 1 or 3.
+            settings: those of :func:`default_configs`.
+
+        Returns:
+            Generator, critic, and the state of growing that they share.
+        """
+        check_settings(default_configs, settings)
+        generator_config, critic_config, _ = default_configs(size, channels, **settings)
+        growth = Growth()
+        generator, critic = GrowingGenerator(generator_config, growth), GrowingCritic(critic_config, growth)
+        for network in (generator, critic):
+            _alae_growing.initialise(network)
+        return generator, critic, growth
+
+    def step_sizes(self, network: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+        """Group the parameters of a growing network by the factor of their step size."""
+        return _alae_growing.step_sizes(network)
+
+    def export_grown(
+        self, generator: GrowingGenerator, critic: GrowingCritic, encoder: GrowingEncoder
+    ) -> dict[str, tuple[Description, dict[str, Tensor]]]:
+        """Return descriptions and tensors of generator, critic and autoencoder at the end of growing, by role.
+
+        Args:
+            generator: its synthesis is also the autoencoder's decoder.
             critic: scores images.
-            encoder: the autoencoder's; the critic's own, or one that was trained further.
+            encoder: the autoencoder's; either the critic's own or one that was trained further.
         """
         g, d = generator.config, critic.config
-        common = {k: getattr(g, k) for k in ("style_dim", "channels", "blend")}
-        both = ALAEAutoencoderConfig(encoder=d.widths, decoder=g.widths, **common)
-        made, critic_tensors = generator.finished(), critic.finished()
-        parts = {f"encoder.{k}": v for k, v in encoder.finished().items()}
-        parts |= {f"decoder.{k[10:]}": v for k, v in made.items() if k.startswith("synthesis.")}
-        parts["mean_code"] = made["mapping.w_avg"][0].clone()
-        tensors = {"generator": made, "critic": critic_tensors, "autoencoder": parts}
-        configs: dict[Any, Config] = {"generator": g, "critic": d, "autoencoder": both}
-        return {r: (Description("alae", r, c.model_dump(mode="json")), tensors[r]) for r, c in configs.items()}
+        common: dict[str, Any] = {"style_dim": g.style_dim, "channels": g.channels, "blend": g.blend}
+        a = ALAEAutoencoderConfig(encoder=d.widths, decoder=g.widths, **common)
+        tensors, stem = generator.final_tensors(), "synthesis."
+        parts = {f"encoder.{k}": v for k, v in encoder.final_tensors().items()}
+        parts |= {f"decoder.{k.removeprefix(stem)}": v for k, v in tensors.items() if k.startswith(stem)}
+        parts["mean_code"] = tensors["mapping.w_avg"][0].clone()
+        return {
+            "generator": (Description("alae", "generator", g.model_dump(mode="json")), tensors),
+            "critic": (Description("alae", "critic", d.model_dump(mode="json")), critic.final_tensors()),
+            "autoencoder": (Description("alae", "autoencoder", a.model_dump(mode="json")), parts),
+        }
 
 
 def default_configs(
     size: int, channels: int, latent_dim: int = 256, width: int = 64, max_width: int = 256, mapping_layers: int = 8
 ) -> tuple[ALAEGeneratorConfig, ALAECriticConfig, ALAEAutoencoderConfig]:
-    """Settings of a regular generator, critic and autoencoder.
+    """Return the settings of an ordinary generator, critic and autoencoder.
 
     Args:
         size: side of the images, a power of two from 8 to 1024.
         channels: 1 or 3.
         latent_dim: numbers of a latent and of a style vector.
         width: channels next to the image; doubled at each halving of the side.
-        max_width: most channels.
-        mapping_layers: layers of F.
+        max_width: upper bound of the channels.
+        mapping_layers: number of layers of F.
 
     Source: Pidhorskyi et al. 2020; FFHQ's 1024x1024 has latent_dim and max_width 512 and width 16.
     """

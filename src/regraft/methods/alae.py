@@ -19,8 +19,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from regraft.backbones._alae_growing import GrowingCritic, GrowingEncoder, GrowingGenerator
-from regraft.backbones.alae import ALAE
+from regraft.backbones.alae import ALAE, GrowingCritic, GrowingEncoder, GrowingGenerator
 from regraft.backbones.base import Backbone
 from regraft.core import discover
 from regraft.core.build import build_with
@@ -124,10 +123,10 @@ class PretrainALAE(PretrainingMethod[ALAEConfig]):
         phases = []
         for level, steps in enumerate(config.level_steps or split(config.steps, generator.levels)):
             blending = steps // 2 if config.transition is None else min(steps // 2, config.transition)
-            use = functools.partial(growth.use, level, blending if level else 0)
+            use = functools.partial(growth.set_level, level, blending if level else 0)
             side = 4 << level
             updates = game.updates(*optimisers)
-            phases.append(Phase(f"{side}x{side}", updates, steps, functools.partial(_begin, use, growth.enter), use))
+            phases.append(Phase(f"{side}x{side}", updates, steps, functools.partial(_begin, use, growth.restart_count), use))
         modules: dict[str, nn.Module] = {"generator": generator, "critic": critic, "growth": growth}
         averaged: tuple[str, ...] = ("generator", "critic")
         if config.encoder_steps:
@@ -157,7 +156,7 @@ class PretrainALAE(PretrainingMethod[ALAEConfig]):
         moved: dict[Any, Tensor] = {}
         built = {
             role: build_with(description, {k: v.detach().cpu() for k, v in tensors.items()}, "pretraining", moved)
-            for role, (description, tensors) in family.grown(generator, critic, encoder).items()
+            for role, (description, tensors) in family.export_grown(generator, critic, encoder).items()
         }
         objective, recipe = self.training(config, None)
         return GAN(
@@ -212,7 +211,7 @@ class ALAEGame:
 
     def _critic(self) -> Loss:
         def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            real = self.growth.real(batch.data, self.generator.levels)
+            real = self.growth.real_images(batch.data, self.generator.levels)
             with torch.no_grad():
                 fake = self._made(len(batch), rng)
             value = critic_loss(self.objective, self.critic(real), self.critic(fake))
