@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from regraft.core.networks import Autoencoder, Critic, Generator
     from regraft.data.images import open_images
     from regraft.metrics.base import Score
-    from regraft.verbs.adapt import Run, adapt
+    from regraft.verbs.adapt import adapt
+    from regraft.verbs.adapting.finish import Run
     from regraft.verbs.check import check
     from regraft.verbs.convert import convert
     from regraft.verbs.diagnose import diagnose
@@ -40,7 +41,8 @@ _HOMES = {
     "regraft.core.networks": ("Autoencoder", "Critic", "Generator"),
     "regraft.data.images": ("open_images",),
     "regraft.metrics.base": ("Score",),
-    "regraft.verbs.adapt": ("Run", "adapt"),
+    "regraft.verbs.adapt": ("adapt",),
+    "regraft.verbs.adapting.finish": ("Run",),
     "regraft.verbs.check": ("check",),
     "regraft.verbs.convert": ("convert",),
     "regraft.verbs.diagnose": ("diagnose",),

@@ -1,8 +1,7 @@
 """The verb ``adapt``: adapt pretrained GANs to target images."""
 
-import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from regraft.core import discover
@@ -11,41 +10,15 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
 from regraft.data.images import ImageSet
-from regraft.evaluation.verdict import Verdict
 from regraft.methods.base import Method
-from regraft.metrics.base import Score
 from regraft.runs import adapter
 from regraft.runs import folder as run_folder
 from regraft.verbs._open import Source
-from regraft.verbs.adapting import finish
 from regraft.verbs.adapting.assemble import assemble
+from regraft.verbs.adapting.finish import Run, finish
 from regraft.verbs.adapting.prepare import prepare
+from regraft.verbs.adapting.prepared import Emit
 from regraft.verbs.load import load
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished adaptation.
-
-    Attributes:
-        folder: the run folder, or None if nothing was written.
-        gan: the adapted GAN.
-        step: the step whose generator was kept.
-        scores: measured on held-out images.
-        notes: what was converted, assumed or chosen.
-        stopped: why training ended early, or None.
-        findings: what the method learned beside the weights, such as probabilities of sources and mined classes.
-        verdict: in plain words, for a run that was written.
-    """
-
-    folder: pathlib.Path | None
-    gan: GAN
-    step: int
-    scores: tuple[Score, ...]
-    notes: tuple[str, ...]
-    stopped: str | None = None
-    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    verdict: Verdict | None = None
 
 
 def adapt(
@@ -57,7 +30,7 @@ def adapt(
     config: str | pathlib.Path | None = None,
     resume: bool = False,
     write: bool = True,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: Emit | None = None,
     **settings: Any,
 ) -> Run:
     """Adapt pretrained GANs to target images.
@@ -67,10 +40,10 @@ def adapt(
         sources: one or several GANs: loaded, or files, folders, cards, runs or names of bundled sources.
         method: a name from :func:`list_methods`, or ``auto``.
         out: run folder; ``runs/<name of images>`` if left out.
-        config: YAML with the same settings; keywords win over it.
-        resume: go on with the run in ``out`` from its last checkpoint; its own settings are used.
-        write: whether to write a run folder at all.
-        on_event: told of phases, steps, measurements and notes as they happen.
+        config: YAML with the same settings; keywords override it.
+        resume: continue the run in ``out`` from its last checkpoint, with its own settings.
+        write: whether to write a run folder.
+        on_event: called with each phase, step, measurement and note as it happens.
         **settings: any other field of the settings (``seed``, ``steps``, ``batch``, ``device``, ``objective``, ...), and
             fields of the method's own settings.
 
@@ -78,27 +51,19 @@ def adapt(
         The run with its adapted GAN.
 
     Raises:
-        RegraftError: a subclass that names what does not fit and the way out.
+        RegraftError: a subclass; the message names what does not fit and what to do.
     """
     emit = on_event or (lambda event: None)
     given = [sources] if isinstance(sources, GAN | str | pathlib.Path) else list(sources)
-    listed = images if isinstance(images, ImageSet) else None
     if resume:
-        if out is None:
-            raise ConfigError("resume needs out=, the folder of the run to go on with")
-        if method is not None or config is not None or settings:
-            strange = next(iter(settings), "method" if method is not None else "config")
-            raise ConfigError(f"resume goes on with a run's own settings; leave {strange} out")
-        folder = pathlib.Path(out)
-        job = run_folder.read_job(folder)
-        _refuse_pretraining(job, "regraft pretrain --resume")
+        folder, job = _resumed_job(out, {"method": method, "config": config}, settings)
     else:
         job = adapt_job(images, given, method, out, config, settings)
-        folder = pathlib.Path(job.out or run_folder.default_folder(job.images))
+        folder = _folder_of(job)
         if write:
             run_folder.check_out(folder)
-    loaded = [load(s, emit) if not isinstance(s, GAN) else s for s in given] if given else None
-    prepared = prepare(job, loaded, listed)
+    loaded = [s if isinstance(s, GAN) else load(s, emit) for s in given] if given else None
+    prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     loop = assemble(prepared, folder if write else None, emit)
     done = [run_folder.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
     for note in (*prepared.notes, *loop.adaptation.notes, *done):
@@ -106,18 +71,26 @@ def adapt(
     if write:
         run_folder.open_run(folder, prepared.job, prepared.identity, resume)
     loop.run(resume)
-    result = loop.result(prepared.job.keep)
-    findings = finish.findings(loop, result)
-    gan = finish.adapted(prepared, result.generator, loop, folder)
-    scores = finish.measure(prepared, gan)
-    step, verdict = result.step, None
-    if write:
-        values = finish.save(prepared, folder, gan, step, loop, scores, findings)
-        emit({"event": "saved", "folder": str(folder), "values": values})
-        verdict = finish.conclude(prepared, folder, gan, step, scores, loop.adaptation.cautions, emit)
-        finish.write_page(folder, emit)
-    notes = (*prepared.notes, *loop.adaptation.notes)
-    return Run(folder if write else None, gan, step, tuple(scores), notes, loop.position.stopped, findings, verdict)
+    return finish(prepared, loop, folder.name)
+
+
+def _resumed_job(
+    out: str | pathlib.Path | None, options: dict[str, Any], settings: dict[str, Any]
+) -> tuple[pathlib.Path, AdaptJob]:
+    """Return the folder and the settings of the run to resume; refuse options and settings beside it."""
+    if out is None:
+        raise ConfigError("resume needs out=, the folder of the run to go on with")
+    refused = [*settings, *(name for name, value in options.items() if value is not None)]
+    if refused:
+        raise ConfigError(f"resume goes on with a run's own settings; leave {refused[0]} out")
+    folder = pathlib.Path(out)
+    job = run_folder.read_job(folder)
+    _refuse_pretraining(job, "regraft pretrain --resume")
+    return folder, job
+
+
+def _folder_of(job: AdaptJob) -> pathlib.Path:
+    return pathlib.Path(job.out or run_folder.default_folder(job.images))
 
 
 def adapt_job(
@@ -128,22 +101,27 @@ def adapt_job(
     config: str | pathlib.Path | None,
     settings: dict[str, Any],
 ) -> AdaptJob:
-    """Settings of an adaptation from keywords and a YAML; keywords that belong to the method go to its settings.
+    """Make the settings of an adaptation from keywords and a YAML; keywords override it.
+
+    Args:
+        images, sources, method, out, config: as for :func:`adapt`.
+        settings: fields of the settings; any other key is a setting of the method.
 
     Raises:
-        ConfigError: naming every unknown or unfit setting.
+        ConfigError: naming every setting that is unknown or does not fit.
     """
     data = read_yaml(pathlib.Path(config), "settings") if config is not None else {}
-    own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
-    others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields}
-    extra: dict[str, Any] = {
+    job_settings = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
+    method_settings = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields}
+    arguments: dict[str, Any] = {
         "images": images.where if isinstance(images, ImageSet) else images,
         "method": method,
         "out": out,
+        "sources": [str(s.provenance.name) if isinstance(s, GAN) else str(s) for s in sources] or None,
     }
-    extra["sources"] = [str(s.provenance.name) if isinstance(s, GAN) else str(s) for s in sources] or None
-    extra = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in extra.items() if v is not None}
-    data = merge(merge(data, extra), own | {"settings": merge(own.get("settings", {}), others)})
+    arguments = {k: str(v) if isinstance(v, pathlib.Path) else v for k, v in arguments.items() if v is not None}
+    job_settings["settings"] = merge(job_settings.get("settings", {}), method_settings)
+    data = merge(merge(data, arguments), job_settings)
     if not data.get("images"):
         raise ConfigError("which images? Name a folder, a .zip or an .npz of target images")
     job = parse(AdaptJob, data, str(config) if config is not None else "settings")
@@ -152,6 +130,7 @@ def adapt_job(
 
 
 def _refuse_pretraining(job: AdaptJob, way_out: str) -> None:
+    """Refuse methods that take no source; ``way_out`` is the command for them."""
     if job.method != "auto" and discover.plugin("methods", job.method, Method).sources[1] == 0:
         raise ConfigError(f"{job.method} makes sources from images alone and adapts none: use {way_out}")
 
@@ -163,14 +142,18 @@ def dry_run(
     method: str | None = None,
     out: str | pathlib.Path | None = None,
     config: str | pathlib.Path | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: Emit | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """What :func:`adapt` would do with these arguments, without doing or writing it."""
+    """Say what :func:`adapt` would do with these arguments, and write nothing.
+
+    Returns:
+        Folder, method, settings, phases, sizes, counts of trained values and notes, as plain data.
+    """
     job = adapt_job(images, sources, method, out, config, settings)
-    folder = pathlib.Path(job.out or run_folder.default_folder(job.images))
+    folder = _folder_of(job)
     run_folder.check_out(folder)
-    loaded = [load(s, on_event) if not isinstance(s, GAN) else s for s in sources] if sources else None
+    loaded = [s if isinstance(s, GAN) else load(s, on_event) for s in sources] if sources else None
     prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None)
     adaptation = prepared.attach()
     trained = adaptation.trained_values()

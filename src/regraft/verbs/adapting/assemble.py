@@ -1,4 +1,4 @@
-"""Put method, data, observer and store together."""
+"""Assemble the training loop of a prepared adaptation."""
 
 import dataclasses
 import pathlib
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from regraft.core.errors import OutOfMemory
+from regraft.core.networks import Critic
 from regraft.data.images import Images
 from regraft.evaluation.compare import extractor
 from regraft.evaluation.held_out import HeldOut
@@ -16,7 +17,7 @@ from regraft.verbs.adapting.prepared import Emit, Prepared
 
 
 def parts_that_fit(prepared: Prepared) -> int:
-    """In how many parts a batch must be computed to fit in memory, found by one trial step of each phase.
+    """Find in how many parts a batch must be computed to fit in memory, by one trial step of each phase.
 
     Raises:
         OutOfMemory: if not even single images fit.
@@ -40,35 +41,27 @@ def parts_that_fit(prepared: Prepared) -> int:
 
 
 def augmented(settings: dict[str, Any]) -> bool:
-    """Whether the critic is shown augmented images; adaptive augmentation may well show some."""
+    """Return whether a method's settings let the critic see augmented images; adaptive augmentation counts as yes."""
     return settings.get("augment") != [] and settings.get("augment_probability") != 0
 
 
 def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loop:
-    """Put method, data, observer and store together; nothing is written yet."""
+    """Assemble the training loop: method, data, observer and store; write nothing yet.
+
+    Args:
+        prepared: the adaptation.
+        folder: the run folder, or None to write nothing.
+        emit: told of every event.
+    """
     job = prepared.job
     adaptation = prepared.attach()
-    store = RunStore(folder)
+    steps = [phase.steps for phase in adaptation.phases]
+    # Steps added by --more do not count: a longer run goes on measuring at the same steps.
+    total = sum(steps) - job.more
+    every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, total // 20 // 50 * 50))
     observer = None
-    # Of the steps without those added: a longer run goes on measuring at the same steps.
-    steps = sum(phase.steps for phase in adaptation.phases) - job.more
-    every = job.evaluate_every if job.evaluate_every is not None else max(50, min(500, steps // 20 // 50 * 50))
-    if prepared.held is not None and isinstance(prepared.train, Images) and every and steps:
-        first = prepared.lead
-        with_critic = first is not None and first.critic is not None
-        watching = [extractor(name, first) for name in (("critic", "random_conv") if with_critic else ("random_conv",))]
-        critic = adaptation.critic if adaptation.space == "image" else None
-        observer = HeldOut(
-            prepared.train,
-            prepared.held,
-            watching,
-            job.seed,
-            folder,
-            critic=critic,
-            patience=job.patience,
-            not_before=sum(phase.steps for phase in adaptation.phases[:-1]),
-            augmented=augmented(job.settings),
-        )
+    if every and total:
+        observer = _observer(prepared, folder, adaptation.critic if adaptation.space == "image" else None, sum(steps[:-1]))
     plan = Plan(
         seed=job.seed,
         device=prepared.device,
@@ -77,4 +70,31 @@ def assemble(prepared: Prepared, folder: pathlib.Path | None, emit: Emit) -> Loo
         observe_every=every,
         checkpoint_every=job.checkpoint_every,
     )
-    return Loop(adaptation, prepared.train, plan, store, observer, emit)
+    return Loop(adaptation, prepared.train, plan, RunStore(folder), observer, emit)
+
+
+def _observer(prepared: Prepared, folder: pathlib.Path | None, critic: Critic | None, not_before: int) -> HeldOut | None:
+    """Return the observer that measures the generator on held-out images; None if there are none.
+
+    Args:
+        prepared: the adaptation.
+        folder: the run folder, or None to write nothing.
+        critic: the critic in training, if it scores images.
+        not_before: step up to which a bad measurement does not end the run.
+    """
+    job, lead = prepared.job, prepared.lead
+    if prepared.held is None or not isinstance(prepared.train, Images):
+        return None
+    with_critic = lead is not None and lead.critic is not None
+    names = ("critic", "random_conv") if with_critic else ("random_conv",)
+    return HeldOut(
+        prepared.train,
+        prepared.held,
+        [extractor(name, lead) for name in names],
+        job.seed,
+        folder,
+        critic=critic,
+        patience=job.patience,
+        not_before=not_before,
+        augmented=augmented(job.settings),
+    )

@@ -1,4 +1,4 @@
-"""Choices that a user may leave open, each with its reason."""
+"""Choose what a user left open, and give the reason."""
 
 from collections.abc import Sequence
 
@@ -17,46 +17,49 @@ FEW = 10  # images of a class, below which folders are not taken for classes unl
 
 
 def flip(setting: str, images: Tensor) -> tuple[bool, str | None]:
-    """Whether to mirror training images at random.
+    """Choose whether to mirror training images at random.
 
     Args:
         setting: ``on``, ``off`` or ``auto``.
         images: (N, C, H, W) in [-1, 1].
 
     Returns:
-        The choice, and its reason where it was open.
+        The choice, and its reason if it was open.
     """
     if setting != "auto":
         return setting == "on", None
     if len(images) < 3:
         return False, "no mirroring: too few images to see whether mirror images look foreign"
     gap, evidence = mirror_gap(images)
-    shown = (
+    comparison = (
         f"mirrored images are {abs(gap):.0%} {'farther from' if gap > 0 else 'nearer to'} the set than the images themselves"
     )
     foreign = gap > FOREIGN_GAP and evidence > FOREIGN_EVIDENCE
-    return not foreign, f"{'no mirroring' if foreign else 'mirroring at random'}: {shown}"
+    return not foreign, f"{'no mirroring' if foreign else 'mirroring at random'}: {comparison}"
 
 
 def mirror_gap(images: Tensor) -> tuple[float, float]:
-    """How much farther mirrored images are from their nearest other image, relative and in standard errors.
+    """Measure how much farther mirrored images are from their nearest other image than the images themselves.
 
     Args:
-        images: (N, C, H, W); of many, 2,000 are drawn.
+        images: (N, C, H, W); of more than 2,000, that many are drawn.
+
+    Returns:
+        The mean difference of the distances, relative to the mean distance of the images themselves; and in standard errors.
     """
     if len(images) > MIRRORED:
         images = images[subset(len(images), MIRRORED, 0)]
     small = torch.nn.functional.interpolate(images, size=(16, 16), mode="area")
     straight, mirrored = small.flatten(1), small.flip(3).flatten(1)
-    own = torch.cdist(straight, straight).fill_diagonal_(float("inf")).min(1).values
-    other = torch.cdist(mirrored, straight).fill_diagonal_(float("inf")).min(1).values
-    difference = other - own
+    distance = torch.cdist(straight, straight).fill_diagonal_(float("inf")).min(1).values
+    mirrored_distance = torch.cdist(mirrored, straight).fill_diagonal_(float("inf")).min(1).values
+    difference = mirrored_distance - distance
     error = difference.std() / len(images) ** 0.5
-    return float(difference.mean() / own.mean().clamp_min(1e-6)), float(difference.mean() / error.clamp_min(1e-9))
+    return float(difference.mean() / distance.mean().clamp_min(1e-6)), float(difference.mean() / error.clamp_min(1e-9))
 
 
 def method(setting: str, n: int, n_sources: int, with_critics: bool, only_encode: bool = False) -> tuple[str, str | None]:
-    """Which method to use.
+    """Choose the method.
 
     Args:
         setting: a method's name, or ``auto``.
@@ -66,10 +69,10 @@ def method(setting: str, n: int, n_sources: int, with_critics: bool, only_encode
         only_encode: whether the sources have autoencoders and no critics.
 
     Returns:
-        The choice, and its reason where it was open.
+        The choice, and its reason if it was open.
 
     Raises:
-        ConfigError: if nothing can be chosen.
+        ConfigError: if it is open and there is no source.
     """
     if setting != "auto":
         return setting, None
@@ -85,18 +88,19 @@ def method(setting: str, n: int, n_sources: int, with_critics: bool, only_encode
 
 
 def labels(setting: bool | None, names: Sequence[str], counts: Sequence[int], obstacle: str | None) -> tuple[bool, str | None]:
-    """Whether to learn the classes of the target images.
+    """Choose whether to learn the classes of the target images.
 
     Args:
-        setting: what the user wants, None to choose.
-        names, counts: of the classes, and how many images each has.
-        obstacle: why it cannot be done, or None.
+        setting: True or False as the user says, None to choose.
+        names: of the classes.
+        counts: number of images of each class.
+        obstacle: why the classes cannot be learned, or None.
 
     Returns:
-        The choice, and its reason where it was open.
+        The choice, and its reason if it was open.
 
     Raises:
-        ConfigError: if it is wanted and cannot be done.
+        ConfigError: if the user asks for labels that cannot be learned.
     """
     if setting is False or not (names or setting):
         return False, None
@@ -108,9 +112,9 @@ def labels(setting: bool | None, names: Sequence[str], counts: Sequence[int], ob
         obstacle = few + ("" if setting else f"; --labels takes fewer than {FEW}, too")
     if setting and obstacle is not None:
         raise ConfigError(f"--labels: {obstacle}")
-    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     if setting:
         return True, None
     if obstacle is not None:
-        return False, f"class folders ({shown}) are not learned as classes: {obstacle}"
-    return True, f"class folders are learned as {len(names)} classes ({shown}); --no-labels makes one generator of all"
+        return False, f"class folders ({listed}) are not learned as classes: {obstacle}"
+    return True, f"class folders are learned as {len(names)} classes ({listed}); --no-labels makes one generator of all"

@@ -1,8 +1,8 @@
-"""What is made of a finished run: the adapted GAN, its numbers, its files."""
+"""Turn a finished training loop into a run: keep a generator, measure it, save it and judge it."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from regraft.composites.decoded import autoencoder_of
@@ -21,42 +21,111 @@ from regraft.runs import adapter, records
 from regraft.runs.folder import RunFolder
 from regraft.training.loop import Loop, Result
 from regraft.verbs.adapting.assemble import augmented
-from regraft.verbs.adapting.prepared import SAMPLES_MEASURED, Prepared
+from regraft.verbs.adapting.prepared import Emit, Prepared
+from regraft.verbs.report.page import report
 from regraft.verbs.sample import overview
 
+SAMPLES_MEASURED = 1000
+SAMPLES_JUDGED = 256
 
-def adapted(prepared: Prepared, generator: Generator, loop: Loop, folder: pathlib.Path) -> GAN:
-    """The GAN around an adapted generator."""
-    first = prepared.lead
-    critic = loop.adaptation.critic or (first.critic if first else None)
-    licences = dict.fromkeys(s.provenance.licence for s in prepared.sources if s.provenance.licence)
-    lineage = tuple(adapter.source_record(s) for s in prepared.sources)
-    classes = prepared.train.classes if isinstance(prepared.train, Images) else ()
-    known = [classes, *([first.provenance.classes] if first else [])]
-    names = next((c for c in known if len(c) == generator.n_classes), ())
-    licence = "; ".join(licences) or None
-    provenance = Provenance(folder.name, "adapter", licence=licence, lineage=lineage, classes=names)
-    # Rules for training on codes are no way to train the adapted GAN further.
-    shared = loop.adaptation.space == "image"
-    objective = first.objective if first and shared else getattr(prepared.config, "objective", None)
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished adaptation.
+
+    Attributes:
+        folder: the run folder, or None if nothing was written.
+        gan: the adapted GAN.
+        step: step whose generator was kept.
+        scores: measured on held-out images; empty if there are none.
+        notes: what was converted, assumed or chosen, one sentence each.
+        stopped: why training ended early, or None.
+        findings: what the method learned beside the weights, such as probabilities of sources and mined classes.
+        verdict: the verdict in plain words, or None if nothing was written.
+    """
+
+    folder: pathlib.Path | None
+    gan: GAN
+    step: int
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...]
+    stopped: str | None = None
+    findings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    verdict: Verdict | None = None
+
+
+def finish(prepared: Prepared, loop: Loop, name: str) -> Run:
+    """Keep a generator, measure it and, if the loop has a run folder, save it, judge it and write the page.
+
+    Args:
+        prepared: the adaptation.
+        loop: its training loop, run to the end.
+        name: of the adapted GAN.
+    """
+    folder = loop.store.folder
+    result = loop.result(prepared.job.keep)
+    findings = _report_findings(loop, result)
+    gan = _adapted_gan(prepared, loop, result.generator, name)
+    scores = _measure(prepared, gan)
+    verdict = None
+    if folder is not None:
+        _save(prepared, loop, folder, gan, result.step, scores, findings)
+        verdict = _judge(prepared, loop, folder, gan, result.step, scores)
+        write_page(folder, loop.emit)
+    notes = (*prepared.notes, *loop.adaptation.notes)
+    return Run(folder, gan, result.step, tuple(scores), notes, loop.position.stopped, findings, verdict)
+
+
+def _report_findings(loop: Loop, result: Result) -> dict[str, Any]:
+    """Log and emit what the method learned.  Call before switching modules to eval."""
+    ask = loop.adaptation.findings
+    findings = ask(result.generator, result.is_last) if ask is not None else {}
+    if findings:
+        loop.store.log({"step": loop.position.total, "findings": findings})
+        loop.emit({"event": "findings", "findings": findings})
+    return findings
+
+
+def _adapted_gan(prepared: Prepared, loop: Loop, generator: Generator, name: str) -> GAN:
+    """Put the adapted generator together with its critic, and with what the lead source hands on."""
+    lead = prepared.lead
+    critic = loop.adaptation.critic or (lead.critic if lead else None)
+    # The objective and recipe of networks that train on codes cannot train the adapted GAN further.
+    on_images = loop.adaptation.space == "image"
+    objective = lead.objective if lead and on_images else getattr(prepared.config, "objective", None)
     return GAN(
         generator,
         critic.requires_grad_(False).eval() if critic is not None else None,
-        autoencoder=autoencoder_of(generator, first),
+        autoencoder=autoencoder_of(generator, lead),
         objective=objective,
-        recipe=first.recipe if first and shared else None,
-        provenance=provenance,
+        recipe=lead.recipe if lead and on_images else None,
+        provenance=_provenance(prepared, generator, name),
         aspect=prepared.image["aspect"],
     )
 
 
-def measure(prepared: Prepared, gan: GAN) -> list[Score]:
-    """Measure the adapted generator on held-out images, beside replayed training images as what is to be beaten."""
+def _provenance(prepared: Prepared, generator: Generator, name: str) -> Provenance:
+    """Return an adapted generator's licences and lineage, and the names of its classes: the target's, else the source's."""
+    lead, sources = prepared.lead, prepared.sources
+    licences = dict.fromkeys(s.provenance.licence for s in sources if s.provenance.licence)
+    target_classes = prepared.train.classes if isinstance(prepared.train, Images) else ()
+    source_classes = lead.provenance.classes if lead else ()
+    return Provenance(
+        name,
+        "adapter",
+        licence="; ".join(licences) or None,
+        lineage=tuple(adapter.source_record(s) for s in sources),
+        classes=next((names for names in (target_classes, source_classes) if len(names) == generator.n_classes), ()),
+    )
+
+
+def _measure(prepared: Prepared, gan: GAN) -> list[Score]:
+    """Compare samples with held-out images, and give the scores of replayed training images beside; empty without images."""
     if prepared.held is None or prepared.held.n < 2 or isinstance(prepared.train, Codes):
         return []
-    features = extractor(prepared.job.extractor, prepared.lead)
     seed, held = prepared.job.seed, prepared.held
     y = gan.classes_at(SAMPLES_MEASURED, seed)
+    features = extractor(prepared.job.extractor, prepared.lead)
     return compare(
         gan.sample(SAMPLES_MEASURED, seed, y=y),
         held.tensor(),
@@ -70,19 +139,17 @@ def measure(prepared: Prepared, gan: GAN) -> list[Score]:
     )
 
 
-def findings(loop: Loop, result: Result) -> dict[str, Any]:
-    """What the method learned, as plain data; logged and told.  To be asked before anything changes the networks' modes."""
-    found = loop.adaptation.findings(result.generator, result.is_last) if loop.adaptation.findings is not None else {}
-    if found:
-        loop.store.log({"step": loop.position.total, "findings": found})
-        loop.emit({"event": "findings", "findings": found})
-    return found
-
-
-def save(
-    prepared: Prepared, folder: pathlib.Path, gan: GAN, step: int, loop: Loop, scores: Sequence[Score], findings: dict[str, Any]
-) -> int:
-    """Write adapter, scores, samples and the critic; returns the number of values in the adapter."""
+def _save(
+    prepared: Prepared,
+    loop: Loop,
+    folder: pathlib.Path,
+    gan: GAN,
+    step: int,
+    scores: Sequence[Score],
+    findings: dict[str, Any],
+) -> None:
+    """Write adapter, trained critic, scores and samples into the run folder."""
+    files, plain_scores = RunFolder(folder), [s.to_dict() for s in scores]
     info = adapter.AdapterInfo(
         method=prepared.job.method,
         config=prepared.job.settings,
@@ -90,51 +157,46 @@ def save(
         data=prepared.data,
         seed=prepared.job.seed,
         step=step,
-        scores=tuple(s.to_dict() for s in scores),
+        scores=tuple(plain_scores),
         findings=findings,
     )
     values = adapter.save_adapter(folder, gan.generator, prepared.sources, info)
     if loop.adaptation.critic is not None:
         adapter.save_critic(folder, loop.adaptation.critic)
     if scores:
-        write_json(RunFolder(folder).scores, [s.to_dict() for s in scores])
-    pictures.save_png(RunFolder(folder).final_samples, overview(gan, prepared.job.seed))
-    return values
+        write_json(files.scores, plain_scores)
+    pictures.save_png(files.final_samples, overview(gan, prepared.job.seed))
+    loop.emit({"event": "saved", "folder": str(folder), "values": values})
 
 
-SAMPLES = 256
-
-
-def conclude(
-    prepared: Prepared,
-    folder: pathlib.Path,
-    gan: GAN,
-    step: int,
-    scores: Sequence[Score],
-    cautions: Sequence[str],
-    emit: Callable[[dict[str, Any]], None],
+def _judge(
+    prepared: Prepared, loop: Loop, folder: pathlib.Path, gan: GAN, step: int, scores: Sequence[Score]
 ) -> Verdict | None:
-    """Judge a finished run and write the verdict, the method's cautions with it; a run on codes alone shows no images."""
+    """Judge the run and write the verdict, with the method's cautions; None if it was trained from codes, without images."""
     if isinstance(prepared.train, Codes):
         return None
-    rows = records.history(records.read_log(RunFolder(folder).log))
+    files = RunFolder(folder)
     verdict = judge(
-        gan.sample(SAMPLES, prepared.job.seed).cpu(),
+        gan.sample(SAMPLES_JUDGED, prepared.job.seed).cpu(),
         prepared.train.tensor(),
         None if prepared.held is None else prepared.held.tensor(),
-        history=rows,
+        history=records.history(records.read_log(files.log)),
         step=step,
         augmented=augmented(prepared.job.settings),
         seed=prepared.job.seed,
     )
-    verdict = dataclasses.replace(verdict, cautions=(*cautions, *verdict.cautions, *_near_copies(scores)))
-    write_json(RunFolder(folder).verdict, {"step": step} | dataclasses.asdict(verdict))
-    emit({"event": "verdict", **verdict.to_dict()})
+    cautions = (*loop.adaptation.cautions, *verdict.cautions, *_near_copies(scores))
+    verdict = dataclasses.replace(verdict, cautions=cautions)
+    write_json(files.verdict, {"step": step} | dataclasses.asdict(verdict))
+    loop.emit({"event": "verdict", **verdict.to_dict()})
     return verdict
 
 
 def _near_copies(scores: Sequence[Score]) -> list[str]:
-    """What the table's copy rates add: they count samples that are nearer than unseen images usually are, not only copies."""
+    """Return a caution for every copy rate above the bound.
+
+    Copy rates count samples that are nearer to a training image than unseen images usually are, which is more than copies.
+    """
     return [
         f"{s.name} is {s.value:.0%} (95 % interval {s.interval[0]:.0%} to {s.interval[1]:.0%}): so many samples are nearer "
         f"to a training image than {s.n_real} unseen ones are; compare them on the page before you pass samples on."
@@ -143,10 +205,8 @@ def _near_copies(scores: Sequence[Score]) -> list[str]:
     ]
 
 
-def write_page(folder: pathlib.Path, emit: Callable[[dict[str, Any]], None]) -> None:
-    """Write the run's report page; a run is not lost because its page cannot be made, which is then said."""
-    from regraft.verbs.report.page import report  # here, because a report reads runs and this module serves it too
-
+def write_page(folder: pathlib.Path, emit: Emit) -> None:
+    """Write the run's page; if that fails, emit a note instead, for the run itself is complete."""
     try:
         emit({"event": "report", "path": str(report(folder))})
     except (RegraftError, OSError) as error:

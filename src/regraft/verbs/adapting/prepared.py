@@ -1,7 +1,7 @@
 """Everything that an adaptation needs, with nothing written yet."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,13 @@ from regraft.data.images import Images
 from regraft.methods.base import Method, MethodConfig
 from regraft.training.updates import Adaptation
 
-SAMPLES_MEASURED = 1000
-
-
 Emit = Callable[[dict[str, Any]], None]
+"""Takes one event of a run: ``{"event": <kind>, ...}``."""
+
+
+def lead_of(method: Method[MethodConfig], sources: Sequence[GAN], config: MethodConfig) -> GAN | None:
+    """Return the source whose image size, critic, objective and recipe are used; None without sources."""
+    return method.lead(sources, config) if sources else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Prepared:
     """Everything that an adaptation needs, with nothing written yet.
 
     Attributes:
-        job: settings with every open choice made.
-        sources: loaded, with the job's objective and recipe.
-        train, held: images (or their codes) to train on, and images kept to measure on (None if there are none).
+        job: the settings, with every open choice made.
+        sources: loaded GANs, with the job's objective and recipe.
+        train: images, or codes, to train on.
+        held: images held out of training to measure on, or None.
         method, config: the method with its settings.
         notes: what was converted, assumed or chosen, one sentence each.
         device: where to compute.
@@ -45,37 +49,42 @@ class Prepared:
 
     @property
     def lead(self) -> GAN | None:
-        """The source whose image size, critic and way of training are taken."""
-        return self.method.lead(self.sources, self.config) if self.sources else None
+        """The source whose image size, critic, objective and recipe are used; None without sources."""
+        return lead_of(self.method, self.sources, self.config)
 
     @property
     def image(self) -> dict[str, Any]:
-        """Size, channels, fit and aspect, as the adapter keeps them."""
+        """Size, channels, fit and aspect of the images, as the adapter's description holds them."""
         if isinstance(self.train, Codes):
             (height, width), channels = self.sources[0].generator.size, self.sources[0].generator.channels
             return {"size": [height, width], "channels": channels, "fit": self.train.record.get("fit"), "aspect": None}
         channels, height, width = self.train.pixels.shape[1:]
-        undo = self.train.aspect if self.job.fit in ("pad", "stretch") else None
-        return {"size": [height, width], "channels": channels, "fit": self.job.fit, "aspect": undo}
+        aspect = self.train.aspect if self.job.fit in ("pad", "stretch") else None
+        return {"size": [height, width], "channels": channels, "fit": self.job.fit, "aspect": aspect}
 
     @property
     def data(self) -> dict[str, Any]:
-        """Digest and counts of the target images."""
-        held = 0 if self.held is None else self.held.n
-        named = {"classes": list(self.train.classes)} if self.train.classes else {}
-        return {"digest": self.train.digest, "n": self.train.n + held, "held_out": held, **named}
+        """Digest, counts and classes of the target images, as the adapter's description holds them."""
+        held_out = 0 if self.held is None else self.held.n
+        classes = {"classes": list(self.train.classes)} if self.train.classes else {}
+        return {"digest": self.train.digest, "n": self.train.n + held_out, "held_out": held_out, **classes}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must find unchanged."""
+        """Digests of images and sources, which a resumed run must find unchanged."""
         return {"data": self.data, "sources": [tensor_digest(s.generator) for s in self.sources]}
 
     def attach(self) -> Adaptation:
-        """Put the method on sources and images; the last phase is as much longer as is asked for."""
-        made = self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init"))
+        """Attach the method; extend the last phase by ``more`` steps.
+
+        Raises:
+            ConfigError: if steps are added to a method that trains nothing.
+        """
+        adaptation = self.method.attach(self.sources, self.train, self.config, generator_at(self.job.seed, "init"))
         if not self.job.more:
-            return made
-        if not any(phase.steps for phase in made.phases):
+            return adaptation
+        if not any(phase.steps for phase in adaptation.phases):
             raise ConfigError(f"--more {self.job.more}: {self.job.method} trains nothing")
-        *before, last = made.phases
-        return dataclasses.replace(made, phases=[*before, dataclasses.replace(last, steps=last.steps + self.job.more)])
+        *others, last = adaptation.phases
+        extended = dataclasses.replace(last, steps=last.steps + self.job.more)
+        return dataclasses.replace(adaptation, phases=[*others, extended])
