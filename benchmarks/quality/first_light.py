@@ -17,9 +17,9 @@ from cells import CACHE, arguments, cell, spread, write
 
 import regraft
 from regraft.data import pictures
+from regraft.data.nearest import nearest_in_pixels
 from regraft.evaluation.compare import compare, extractor
 from regraft.extractors.classifier import class_logits
-from regraft.metrics.copies import nearest_in_pixels
 
 SEEDS = range(100, 105)
 DIGITS = (3, 7, 9)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regraft.data.nearest import nearest, small
+from regraft.data.nearest import nearest, nearest_in_pixels, small
 from support.toys import strokes
 
 
@@ -22,7 +22,7 @@ class TestNearest:
     def test_own_image_is_left_out(self):
         images = strokes(10, 0)
         assert (nearest(images, images).index[:, 0] == torch.arange(10)).all()
-        near = nearest(images, images, own=torch.arange(10))
+        near = nearest(images, images, exclude=torch.arange(10))
         assert not (near.index == torch.arange(10)[:, None]).any()
 
     def test_distance_against_a_plain_restatement(self):
@@ -44,4 +44,10 @@ class TestNearest:
 
     def test_nobody_to_be_near_to(self):
         with pytest.raises(ValueError, match="no other image"):
-            nearest(strokes(1, 0), strokes(1, 0), own=torch.tensor([0]))
+            nearest(strokes(1, 0), strokes(1, 0), exclude=torch.tensor([0]))
+
+    def test_the_search_in_pixels_names_the_right_image(self):
+        images = torch.rand(20, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        distance, index = nearest_in_pixels(images[[7, 3]].flip(3), images)
+        assert index.tolist() == [7, 3]
+        assert distance.max() < 1e-5

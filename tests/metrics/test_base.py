@@ -1,10 +1,9 @@
-"""What every score carries: floors, and one extractor in a table."""
+"""What every score carries: floors, and features of one extractor."""
 
 import pytest
 
 from regraft.core import discover
 from regraft.core.errors import DataError
-from regraft.metrics.base import same_extractor
 from support.measuring import compare_vectors, comparison, normal, samples, scores
 from support.plugins import find_plugin
 
@@ -32,13 +31,6 @@ class TestTables:
     def test_features_of_two_extractors_are_not_compared(self):
         with pytest.raises(DataError, match="different extractors"):
             comparison(samples(normal(5, 16)), samples(normal(5, 17)))
-
-    def test_scores_of_two_extractors_share_no_table(self):
-        x = samples(normal(20, 16))
-        ours = [*scores("kid", comparison(x, x)).values(), *scores("mean_variance", comparison(x, x)).values()]
-        same_extractor(ours)
-        with pytest.raises(DataError, match="never share a table: other .*, test"):
-            same_extractor([*ours, *scores("kid", comparison(x, x, extractor="other")).values()])
 
 
 @pytest.mark.parametrize("name", discover.names("metrics"))

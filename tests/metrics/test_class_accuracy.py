@@ -71,4 +71,4 @@ def test_classes_that_the_classifier_does_not_know():
     wanted = "images of the classes p, q, and the classifier knows a, b, c; .* regraft train-classifier"
     with pytest.raises(DataError, match=f"class_accuracy: {wanted}"):
         scores("class_accuracy", given)
-    assert re.fullmatch(f"{wanted}", find_plugin("metrics", "class_accuracy").unfit(given))
+    assert re.fullmatch(f"{wanted}", find_plugin("metrics", "class_accuracy").why_unmeasurable(given))

@@ -5,7 +5,7 @@ import torch
 
 from regraft.core.errors import DataError
 from regraft.metrics.base import Comparison, Samples
-from regraft.metrics.copies import copy_rate, nearest_in_pixels
+from regraft.metrics.copies import share_nearer_than_unseen
 from support.measuring import comparison, samples_of, scores
 from support.plugins import find_plugin
 
@@ -58,13 +58,7 @@ class TestCopies:
         assert pixels == 1.0
         assert features < 0.5
 
-    def test_nearest_names_the_right_image(self):
-        training = self.images(20, 0)
-        distance, which = nearest_in_pixels(training[[7, 3]].flip(3), training)
-        assert which.tolist() == [7, 3]
-        assert distance.max() < 1e-5
-
     def test_rate_and_threshold(self):
-        rate, threshold = copy_rate(torch.tensor([0.0, 5.0, 9.0, 9.0]), torch.linspace(1, 101, 101))
+        rate, threshold = share_nearer_than_unseen(torch.tensor([0.0, 5.0, 9.0, 9.0]), torch.linspace(1, 101, 101))
         assert threshold == pytest.approx(2.0)
         assert rate == 0.25

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from regraft.metrics._intervals import combined, half_variance, jackknife, quantile, share
+from regraft.metrics._intervals import combine_variances, halves_variance, jackknife_variance, share_interval, student_quantile
 from support.measuring import normal
 
 
@@ -12,27 +12,27 @@ class TestIntervals:
         import scipy.stats
 
         for degrees in (5, 9, 24, 99, 10_000):
-            assert quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=0.01)
+            assert student_quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=0.01)
 
     def test_share_against_scipy(self):
         import scipy.stats
 
         wanted = scipy.stats.binomtest(37, 1000).proportion_ci(method="wilson")
-        assert share(0.037, 0.0, 1000) == pytest.approx((wanted.low, wanted.high), rel=0.01)
-        assert share(0.0, 0.0, 50)[0] == 0
-        assert share(1.0, 0.0, 50) == pytest.approx((1 - share(0.0, 0.0, 50)[1], 1.0))
+        assert share_interval(0.037, 0.0, 1000) == pytest.approx((wanted.low, wanted.high), rel=0.01)
+        assert share_interval(0.0, 0.0, 50)[0] == 0
+        assert share_interval(1.0, 0.0, 50) == pytest.approx((1 - share_interval(0.0, 0.0, 50)[1], 1.0))
 
     def test_jackknife_of_a_mean(self):
         x = normal(40, 1)[:, 0]
-        assert jackknife((x.sum() - x) / 39) == pytest.approx(x.var().item() / 40)
+        assert jackknife_variance((x.sum() - x) / 39) == pytest.approx(x.var().item() / 40)
 
     def test_halves_of_a_mean_and_of_a_quadratic_statistic(self):
         """V1 for a mean; V1 + 3 V2 where the jackknife says V1 + 2 V2."""
         x = normal(60, 1)[:, 0]
         rng = torch.Generator().manual_seed(0)
-        assert half_variance(lambda i: x[i].mean(), (60,), 2000, rng).item() == pytest.approx(x.var().item() / 60, rel=0.1)
-        assert combined(2.0, 3.0) == 1.0
-        assert combined(2.0, 9.0) == 1.0
+        assert halves_variance(lambda i: x[i].mean(), (60,), 2000, rng).item() == pytest.approx(x.var().item() / 60, rel=0.1)
+        assert combine_variances(2.0, 3.0) == 1.0
+        assert combine_variances(2.0, 9.0) == 1.0
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def compare(
         if missing := lacking(name, comparison):
             raise ConfigError(f"the metric {name} needs {missing}")
     if not metrics:
-        unfit = {name: why for name in names if (why := discover.plugin("metrics", name, Metric).unfit(comparison))}
+        unfit = {name: why for name in names if (why := discover.plugin("metrics", name, Metric).why_unmeasurable(comparison))}
         names = [name for name in names if name not in unfit]
         for name, why in unfit.items():
             tell(f"{name} is left out: {why}")

@@ -1,4 +1,8 @@
-"""Whether images are copies of training images, told from samples and training images alone."""
+"""Tell from samples and training images alone whether samples are copies, and from scores whether a critic has memorised.
+
+A sample counts as a copy here if it lies on a training image: less than half as far from it as the nearest other training image
+does.  The metric ``copies`` counts something else: samples that are nearer to training images than unseen images usually are.
+"""
 
 import functools
 
@@ -7,76 +11,89 @@ from torch import Tensor
 
 from regraft.data.nearest import Near, nearest, small
 
-COPIED = 0.5  # of the distance between a training image and its nearest other one
-ALARM = 0.25
-EXCESS = 0.15
-JUDGED = 400
+COPY_RADIUS = 0.5
+"""Distance from a training image within which a sample lies on it, over the distance to the nearest other training image."""
+ALARM_SHARE = 0.25
+"""Least share of samples on training images that raises an alarm."""
+ALARM_EXCESS = 0.15
+"""By how much that share must also exceed the share of real images."""
+MAX_SAMPLES = 400
+"""Samples, or training images, that are compared."""
+MIN_HELD_OUT = 20
+"""Fewest held-out images that show what share of real images lies on training images."""
+TWIN_RADIUS = 0.2
+"""Distance within which two training images are twins, over the usual distance between neighbours."""
 
 
-class CopyScale:
-    """How near to a training image is too near, and how many real images lie so near by nature."""
+class NeighbourScale:
+    """Measures distances from training images, in units of their distances from one another."""
 
     def __init__(self, training: Tensor, held: Tensor | None) -> None:
-        """Prepare.
+        """Shrink the images and measure the usual distance between neighbours.
 
         Args:
             training: at least three images, (N, C, H, W) in [-1, 1].
-            held: target images that training does not see, if there are any.
+            held: target images that training does not see, or None.
         """
-        # All that is compared are small pictures; training sets of large ones would not fit in memory beside a run.
+        # Only small pictures are compared; training sets of large images would not fit in memory beside a run.
         training = small(training)
         self.training, self.held = training, None if held is None else small(held)
-        self._picked = torch.linspace(0, len(training) - 1, min(len(training), JUDGED)).long()
-        self._usual = float(nearest(training[self._picked], training, own=self._picked).distance[:, 0].median())
+        self._some = torch.linspace(0, len(training) - 1, min(len(training), MAX_SAMPLES)).long()
+        neighbours = nearest(training[self._some], training, exclude=self._some)
+        self._usual_distance = float(neighbours.distance[:, 0].median())
 
     @functools.cached_property
-    def natural(self) -> float:
-        """Share of real images that would pass for copies: of unseen ones where there are 20, else of training images."""
-        if self.held is not None and len(self.held) >= 20:
-            return self.share(self.held)
-        return self.share(self.training[self._picked], own=self._picked)
+    def natural_share(self) -> float:
+        """Share of real images that lie on a training image: of held-out ones if there are 20, else of training images."""
+        if self.held is not None and len(self.held) >= MIN_HELD_OUT:
+            return self.share_on_training_images(self.held)
+        return self.share_on_training_images(self.training[self._some], exclude=self._some)
 
-    def share(self, images: Tensor, own: Tensor | None = None) -> float:
-        """Share of images that lie nearer to a training image than half its distance to its nearest other one.
+    def share_on_training_images(self, images: Tensor, exclude: Tensor | None = None) -> float:
+        """Return the share of images that lie less than half as far from a training image as its nearest neighbour does.
 
         Args:
             images: (N, C, H, W) in [-1, 1].
-            own: which training image each is, and may not be matched with; None if they are other images.
+            exclude: the training image that each image may not be matched with, (N,), because it is that image; or None.
         """
-        return float((self.nearness(images, own)[0] < COPIED).float().mean())
+        return float((self.relative_distances(images, exclude)[0] < COPY_RADIUS).float().mean())
 
-    def nearness(self, images: Tensor, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """How near images are to their nearest training image, and which one that is.
+    def relative_distances(self, images: Tensor, exclude: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Measure how far images are from their nearest training image.
 
         Args:
             images: (N, C, H, W) in [-1, 1].
-            own: as for :meth:`share`.
+            exclude: as for :meth:`share_on_training_images`.
 
         Returns:
-            Distance over that of the training image to its nearest other one, (N,), infinite where that has only twins; and its
-            index, (N,).
+            Distance from the nearest training image over that image's distance from its nearest neighbour, (N,), infinite if
+            that image has only twins; and the index of the training image, (N,).
         """
-        near = nearest(images, self.training, own=own)
+        near = nearest(images, self.training, exclude=exclude)
         first = near.index[:, 0]
-        images_of, back = torch.unique(first, return_inverse=True)
-        twins = nearest(self.training[images_of], self.training, own=images_of)
-        found = Near(twins.distance[back], twins.index[back])
-        # Twins among the training images, and the image that is itself asked about, do not set the scale.
-        unfit = found.distance < 0.2 * self._usual
-        if own is not None:
-            unfit |= found.index == own[:, None]
-        scale = found.distance.masked_fill(unfit, float("inf")).min(1).values
+        matched, row = torch.unique(first, return_inverse=True)
+        neighbours = nearest(self.training[matched], self.training, exclude=matched)
+        neighbours = Near(neighbours.distance[row], neighbours.index[row])
+        # Twins do not set the scale, nor does the image that is itself measured.
+        unusable = neighbours.distance < TWIN_RADIUS * self._usual_distance
+        if exclude is not None:
+            unusable |= neighbours.index == exclude[:, None]
+        scale = neighbours.distance.masked_fill(unusable, float("inf")).min(1).values
         return (near.distance[:, 0] / scale).masked_fill(scale.isinf(), float("inf")), first
 
-    def alarm(self, share: float) -> bool:
-        """Whether a share is no chance any more."""
-        return share >= ALARM and share >= self.natural + EXCESS
+    def is_alarming(self, share: float) -> bool:
+        """Return whether a share of samples on training images is too large to be chance."""
+        return share >= ALARM_SHARE and share >= self.natural_share + ALARM_EXCESS
 
 
 def critic_gap(train: float, held: float, fake: float) -> float | None:
-    """How far unseen images have fallen from seen ones towards generated ones, by a critic's mean scores of these.
+    """Return (train - held) / (train - fake): how far held-out images have fallen from training images to generated ones.
+
+    Args:
+        train, held, fake: mean scores, by the critic, of training, held-out and generated images.
 
     Returns:
-        0 not at all, 1 all the way; None where seen images score no better than generated ones.
+        0 if held-out images score like training images, 1 if they score like generated ones; None if training images score no
+        better than generated ones.
     """
     return (train - held) / (train - fake) if train > fake else None

@@ -15,7 +15,7 @@ from regraft.core.networks import Critic, Generator, evaluating
 from regraft.core.randomness import subset
 from regraft.data import pictures
 from regraft.data.images import Images
-from regraft.evaluation.copying import CopyScale, critic_gap
+from regraft.evaluation.copying import NeighbourScale, critic_gap
 from regraft.extractors.base import Features
 from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import KernelMatch, kernel_match, mean_match, real_floor
@@ -95,7 +95,7 @@ class HeldOut:
         seen, unseen = train.tensor(), held.tensor()
         images = unseen if len(unseen) >= ENOUGH else torch.cat([seen, unseen])
         self.targets = [extract(images) for extract in extractors]
-        self.copies = CopyScale(seen, unseen) if len(seen) >= 3 else None
+        self.copies = NeighbourScale(seen, unseen) if len(seen) >= 3 else None
         # Of some hundreds at most: the floor of more images is lower than any run gets.
         few = subset(len(images), FLOOR_IMAGES, seed)
         floors = [real_floor(target[few]) for target in self.targets if len(target) >= 4]
@@ -119,9 +119,9 @@ class HeldOut:
             pictures.save_png(RunFolder(self.folder).step_samples(step), pictures.grid(images[:16]))
         error = 0.0 if self.best is None else found.error(self.best)
         keep = self.best is None or found.value - self.best.value <= TOLERANCE * error
-        copied = self.copies.share(images[:SCORED]) if self.copies is not None else 0.0
+        copied = self.copies.share_on_training_images(images[:SCORED]) if self.copies is not None else 0.0
         shown = None if self.critic is None else self._scored(self.critic, images[:SCORED])
-        hopeless = self._memorised(shown, variety) or (self.copies is not None and self.copies.alarm(copied))
+        hopeless = self._memorised(shown, variety) or (self.copies is not None and self.copies.is_alarming(copied))
         if hopeless:
             keep = self.best is None
         elif self.best is None or found.value < self.best.value:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regraft.core.randomness import subset
 from regraft.data.nearest import small
-from regraft.evaluation.copying import COPIED, JUDGED, CopyScale, critic_gap
+from regraft.evaluation.copying import COPY_RADIUS, MAX_SAMPLES, NeighbourScale, critic_gap
 
 Word = Literal["good", "still improving", "overfitting", "collapsed", "copying", "unknown"]
 History = Sequence[dict[str, Any]]
@@ -88,7 +88,7 @@ def judge(
             without a history.
         seed: of the subsets that variety is counted in.
     """
-    samples = samples[:JUDGED].cpu()
+    samples = samples[:MAX_SAMPLES].cpu()
     training = training.cpu()
     real = training if held is None else torch.cat([training, held.cpu()])
     cautions = []
@@ -102,9 +102,9 @@ def judge(
     found = [_variety(samples, real), _distinct(samples, real, seed)]
     apart = "and training was on too few images to tell copies"
     if len(training) >= 3:
-        scale = CopyScale(training, held)
+        scale = NeighbourScale(training, held)
         found.append(_copies(samples, scale))
-        excess = found[-1].value - scale.natural
+        excess = found[-1].value - scale.natural_share
         apart = "and no nearer to training images than real ones are"
         if excess > TOLERATED:
             apart = f"though {found[-1].value:.0%} of them lie on a training image or next to one"
@@ -164,7 +164,7 @@ def _distinct(samples: Tensor, real: Tensor, seed: int) -> Finding:
     real = real[subset(len(real), MOST_REAL, seed)]
     fake, true = small(samples).flatten(1), small(real).flatten(1)
     between = torch.cdist(true, true).fill_diagonal_(float("inf"))
-    radius = float(COPIED * between.min(1).values.median())
+    radius = float(COPY_RADIUS * between.min(1).values.median())
     shares = {}
     for name, images in (("fake", fake), ("real", true)):
         counts = [_leaders(images[torch.randperm(len(images), generator=rng)[:m]], radius) for _ in range(8)]
@@ -188,14 +188,14 @@ def _leaders(images: Tensor, radius: float) -> int:
     return count
 
 
-def _copies(samples: Tensor, scale: CopyScale) -> Finding:
+def _copies(samples: Tensor, scale: NeighbourScale) -> Finding:
     """Share of samples that lie nearer to a training image than half its distance to its nearest other one."""
-    copied = scale.share(samples)
+    copied = scale.share_on_training_images(samples)
     text = (
         f"{copied:.0%} of the samples lie less than half as far from a training image as its nearest neighbour does; "
-        f"of real images, {scale.natural:.0%}."
+        f"of real images, {scale.natural_share:.0%}."
     )
-    return Finding("copies", copied, text, scale.alarm(copied))
+    return Finding("copies", copied, text, scale.is_alarming(copied))
 
 
 def _against_floor(value: float, floor: float) -> str:

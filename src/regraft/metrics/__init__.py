@@ -1,1 +1,1 @@
-"""Measures of generated images, one file each."""
+"""Metrics of generated images, one file each."""

@@ -1,4 +1,4 @@
-"""Kernel discrepancies between two sets, in one blocked pass: memory does not grow with the number of pairs.
+"""Compute kernel discrepancies between two sets block by block, so that memory does not grow with the number of pairs.
 
 Source: Gretton et al. 2012, "A kernel two-sample test", equations 3 (unbiased) and 5 (biased); Hoeffding's decomposition of the
 variance of U-statistics for the intervals.
@@ -12,22 +12,22 @@ from torch import Tensor
 
 BLOCK = 1024
 EXACT_PAIRS = 4_000_000
-"""Up to so many pairs products are in double precision; beyond, single precision with sums in double."""
+"""Number of pairs up to which products are in double precision; beyond, they are in single precision and sums in double."""
 
-LEAST_SHARE = 0.75
-"""The variance is unbiased but noisy where the sets agree; it is kept above this share of the quadratic part alone."""
+MIN_SHARE = 0.75
+"""The variance is at least this share of its quadratic part: the unbiased estimate is noisy if the sets agree."""
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-    """Sums over a kernel matrix, float64; of a set with itself the diagonal is left out.
+    """Sums over a kernel matrix, float64, without the diagonal if it is that of a set with itself.
 
     Attributes:
-        rows: of each row, (N,).
-        columns: of each column, (M,).
-        squares: of all squared entries.
+        rows: sum of each row, (N,).
+        columns: sum of each column, (M,).
+        squares: sum of all squared entries.
     """
 
     rows: Tensor
@@ -42,12 +42,12 @@ class Sums:
 
 @dataclasses.dataclass(frozen=True)
 class Discrepancy:
-    """Everything about two sets that a kernel discrepancy needs.
+    """Sums of kernel values that the discrepancy of two sets is computed from.
 
     Attributes:
-        real, fake: sums of kernels within the sets.
-        across: sums of kernels between them, rows real.
-        on_diagonal: sums of the diagonals of the two kernel matrices within.
+        real, fake: sums of the kernel within each set.
+        across: sums of the kernel between the sets; rows are real, columns generated.
+        on_diagonal: sums of the diagonals of the kernel matrices within the sets.
     """
 
     real: Sums
@@ -61,35 +61,38 @@ class Discrepancy:
         return len(self.across.rows), len(self.across.columns)
 
     def unbiased(self) -> float:
-        """Estimate of the squared discrepancy; may be negative."""
+        """Return the unbiased estimate of the squared discrepancy, which may be negative."""
         n, m = self.sizes
         return self.real.total / (n * (n - 1)) + self.fake.total / (m * (m - 1)) - 2 * self.across.total / (n * m)
 
     def biased(self) -> float:
-        """Squared discrepancy of the two empirical distributions, at least 0 up to rounding."""
+        """Return the squared discrepancy of the two empirical distributions, at least 0 up to rounding."""
         n, m = self.sizes
         within = (self.real.total + self.on_diagonal[0]) / n**2 + (self.fake.total + self.on_diagonal[1]) / m**2
         return within - 2 * self.across.total / (n * m)
 
     def variance(self) -> float:
-        """Variance of the unbiased estimate; not a number for fewer than four images on a side."""
+        """Return the variance of the unbiased estimate; NaN if a set has fewer than four images."""
         if min(self.sizes) < 4:
             return float("nan")
         removing_one, quadratic = self._parts()
-        return max(removing_one - quadratic, LEAST_SHARE * quadratic)
+        return max(removing_one - quadratic, MIN_SHARE * quadratic)
 
     def _parts(self) -> tuple[float, float]:
-        """The jackknife's variance, which counts the quadratic part twice, and that part from the kernels' residuals."""
+        """Return the jackknife's variance, which counts the quadratic part twice, and the quadratic part alone.
+
+        The quadratic part follows from the residuals of the kernel values.
+        """
         n, m = self.sizes
         whole = self.across.total
         removing_one, quadratic = 0.0, 0.0
-        for own, between, k, other in ((self.real, self.across.rows, n, m), (self.fake, self.across.columns, m, n)):
-            within = (own.total - 2 * own.rows) / ((k - 1) * (k - 2))
+        for sums, between, k, other in ((self.real, self.across.rows, n, m), (self.fake, self.across.columns, m, n)):
+            within = (sums.total - 2 * sums.rows) / ((k - 1) * (k - 2))
             left_out = within - 2 * (whole - between) / ((k - 1) * other)
             removing_one += float((k - 1) / k * (left_out - left_out.mean()).square().sum())
-            mean = own.total / (k * (k - 1))
-            effects = (own.rows - (k - 1) * mean) / (k - 2)
-            residual = own.squares - k * (k - 1) * mean**2 - 2 * (k - 2) * float(effects.square().sum())
+            mean = sums.total / (k * (k - 1))
+            effects = (sums.rows - (k - 1) * mean) / (k - 2)
+            residual = sums.squares - k * (k - 1) * mean**2 - 2 * (k - 2) * float(effects.square().sum())
             quadratic += 2 * residual / (k * (k - 3)) / (k * (k - 1))
         mean = whole / (n * m)
         rows, columns = self.across.rows / m - mean, self.across.columns / n - mean
@@ -105,9 +108,9 @@ def discrepancy(
     Args:
         real: features, (N, D).
         fake: features, (M, D).
-        kernel: rows (n, D) and (m, D) to a fresh (n, m), which may be changed in place.
-        diagonal: rows (n, D) to the kernel of each with itself, (n,).
-        exact: whether products are in double precision; by the number of pairs if None.
+        kernel: maps rows (n, D) and (m, D) to a new tensor (n, m), which may be changed in place.
+        diagonal: maps rows (n, D) to the kernel of each row with itself, (n,).
+        exact: whether products are in double precision; None decides by the number of pairs.
     """
     exact = not is_large(real, fake) if exact is None else exact
     real, fake = (x.double() if exact else x.float() for x in (real, fake))
@@ -116,12 +119,12 @@ def discrepancy(
 
 
 def is_large(a: Tensor, b: Tensor) -> bool:
-    """Whether two sets have so many pairs that single precision is used."""
+    """Return whether two sets have so many pairs that products are in single precision."""
     return max(len(a), len(b)) ** 2 > EXACT_PAIRS
 
 
 def _within(x: Tensor, kernel: Kernel) -> Sums:
-    """Sums over a symmetric matrix: each pair of blocks is computed once."""
+    """Sum over a symmetric matrix, computing each pair of blocks once."""
     rows = torch.zeros(len(x), dtype=torch.float64)
     squares = 0.0
     starts = range(0, len(x), BLOCK)
@@ -138,6 +141,7 @@ def _within(x: Tensor, kernel: Kernel) -> Sums:
 
 
 def _across(a: Tensor, b: Tensor, kernel: Kernel) -> Sums:
+    """Sum over the matrix between two sets."""
     rows, columns = (torch.zeros(len(x), dtype=torch.float64) for x in (a, b))
     squares = 0.0
     for i in range(0, len(a), BLOCK):
@@ -150,23 +154,26 @@ def _across(a: Tensor, b: Tensor, kernel: Kernel) -> Sums:
 
 
 def _squares(values: Tensor) -> float:
-    """Sum of squares, row by row in the values' precision and then in double."""
+    """Sum squares over each row in the values' precision, and these sums in double precision."""
     return float(torch.linalg.vector_norm(values, dim=1).double().square().sum())
 
 
 def gaussian(bandwidth: float) -> Kernel:
-    """exp(-|a - b|^2 / (2 bandwidth)); rows should be near the origin, as distances come from products."""
+    """Return the kernel exp(-|a - b|^2 / (2 bandwidth)).
+
+    Distances come from products, so rows should be near the origin.
+    """
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        ends = [torch.linalg.vector_norm(x, dim=1).square_().div_(-2 * bandwidth) for x in (a, b)]
-        exponent = torch.addmm(ends[1], a, b.T, alpha=1 / bandwidth)
-        return exponent.add_(ends[0][:, None]).clamp_(max=0).exp_()
+        norms = [torch.linalg.vector_norm(x, dim=1).square_().div_(-2 * bandwidth) for x in (a, b)]
+        exponent = torch.addmm(norms[1], a, b.T, alpha=1 / bandwidth)
+        return exponent.add_(norms[0][:, None]).clamp_(max=0).exp_()
 
     return kernel
 
 
 def polynomial(dim: int) -> Kernel:
-    """(a b / dim + 1)^3."""
+    """Return the kernel (a b / dim + 1)^3."""
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         base = (a @ b.T).div_(dim).add_(1)

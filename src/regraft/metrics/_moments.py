@@ -1,4 +1,4 @@
-"""Mean and covariance of any number of rows in fixed memory."""
+"""Compute mean and covariance of any number of rows in fixed memory."""
 
 import torch
 from torch import Tensor
@@ -9,22 +9,22 @@ from regraft.core.errors import DataError
 class Moments:
     """Running mean and covariance in double precision.
 
-    Rows are added in batches; two accumulators can be added, so that shards can be counted apart.
+    Rows are added in batches.  Accumulators can be merged, so that each shard of the data may have its own.
 
     Source: Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1.
     """
 
     def __init__(self, dim: int) -> None:
-        """Start with no rows of ``dim`` numbers."""
+        """Start without rows; each will have ``dim`` numbers."""
         self.n = 0
         self.mean = torch.zeros(dim, dtype=torch.float64)
         self.scatter = torch.zeros(dim, dim, dtype=torch.float64)
 
     def add(self, rows: Tensor) -> None:
-        """Take in rows, (N, dim).
+        """Add rows, (N, dim).
 
         Raises:
-            DataError: if their width is another, or one of their numbers is not finite.
+            DataError: if the rows have another width, or a number is not finite.
         """
         if rows.dim() != 2 or rows.shape[1] != len(self.mean):
             raise DataError(f"features {tuple(rows.shape)} cannot be added to statistics of {len(self.mean)} numbers a row")
@@ -38,7 +38,7 @@ class Moments:
         self._merge(len(rows), mean, rows.T @ rows)
 
     def merge(self, other: "Moments") -> None:
-        """Take in the rows of another accumulator."""
+        """Add the rows of another accumulator."""
         if other.n:
             self._merge(other.n, other.mean, other.scatter)
 

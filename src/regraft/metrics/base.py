@@ -1,8 +1,7 @@
-"""What a metric file provides: numbers from features or images, never from a generator."""
+"""The base of all metrics, which measure sets of images or their features and never see a generator."""
 
 import abc
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,22 +9,22 @@ from torch import Tensor
 
 from regraft.core.errors import DataError
 
-LEAST_FOR_FLOOR = 8
-"""Images in each half of the real ones, at least, for a floor."""
+MIN_FOR_FLOOR = 8
+"""Fewest real images in each half for a floor."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One number with everything needed to compare it.
+    """One number of a metric, with everything needed to compare it.
 
     Attributes:
-        name: what it is called, extractor included where it depends on one.
+        name: name of the score, with the extractor if it depends on one.
         value: the number.
-        better: which direction is better, ``none`` where neither is.
-        n_real, n_fake: images behind it.
-        seed: of whatever was drawn.
+        better: which direction is better; ``none`` if neither is.
+        n_real, n_fake: numbers of images that it was measured on.
+        seed: seed of everything that was drawn.
         extractor: name of the feature extractor, or ``pixels``.
-        extractor_sha256: digest of its weights.
+        extractor_sha256: digest of the extractor's weights.
         interval: 95 % interval, or None.
         details: the protocol: variants, bandwidths, thresholds.
     """
@@ -42,20 +41,20 @@ class Score:
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON."""
+        """Return plain data for JSON."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """One set of images with its features.
+    """A set of images with its features.
 
     Attributes:
         images: (N, C, H, W) in [-1, 1].
         features: (N, D).
-        probabilities: of classes, (N, K), where the extractor is a classifier.
+        probabilities: class probabilities, (N, K), or None if the extractor is no classifier.
         labels: the classes that the images should show, (N,), or None.
-        classes: names of the labels, empty where they are unknown.
+        classes: names of the labels; empty if they are unknown.
     """
 
     images: Tensor
@@ -70,7 +69,7 @@ class Samples:
         return len(self.features)
 
     def take(self, index: Tensor) -> "Samples":
-        """Some of the images, in the given order."""
+        """Return the images at ``index``, in that order."""
         probabilities = None if self.probabilities is None else self.probabilities[index]
         labels = None if self.labels is None else self.labels[index]
         return Samples(self.images[index], self.features[index], probabilities, labels, self.classes)
@@ -78,16 +77,16 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What a metric is given.
+    """The sets of images that a metric compares.
 
     Attributes:
         fake: generated images.
         real: target images that training did not see.
         training: target images that training saw, or None.
-        extractor: name of the features' extractor.
-        extractor_sha256: digest of its weights.
-        seed: for whatever a metric draws.
-        classes: names of the extractor's classes, where it is a classifier that has them.
+        extractor: name of the extractor of all features.
+        extractor_sha256: digest of the extractor's weights.
+        seed: seed of everything that a metric draws.
+        classes: names of the extractor's classes; empty if it is no classifier or does not name them.
     """
 
     fake: Samples
@@ -113,9 +112,16 @@ class Comparison:
         n_fake: int | None = None,
         pixels: bool = False,
         interval: tuple[float, float] | None = None,
-        **details: Any,
+        **details: object,
     ) -> Score:
-        """Make a score of this comparison."""
+        """Make a score of this comparison; arguments are as for :class:`Score`.
+
+        Args:
+            name, value, better, interval: as there.
+            n_real, n_fake: numbers of images if they are not those of this comparison.
+            pixels: whether the score does not depend on the extractor.
+            **details: the protocol.
+        """
         return Score(
             name=name,
             value=float(value),
@@ -130,28 +136,16 @@ class Comparison:
         )
 
 
-def same_extractor(scores: Sequence[Score]) -> None:
-    """Refuse scores that must not stand in one table.
-
-    Raises:
-        DataError: naming the extractors.
-    """
-    found = {(s.extractor, s.extractor_sha256) for s in scores if s.extractor != "pixels"}
-    if len(found) > 1:
-        named = ", ".join(sorted(f"{name} ({(digest or 'no digest')[:12]})" for name, digest in found))
-        raise DataError(f"scores under different extractors never share a table: {named}")
-
-
 class Metric(abc.ABC):
     """A measure of generated images.
 
     Attributes:
         summary: one line for lists.
-        needs_training: whether it compares with the training images.
+        needs_training: whether it needs the training images.
         needs_probabilities: whether the extractor must be a classifier.
-        needs_labels: whether generated images must come with the classes that they should show.
-        has_floor: whether real images can stand in for generated ones to show what perfection scores.
-        slow: whether measuring takes seconds; it is then not repeated at the floor's numbers.
+        needs_labels: whether it needs the classes that the generated images should show.
+        has_floor: whether real images in place of generated ones show what a perfect generator scores.
+        slow: whether it takes seconds; it is then not measured again at the floor's number of images.
     """
 
     summary: ClassVar[str]
@@ -162,45 +156,45 @@ class Metric(abc.ABC):
     slow: ClassVar[bool] = False
 
     def compute(self, comparison: Comparison) -> list[Score]:
-        """Measure, and give what real images score in the place of generated ones.
+        """Measure, and add to each score what real images score in place of generated ones.
 
         Raises:
             DataError: if there are too few images.
         """
         scores = self.measure(comparison)
-        return with_floor(self, comparison, scores) if self.has_floor else scores
+        return add_floor(self, comparison, scores) if self.has_floor else scores
 
-    def unfit(self, comparison: Comparison) -> str | None:
-        """Why a comparison that has all that is needed cannot be measured, with the way out; None if it can."""
+    def why_unmeasurable(self, comparison: Comparison) -> str | None:
+        """Return why this comparison cannot be measured although nothing is missing, and what to do; None if it can be."""
         return None
 
     @abc.abstractmethod
     def measure(self, comparison: Comparison) -> list[Score]:
-        """Measure, with intervals.
+        """Measure with intervals, without a floor.
 
         Raises:
             DataError: if there are too few images.
         """
 
 
-def with_floor(metric: Metric, comparison: Comparison, scores: list[Score]) -> list[Score]:
-    """Add to each score what it is between two halves of the real images.
+def add_floor(metric: Metric, comparison: Comparison, scores: list[Score]) -> list[Score]:
+    """Add to each score its floor: what the metric is between two halves of the real images.
 
-    At fewer images than the score itself has (there are never twice as many real ones), many metrics are higher; the score at
-    those numbers stands beside the floor then.
+    Many metrics are higher on fewer images, and the halves are mostly smaller than the sets of the score.  The details then
+    also give the score of as many images as a half has.
     """
     n = min(comparison.real.n // 2, comparison.fake.n)
-    if n < LEAST_FOR_FLOOR:
-        reason = f"no real-against-real floor: {comparison.real.n} real images, and {2 * LEAST_FOR_FLOOR} are needed"
+    if n < MIN_FOR_FLOOR:
+        reason = f"no real-against-real floor: {comparison.real.n} real images, and {2 * MIN_FOR_FLOOR} are needed"
         return [dataclasses.replace(s, details=s.details | {"floor": None, "floor_note": reason}) for s in scores]
     rng = torch.Generator().manual_seed(comparison.seed)
     order = torch.randperm(comparison.real.n, generator=rng)
-    here, there = comparison.real.take(order[:n]), comparison.real.take(order[n : 2 * n])
-    some = comparison.fake.take(torch.randperm(comparison.fake.n, generator=rng)[:n])
-    floors = {s.name: s for s in metric.measure(dataclasses.replace(comparison, real=here, fake=there))}
-    again = [] if metric.slow else metric.measure(dataclasses.replace(comparison, real=here, fake=some))
-    reduced = {s.name: s for s in again}
-    found = []
+    half, other_half = comparison.real.take(order[:n]), comparison.real.take(order[n : 2 * n])
+    some_fake = comparison.fake.take(torch.randperm(comparison.fake.n, generator=rng)[:n])
+    floors = {s.name: s for s in metric.measure(dataclasses.replace(comparison, real=half, fake=other_half))}
+    at_floor_n = [] if metric.slow else metric.measure(dataclasses.replace(comparison, real=half, fake=some_fake))
+    values_at_floor_n = {s.name: s.value for s in at_floor_n}
+    with_floors = []
     for score in scores:
         details = dict(score.details)
         if score.name in floors:
@@ -209,14 +203,20 @@ def with_floor(metric: Metric, comparison: Comparison, scores: list[Score]) -> l
             if any(count not in (0, n) for count in (score.n_real, score.n_fake)):
                 details |= {
                     "floor_note": f"the floor is at {n} real images on each side, the most there are for two halves",
-                    "value_at_floor_n": reduced[score.name].value if score.name in reduced else None,
+                    "value_at_floor_n": values_at_floor_n.get(score.name),
                 }
-        found.append(dataclasses.replace(score, details=details))
-    return found
+        with_floors.append(dataclasses.replace(score, details=details))
+    return with_floors
 
 
-def at_least(n: int, samples: Samples, what: str, name: str) -> None:
+def require_images(n: int, samples: Samples, what: str, name: str) -> None:
     """Refuse a set that is too small for a metric.
+
+    Args:
+        n: fewest images allowed.
+        samples: the set.
+        what: kind of the images, for the error.
+        name: name of the metric, for the error.
 
     Raises:
         DataError: naming metric, set and sizes.
@@ -226,11 +226,17 @@ def at_least(n: int, samples: Samples, what: str, name: str) -> None:
 
 
 def equal_subsets(comparison: Comparison) -> tuple[Tensor, Tensor, int]:
-    """Features of as many fake as real images, drawn with the comparison's seed where one side has more."""
+    """Return features of equally many real and generated images.
+
+    Images are drawn with the comparison's seed from the side that has more.
+
+    Returns:
+        Features of real and of generated images, (N, D) each, and N.
+    """
     n = min(comparison.real.n, comparison.fake.n)
     rng = torch.Generator().manual_seed(comparison.seed)
-    picked = []
+    features = []
     for samples in (comparison.real, comparison.fake):
         index = torch.randperm(samples.n, generator=rng)[:n] if samples.n > n else torch.arange(n)
-        picked.append(samples.features[index])
-    return picked[0], picked[1], n
+        features.append(samples.features[index])
+    return features[0], features[1], n

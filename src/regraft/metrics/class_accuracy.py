@@ -1,8 +1,8 @@
 """Class accuracy: the share of generated images that a classifier takes for the class they should show.
 
-Classes are matched by name.  The outputs of a classifier that has no names are taken to be numbered where the images' classes
-are numbers, else to be named as those images that have as many classes, if both sides' names then fit.  Where names are unknown
-on one side, class k is output k.
+Classes are matched by name.  The outputs of a classifier without names get the names "0", "1", ... if all images' classes are
+such numbers; else they get the class names of a set of images that has as many classes, if all images' classes are among them.
+If names are unknown on one side, class k is output k.
 """
 
 from collections.abc import Sequence
@@ -10,33 +10,34 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from regraft.core.errors import DataError
-from regraft.metrics._intervals import share
-from regraft.metrics.base import Comparison, Metric, Samples, Score, at_least
+from regraft.metrics._intervals import share_interval
+from regraft.metrics.base import Comparison, Metric, Samples, Score, require_images
 
-MOST_SHOWN = 6
+MAX_SHOWN = 6
+"""Class names that an error lists."""
 
 
 class ClassAccuracy(Metric):
-    """Share of images of the right class."""
+    """Share of generated images that the classifier takes for the right class."""
 
     summary = "share of samples that a classifier takes for the class asked for (needs a classifier and labels)"
     needs_probabilities = True
     needs_labels = True
-    has_floor = False  # the classifier's own accuracy on real images is given where they have labels
+    has_floor = False  # the classifier's accuracy on real images is given instead if they have labels
 
-    def unfit(self, comparison: Comparison) -> str | None:
-        """See :meth:`Metric.unfit`: classes of the generated images that the classifier does not know."""
+    def why_unmeasurable(self, comparison: Comparison) -> str | None:
+        """See :meth:`Metric.why_unmeasurable`: the classifier may not know a class of the generated images."""
         try:
-            _right(comparison.fake, comparison)
+            _is_right(comparison.fake, comparison)
         except DataError as error:
             return str(error).removeprefix("class_accuracy: ")
         return None
 
     def measure(self, comparison: Comparison) -> list[Score]:
-        """One share."""
+        """Measure the share, with the share of each class and that of real images."""
         fake, real = comparison.fake, comparison.real
-        at_least(1, fake, "generated", "class_accuracy")
-        right = _right(fake, comparison)
+        require_images(1, fake, "generated", "class_accuracy")
+        right = _is_right(fake, comparison)
         if right is None or fake.labels is None:
             return []
         rates = {
@@ -45,9 +46,9 @@ class ClassAccuracy(Metric):
         }
         reference = None
         try:
-            real_right = _right(real, comparison)
+            real_right = _is_right(real, comparison)
             reference = float(real_right.mean()) if real_right is not None and real.n else None
-        except DataError:  # real images of other classes say nothing of how good the classifier is at these
+        except DataError:  # real images of other classes do not tell how good the classifier is at these
             pass
         value = float(right.mean())
         return [
@@ -65,11 +66,13 @@ class ClassAccuracy(Metric):
 
 def accuracy_interval(accuracy: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of an accuracy, 0 to 1, that was measured on ``n`` images."""
-    return share(accuracy, 0.0, n)
+    return share_interval(accuracy, 0.0, n)
 
 
-def _right(samples: Samples, comparison: Comparison) -> Tensor | None:
-    """Whether the classifier takes each image for its class, (N,) of 0 and 1; None without labels or classifier.
+def _is_right(samples: Samples, comparison: Comparison) -> Tensor | None:
+    """Return 1 for each image that the classifier takes for its class and 0 for the others, (N,).
+
+    Returns None without labels or classifier.
 
     Raises:
         DataError: if the classifier does not know an image's class.
@@ -77,17 +80,27 @@ def _right(samples: Samples, comparison: Comparison) -> Tensor | None:
     if samples.probabilities is None or samples.labels is None:
         return None
     n = samples.probabilities.shape[1]
-    sought = _sought(samples.labels, samples.classes, _outputs(comparison, n), n)
-    return (samples.probabilities.argmax(1) == sought).double()
+    outputs = _outputs_of_labels(samples.labels, samples.classes, _output_names(comparison, n), n)
+    return (samples.probabilities.argmax(1) == outputs).double()
 
 
-def _sought(labels: Tensor, classes: Sequence[str], outputs: Sequence[str], n: int) -> Tensor:
-    """Which of a classifier's ``n`` outputs each label means, (N,); of ``outputs`` the names, if they are known."""
+def _outputs_of_labels(labels: Tensor, classes: Sequence[str], outputs: Sequence[str], n: int) -> Tensor:
+    """Find the classifier's output for each label.
+
+    Args:
+        labels: (N,).
+        classes: names of the labels; empty if unknown.
+        outputs: names of the classifier's outputs; empty if unknown.
+        n: number of outputs.
+
+    Returns:
+        Indices of outputs, (N,).
+    """
     if classes and outputs and tuple(classes) != tuple(outputs):
-        strange = [classes[k] for k in sorted(set(labels.tolist())) if classes[k] not in outputs]
-        if strange:
+        unknown = [classes[k] for k in sorted(set(labels.tolist())) if classes[k] not in outputs]
+        if unknown:
             raise DataError(
-                f"class_accuracy: images of the classes {_listed(strange)}, and the classifier knows {_listed(outputs)}; give "
+                f"class_accuracy: images of the classes {_listed(unknown)}, and the classifier knows {_listed(outputs)}; give "
                 "both the same names, or make a classifier of these classes with regraft train-classifier"
             )
         numbers = [outputs.index(name) if name in outputs else -1 for name in classes]
@@ -97,20 +110,20 @@ def _sought(labels: Tensor, classes: Sequence[str], outputs: Sequence[str], n: i
     return labels
 
 
-def _outputs(comparison: Comparison, n: int) -> tuple[str, ...]:
-    """Names of the classifier's ``n`` outputs: its own, else those that fit all images; empty where unknown."""
+def _output_names(comparison: Comparison, n: int) -> tuple[str, ...]:
+    """Return the names of the classifier's ``n`` outputs: its own, or names that fit all images; empty if unknown."""
     if len(comparison.classes) == n:
         return comparison.classes
-    named = [samples.classes for samples in (comparison.fake, comparison.real) if samples.classes]
-    for outputs in (tuple(map(str, range(n))), *named):
-        if len(outputs) == n and all(set(classes) <= set(outputs) for classes in named):
+    class_names = [samples.classes for samples in (comparison.fake, comparison.real) if samples.classes]
+    for outputs in (tuple(map(str, range(n))), *class_names):
+        if len(outputs) == n and all(set(classes) <= set(outputs) for classes in class_names):
             return outputs
     return ()
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(names[:MOST_SHOWN]) + more
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
 
 
 PLUGIN = ClassAccuracy()

@@ -1,6 +1,6 @@
 """Kernel distance of Bińkowski et al.: the unbiased squared discrepancy under the kernel (a b / D + 1)^3.
 
-It is KID only under the Inception-2015 extractor, and called so only there.  The value is over all pairs of images; the usual
+It is called KID only under the Inception-2015 extractor.  The value is over all pairs of images; the usual
 mean over random subsets has the same expectation and more noise (:func:`subset_distance` computes it).
 
 Source: Bińkowski et al. 2018, "Demystifying MMD GANs", section 4.
@@ -9,27 +9,27 @@ Source: Bińkowski et al. 2018, "Demystifying MMD GANs", section 4.
 import torch
 from torch import Tensor
 
-from regraft.metrics._intervals import around
+from regraft.metrics._intervals import student_interval
 from regraft.metrics._kernels import Discrepancy, discrepancy, polynomial
-from regraft.metrics.base import Comparison, Metric, Score, at_least
+from regraft.metrics.base import Comparison, Metric, Score, require_images
 
 
 class KernelDistance(Metric):
-    """Kernel distance."""
+    """Kernel distance of features."""
 
     summary = "kernel distance of features (KID under the inception extractor): unbiased, also with few images"
 
     def measure(self, comparison: Comparison) -> list[Score]:
-        """The unbiased estimate from all images."""
+        """Measure the unbiased estimate from all images."""
         name = "KID" if comparison.extractor == "inception" else f"kid[{comparison.extractor}]"
-        at_least(2, comparison.fake, "generated", name)
-        at_least(2, comparison.real, "real", name)
-        found = _sums(comparison.real.features, comparison.fake.features)
-        interval = around(found.unbiased(), found.variance(), min(found.sizes))
+        require_images(2, comparison.fake, "generated", name)
+        require_images(2, comparison.real, "real", name)
+        sums = _sums(comparison.real.features, comparison.fake.features)
+        interval = student_interval(sums.unbiased(), sums.variance(), min(sums.sizes))
         return [
             comparison.score(
                 name,
-                found.unbiased(),
+                sums.unbiased(),
                 "lower",
                 interval=interval,
                 kernel="(a b / D + 1)^3",
@@ -39,19 +39,19 @@ class KernelDistance(Metric):
 
 
 def kernel_distance(real: Tensor, fake: Tensor) -> float:
-    """The unbiased estimate from features (N, D) and (M, D); may be negative."""
+    """Return the unbiased estimate from features (N, D) and (M, D), which may be negative."""
     return _sums(real, fake).unbiased()
 
 
 def subset_distance(real: Tensor, fake: Tensor, size: int, subsets: int, rng: torch.Generator) -> tuple[float, float]:
-    """Mean and standard deviation of the estimate over random subsets, as published tables give it.
+    """Return mean and standard deviation of the estimate over random subsets, as published tables give it.
 
     Args:
         real: features, (N, D).
         fake: features, (M, D).
-        size: of a subset, at most N and M.
-        subsets: how many.
-        rng: draws them.
+        size: images of a subset, at most N and M.
+        subsets: number of subsets.
+        rng: draws the subsets.
     """
     values = torch.tensor(
         [kernel_distance(*(x[torch.randperm(len(x), generator=rng)[:size]] for x in (real, fake))) for _ in range(subsets)],

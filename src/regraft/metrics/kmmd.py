@@ -13,33 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.metrics._distances import squared_distances
-from regraft.metrics._intervals import around
+from regraft.data.nearest import squared_distances
+from regraft.metrics._intervals import student_interval
 from regraft.metrics._kernels import Discrepancy, discrepancy, gaussian, is_large
-from regraft.metrics.base import Comparison, Metric, Score, at_least, equal_subsets
+from regraft.metrics.base import Comparison, Metric, Score, equal_subsets, require_images
 
 BANDWIDTH_RULE = "sigma^2 = mean squared distance within the real set, diagonal included"
 
 
 class KMMD(Metric):
-    """Kernel maximum mean discrepancy."""
+    """Kernel maximum mean discrepancy of features."""
 
     summary = "kernel maximum mean discrepancy of features, biased (as published) and unbiased"
 
     def measure(self, comparison: Comparison) -> list[Score]:
-        """Both estimates on equal subsets."""
-        at_least(2, comparison.fake, "generated", "kmmd")
-        at_least(2, comparison.real, "real", "kmmd")
+        """Measure the biased and the unbiased estimate on equally many images of both sets."""
+        require_images(2, comparison.fake, "generated", "kmmd")
+        require_images(2, comparison.real, "real", "kmmd")
         real, fake, n = equal_subsets(comparison)
-        found = _sums(real, fake)
-        variance = found.variance()
+        sums = _sums(real, fake)
+        variance = sums.variance()
         details: dict[str, Any] = {"n_real": n, "n_fake": n, "bandwidth": BANDWIDTH_RULE}
         name = f"[{comparison.extractor}]"
-        ends = around(max(found.biased(), 0.0), variance, n, low=0.0)
+        ends = student_interval(max(sums.biased(), 0.0), variance, n, low=0.0)
         return [
             comparison.score(
                 f"kmmd{name}",
-                max(found.biased(), 0.0) ** 0.5,
+                max(sums.biased(), 0.0) ** 0.5,
                 "lower",
                 interval=ends and (ends[0] ** 0.5, ends[1] ** 0.5),
                 estimator="biased, square root",
@@ -47,9 +47,9 @@ class KMMD(Metric):
             ),
             comparison.score(
                 f"kmmd_unbiased{name}",
-                found.unbiased(),
+                sums.unbiased(),
                 "lower",
-                interval=around(found.unbiased(), variance, n),
+                interval=student_interval(sums.unbiased(), variance, n),
                 estimator="unbiased, squared",
                 **details,
             ),
@@ -57,23 +57,23 @@ class KMMD(Metric):
 
 
 def kmmd(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Root of the biased and the unbiased squared discrepancy.
+    """Return the root of the biased squared discrepancy, and the unbiased squared discrepancy.
 
     Args:
-        real: features, (N, D); set the bandwidth.
+        real: features, (N, D); the bandwidth is computed from these.
         fake: features, (M, D).
 
     Returns:
         Two scalars, float64; the second may be negative.
     """
-    found = _sums(real, fake)
-    biased, unbiased = torch.tensor([max(found.biased(), 0.0) ** 0.5, found.unbiased()], dtype=torch.float64)
+    sums = _sums(real, fake)
+    biased, unbiased = torch.tensor([max(sums.biased(), 0.0) ** 0.5, sums.unbiased()], dtype=torch.float64)
     return biased, unbiased
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelMatch:
-    """The unbiased squared discrepancy of one set of generated images, with what comparing it with another needs.
+    """The unbiased squared discrepancy of a set of generated images, which can be compared with that of another set.
 
     Attributes:
         value: the discrepancy.
@@ -84,38 +84,43 @@ class KernelMatch:
     likeness: Tensor
 
     def error(self, other: "KernelMatch | None" = None) -> float:
-        """Standard error over the real images: of the value, or of its difference from another's, paired."""
+        """Return the standard error over the real images of ``value``, or of ``value - other.value`` (paired)."""
         likeness = self.likeness if other is None else self.likeness - other.likeness
         return float(2 * likeness.std() / len(self.likeness) ** 0.5)
 
 
 def mean_match(matches: Sequence[KernelMatch]) -> KernelMatch:
-    """Discrepancies of the same images in several features as one: that of the mean of their kernels."""
+    """Average discrepancies of the same images under several extractors, which is that of the mean of their kernels."""
     return KernelMatch(sum(m.value for m in matches) / len(matches), torch.stack([m.likeness for m in matches]).mean(0))
 
 
 def kernel_match(real: Tensor, fake: Tensor) -> KernelMatch:
-    """The unbiased estimate of :func:`kmmd`, kept for comparison; arguments as there."""
-    found = _sums(real, fake)
-    return KernelMatch(found.unbiased(), found.across.rows / len(fake))
+    """Return the unbiased estimate of :func:`kmmd` in a form that can be compared; arguments are as there."""
+    sums = _sums(real, fake)
+    return KernelMatch(sums.unbiased(), sums.across.rows / len(fake))
 
 
 def real_floor(real: Tensor, seed: int = 0, splits: int = 200) -> float:
-    """What two halves of the real images measure against each other, unbiased: its 95th percentile over random halves.
+    """Return the 95th percentile of the unbiased discrepancy between two random halves of the real images.
 
-    A discrepancy below it is no more than chance tells two sets of so many images apart.
+    A smaller discrepancy may be due to chance.
+
+    Args:
+        real: features, (N, D).
+        seed: draws the halves.
+        splits: how often halves are drawn.
     """
     real = real.double()
-    apart = squared_distances(real, real)
-    kernel, n = torch.exp(apart / (-2 * apart.mean().clamp_min(1e-300))), len(real) // 2
+    squares = squared_distances(real, real)
+    kernel, n = torch.exp(squares / (-2 * squares.mean().clamp_min(1e-300))), len(real) // 2
     rng = torch.Generator().manual_seed(seed)
-    found = []
+    discrepancies = []
     for _ in range(splits):
         order = torch.randperm(len(real), generator=rng)
         a, b = order[:n], order[n : 2 * n]
         within = _off_diagonal_mean(kernel[a][:, a]) + _off_diagonal_mean(kernel[b][:, b])
-        found.append(within - 2 * kernel[a][:, b].mean())
-    return float(torch.stack(found).quantile(0.95))
+        discrepancies.append(within - 2 * kernel[a][:, b].mean())
+    return float(torch.stack(discrepancies).quantile(0.95))
 
 
 def _off_diagonal_mean(kernel: Tensor) -> Tensor:

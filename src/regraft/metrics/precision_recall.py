@@ -12,16 +12,16 @@ fidelity and diversity metrics", equations 5 and 7 (k = 5).
 import torch
 from torch import Tensor
 
-from regraft.metrics._distances import squared_distances
-from regraft.metrics._intervals import around, half_variance, share
-from regraft.metrics.base import Comparison, Metric, Score, at_least, equal_subsets
+from regraft.data.nearest import squared_distances
+from regraft.metrics._intervals import halves_variance, share_interval, student_interval
+from regraft.metrics.base import Comparison, Metric, Score, equal_subsets, require_images
 
 NEIGHBOURS = 3
 NEIGHBOURS_OF_BALLS = 5
-MOST_IMAGES = 10_000
+MAX_IMAGES = 10_000
 HALVES_WORK = 1e8
-LEAST_FOR_HALVES = 8
-"""Images below which random halves say nothing of a variance: shares then have the binomial one, the density no interval."""
+MIN_FOR_HALVES = 8
+"""Fewest images for a variance from random halves; with fewer, shares have the binomial one and the density no interval."""
 CORRECTION = (0.8, 0.8, 1.5, 0.8)
 """Random halves overstate the variance of shares and understate that of the density (benchmarks/quality/intervals.py)."""
 NAMES = ("precision", "recall", "density", "coverage")
@@ -33,21 +33,21 @@ class PrecisionRecall(Metric):
     summary = "precision and recall, density and coverage of features: quality and variety apart"
 
     def measure(self, comparison: Comparison) -> list[Score]:
-        """Four numbers at equal numbers of images."""
-        at_least(2, comparison.fake, "generated", "precision_recall")
-        at_least(2, comparison.real, "real", "precision_recall")
+        """Measure all four on equally many images of both sets."""
+        require_images(2, comparison.fake, "generated", "precision_recall")
+        require_images(2, comparison.real, "real", "precision_recall")
         real, fake, n = equal_subsets(comparison)
-        real, fake, n = real[:MOST_IMAGES].double(), fake[:MOST_IMAGES].double(), min(n, MOST_IMAGES)
+        real, fake, n = real[:MAX_IMAGES].double(), fake[:MAX_IMAGES].double(), min(n, MAX_IMAGES)
         distances = (squared_distances(real, real), squared_distances(fake, fake), squared_distances(real, fake))
-        values = _of_distances(*distances)
-        spreads = self._variances(distances, comparison.seed)
+        values = _from_distances(*distances)
+        variances = self._variances(distances, comparison.seed)
         scores = []
-        for name, value, variance in zip(NAMES, values.tolist(), spreads.tolist(), strict=True):
+        for name, value, variance in zip(NAMES, values.tolist(), variances.tolist(), strict=True):
             k = min(NEIGHBOURS if name in ("precision", "recall") else NEIGHBOURS_OF_BALLS, n - 1)
             if name == "density":
-                interval = around(value, variance, n, low=0.0) if n >= LEAST_FOR_HALVES else None
+                interval = student_interval(value, variance, n, low=0.0) if n >= MIN_FOR_HALVES else None
             else:
-                interval = share(value, variance, n)
+                interval = share_interval(value, variance, n)
             scores.append(
                 comparison.score(
                     f"{name}[{comparison.extractor}]", value, "higher", n_real=n, n_fake=n, neighbours=k, interval=interval
@@ -58,19 +58,19 @@ class PrecisionRecall(Metric):
     @staticmethod
     def _variances(distances: tuple[Tensor, Tensor, Tensor], seed: int) -> Tensor:
         n = len(distances[0])
-        if n < LEAST_FOR_HALVES:
+        if n < MIN_FOR_HALVES:
             return torch.zeros(4, dtype=torch.float64)
 
-        def again(i: Tensor, j: Tensor) -> Tensor:
-            return _of_distances(distances[0][i][:, i], distances[1][j][:, j], distances[2][i][:, j])
+        def measure_subset(i: Tensor, j: Tensor) -> Tensor:
+            return _from_distances(distances[0][i][:, i], distances[1][j][:, j], distances[2][i][:, j])
 
         replicates = int(min(40, max(12, HALVES_WORK / n**2)))
-        halves = half_variance(again, (n, n), replicates, torch.Generator().manual_seed(seed))
+        halves = halves_variance(measure_subset, (n, n), replicates, torch.Generator().manual_seed(seed))
         return halves * torch.tensor(CORRECTION, dtype=torch.float64)
 
 
 def precision_recall(real: Tensor, fake: Tensor) -> Tensor:
-    """Precision, recall, density, coverage.
+    """Return precision, recall, density and coverage.
 
     Args:
         real: features, (N, D).
@@ -80,11 +80,11 @@ def precision_recall(real: Tensor, fake: Tensor) -> Tensor:
         (4,), float64.
     """
     real, fake = real.double(), fake.double()
-    return _of_distances(squared_distances(real, real), squared_distances(fake, fake), squared_distances(real, fake))
+    return _from_distances(squared_distances(real, real), squared_distances(fake, fake), squared_distances(real, fake))
 
 
-def _of_distances(within_real: Tensor, within_fake: Tensor, across: Tensor) -> Tensor:
-    """From squared distances (N, N), (M, M) and (N, M)."""
+def _from_distances(within_real: Tensor, within_fake: Tensor, across: Tensor) -> Tensor:
+    """Compute the four numbers from squared distances (N, N), (M, M) and (N, M)."""
     k_real, k_fake = min(NEIGHBOURS, len(within_real) - 1), min(NEIGHBOURS, len(within_fake) - 1)
     k_balls = min(NEIGHBOURS_OF_BALLS, len(within_real) - 1)
     nearest = within_real.topk(max(k_real, k_balls) + 1, largest=False).values

@@ -1,8 +1,8 @@
-"""Independent critic: how well a critic that the generator never met tells held-out real from generated images.
+"""Independent critic: how well a critic that did not train the generator tells held-out real from generated images.
 
-A small convolutional critic with gradient penalty is trained on half of both sets and reported on the other half; training's
-own critic would flatter the generator that fooled it.  The value estimates the Wasserstein distance from below, for images
-pooled to at most 32 pixels a side; 0 is best, and on few images it may be negative.
+A small convolutional critic with gradient penalty is trained on half of both sets and measured on the other half; the run's own
+critic would flatter the generator that learned to fool it.  The value estimates the Wasserstein distance from below, for
+images pooled to at most 32 pixels a side; 0 is best, and on few images it may be negative.
 
 Source: Wang et al. 2018, "Transferring GANs", section 4.1 (the measure); Gulrajani et al. 2017, "Improved training of
 Wasserstein GANs", algorithm 1 (the critic).
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.core.randomness import generator_at
-from regraft.metrics._intervals import around
-from regraft.metrics.base import Comparison, Metric, Score, at_least
+from regraft.metrics._intervals import student_interval
+from regraft.metrics.base import Comparison, Metric, Score, require_images
 
 SIDE = 32
 WIDTHS = (16, 32, 64)
@@ -24,35 +24,35 @@ STEPS = 120  # with 60 the value hangs on the critic's start
 BATCH = 32
 RATE = 1e-3
 PENALTY = 10.0
-MOST_IMAGES = 4000
+MAX_IMAGES = 4000
 
 
 class Wasserstein(Metric):
-    """Distance by an independent critic."""
+    """Wasserstein distance estimated by an independent critic."""
 
     summary = "Wasserstein distance by a critic trained on half of held-out and generated images (takes seconds)"
     slow = True
 
     def measure(self, comparison: Comparison) -> list[Score]:
-        """Mean over two critics, each trained on one half and used on the other."""
-        at_least(4, comparison.fake, "generated", "wasserstein")
-        at_least(4, comparison.real, "real", "wasserstein")
+        """Average over two critics, each trained on one half and measured on the other."""
+        require_images(4, comparison.fake, "generated", "wasserstein")
+        require_images(4, comparison.real, "real", "wasserstein")
         rng = generator_at(comparison.seed, "wasserstein halves")
         halves = []
         for samples in (comparison.real, comparison.fake):
-            images = pooled(samples.images[torch.randperm(samples.n, generator=rng)[:MOST_IMAGES]])
+            images = pooled(samples.images[torch.randperm(samples.n, generator=rng)[:MAX_IMAGES]])
             halves.append((images[: len(images) // 2], images[len(images) // 2 :]))
         values, variances = [], []
-        for here in (0, 1):
+        for half in (0, 1):
             # Start and order are the same for every comparison, so that only images make a difference.
-            critic = train(halves[0][here], halves[1][here], generator_at(0, "wasserstein critic"))
-            scores = [score(critic, side[1 - here]) for side in halves]
+            critic = train(halves[0][half], halves[1][half], generator_at(0, "wasserstein critic"))
+            scores = [score(critic, side[1 - half]) for side in halves]
             values.append(float(scores[0].mean() - scores[1].mean()))
             variances.append(sum(float(s.var()) / len(s) for s in scores))
-        # Both values depend on all images, judged by one critic and taught to the other: their mean is no surer than one.
+        # Both values depend on all images, which train one critic and measure the other: their mean is no surer than one.
         value, variance = statistics.mean(values), statistics.mean(variances)
-        n_real, n_fake = (min(s.n, MOST_IMAGES) for s in (comparison.real, comparison.fake))
-        interval = around(value, variance, min(n_real, n_fake))
+        n_real, n_fake = (min(s.n, MAX_IMAGES) for s in (comparison.real, comparison.fake))
+        interval = student_interval(value, variance, min(n_real, n_fake))
         return [
             comparison.score(
                 "wasserstein",
@@ -70,7 +70,7 @@ class Wasserstein(Metric):
 
 
 def pooled(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) at most 32 pixels a side, by averaging."""
+    """Shrink images (N, C, H, W) to at most 32 pixels a side by averaging."""
     height, width = images.shape[2:]
     return F.adaptive_avg_pool2d(images.float(), (min(height, SIDE), min(width, SIDE)))
 
@@ -80,10 +80,10 @@ def train(real: Tensor, fake: Tensor, rng: torch.Generator) -> list[Tensor]:
 
     Args:
         real, fake: images, (N, C, H, W) and (M, C, H, W).
-        rng: draws weights, batches and the penalty's places.
+        rng: draws weights, batches and the points of the penalty.
 
     Returns:
-        Its weights: kernels of strided convolutions, then of a linear layer.
+        Weights and biases of strided convolutions in turn, then weights of a linear layer.
     """
     weights, width, side = [], real.shape[1], torch.tensor(real.shape[2:])
     for out in WIDTHS:
@@ -108,7 +108,7 @@ def train(real: Tensor, fake: Tensor, rng: torch.Generator) -> list[Tensor]:
 
 
 def score(weights: list[Tensor], images: Tensor) -> Tensor:
-    """The critic's scores of images, (N,); odd sides are padded by their border."""
+    """Return the critic's scores of images, (N,)."""
     x = images
     for kernel, bias in zip(weights[:-1:2], weights[1:-1:2], strict=True):
         x = F.pad(x, (1, 1 + x.shape[3] % 2, 1, 1 + x.shape[2] % 2), mode="constant")

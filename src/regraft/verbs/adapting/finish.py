@@ -16,7 +16,7 @@ from regraft.evaluation.compare import compare, extractor
 from regraft.evaluation.verdict import Verdict, judge
 from regraft.files.atomic import write_json
 from regraft.metrics.base import Score
-from regraft.metrics.copies import BOUND
+from regraft.metrics.copies import COPY_BOUND
 from regraft.runs import adapter, records
 from regraft.runs.folder import RunFolder
 from regraft.training.loop import Loop, Result
@@ -201,7 +201,7 @@ def _near_copies(scores: Sequence[Score]) -> list[str]:
         f"{s.name} is {s.value:.0%} (95 % interval {s.interval[0]:.0%} to {s.interval[1]:.0%}): so many samples are nearer "
         f"to a training image than {s.n_real} unseen ones are; compare them on the page before you pass samples on."
         for s in scores
-        if s.name.startswith("copies") and s.interval is not None and s.interval[0] > BOUND
+        if s.name.startswith("copies") and s.interval is not None and s.interval[0] > COPY_BOUND
     ]
 
 

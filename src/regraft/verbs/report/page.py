@@ -12,7 +12,7 @@ from markupsafe import Markup
 from regraft.core.errors import ConfigError
 from regraft.core.version import __version__
 from regraft.files.atomic import write_text
-from regraft.metrics.copies import too_many
+from regraft.metrics.copies import exceeds_copy_bound
 from regraft.runs.folder import RunFolder
 from regraft.verbs.report.charts import charts
 from regraft.verbs.report.subject import Subject, read, show
@@ -178,7 +178,7 @@ def _scores(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
 def _copies(subject: Subject) -> bool:
     """Whether so many samples of a run are copies that its other numbers do not count."""
-    return any(too_many(s) for s in subject.scores if s["name"].startswith("copies["))
+    return any(exceeds_copy_bound(s) for s in subject.scores if s["name"].startswith("copies["))
 
 
 def _is_ours(path: pathlib.Path) -> bool:

@@ -20,7 +20,7 @@ from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
 from regraft.data import pictures
 from regraft.data.pixels import UnreadableImage, decode
-from regraft.evaluation.copying import COPIED, CopyScale
+from regraft.evaluation.copying import COPY_RADIUS, NeighbourScale
 from regraft.runs import adapter, records
 from regraft.runs.folder import RunFolder, read_job
 from regraft.runs.training_images import training_images
@@ -275,12 +275,12 @@ def _nearest(subject: Subject, samples: Tensor, side: int, with_training: bool) 
     training = subject.training
     if training is None or len(training) < 3 or training.shape[1:] != samples.shape[1:]:
         return []
-    shares, first = CopyScale(training, None).nearness(samples)
+    shares, first = NeighbourScale(training, None).relative_distances(samples)
     small = min(side, 128)
     return [
         {
             "sample": _one(samples[k], subject, small),
-            "copied": bool(shares[k] < COPIED),
+            "copied": bool(shares[k] < COPY_RADIUS),
             "share": f"{float(shares[k]):.0%}" if shares[k].isfinite() else "?",
             "training": _one(training[first[k]], subject, small) if with_training else None,
         }
