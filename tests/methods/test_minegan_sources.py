@@ -55,7 +55,7 @@ def run(adaptation, images, folder=None, resume=False, **plan):
 def state_of(loop):
     tensors = {f"{m}.{k}": v.clone() for m, module in loop.adaptation.modules.items() for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v.clone() for k, v in loop.generator().state_dict().items()}
-    for name, optimiser in loop.engine.made.items():
+    for name, optimiser in loop.engine.optimisers.items():
         for number, state in optimiser.state_dict()["state"].items():
             tensors |= {f"{name}.{number}.{k}": torch.as_tensor(v).clone() for k, v in state.items()}
     return tensors

@@ -87,7 +87,7 @@ class TestOptimisers:
         parameter = nn.Parameter(torch.zeros(1))
         spec = Optimiser("a", [([parameter], 2e-3)], betas=(0.0, 0.99), lazy=16)
         engine.enter(Phase("p", [Update("u", [spec], lambda b, r: (parameter.sum(), {}))], 1), keep=False)
-        group = engine.made["a"].param_groups[0]
+        group = engine.optimisers["a"].param_groups[0]
         # Karras et al. 2020: c = k / (k + 1), lr * c and beta ** c.
         assert group["lr"] == pytest.approx(2e-3 * 16 / 17)
         assert group["betas"][1] == pytest.approx(0.99 ** (16 / 17))
@@ -108,7 +108,7 @@ class TestOptimisers:
             parameter.grad = torch.ones_like(parameter)
             engine.step(first.updates[0], 0)
             engine.enter(first, keep=keep)
-            assert bool(engine.made["one"].state) is keep
+            assert bool(engine.optimisers["one"].state) is keep
 
 
 def adaptation_of(made, loss):

@@ -155,6 +155,11 @@ class MixedGenerator(Generator):
         return Description("mixed", "generator", config)
 
     @property
+    def members(self) -> Sequence[Generator]:
+        """See :meth:`Generator.members`: one mined generator per source."""
+        return self.mined
+
+    @property
     def style_path(self) -> list[nn.Module]:
         """See :meth:`Generator.style_path`: of all sources."""
         return [module for part in self.mined for module in part.style_path]

@@ -3,7 +3,7 @@
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -152,6 +152,11 @@ class Generator(nn.Module, abc.ABC):
         Each access makes it anew from the generator's own modules, so that a copied generator has styles of its own.
         """
         return None
+
+    @property
+    def members(self) -> Sequence["Generator"]:
+        """Generators that this one chooses from for each image, each with latents of its own; empty if it is only one."""
+        return ()
 
     @property
     def style_path(self) -> list[nn.Module]:

@@ -1,8 +1,8 @@
-"""Batch normalisation without the classic trap: which statistics a copied network uses is said, and training writes none.
+"""Batch normalisation whose statistics never change unasked.
 
-A network in training mode that normalises real and generated batches apart, or a "frozen" one whose running statistics
-drift, changes behind one's back.  Here a norm uses either its stored statistics or the batch's, never writes while a loss
-is computed, and stored statistics are measured afterwards in one deterministic pass.
+Elsewhere a network in training mode normalises real and generated batches apart, and the running statistics of a "frozen"
+network drift.  Here a norm uses either its stored statistics or the batch's, never writes statistics while a loss is
+computed, and stored statistics are measured afterwards in one deterministic pass.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ Statistics = Literal["running", "batch"]
 
 
 def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
-    """All batch norms that keep statistics, but for those that :func:`freeze_statistics` froze."""
+    """Yield all batch norms with stored statistics, except those of :func:`freeze_statistics`."""
     for module in network.modules():
         if (
             isinstance(module, _BatchNorm)
@@ -31,14 +31,14 @@ def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
 
 
 def freeze_statistics(part: nn.Module) -> None:
-    """Leave a part in evaluation mode on its stored statistics, whatever is set or measured for the network around it."""
+    """Keep part of a network in evaluation mode on its stored statistics, whatever is set or measured for the network."""
     part.eval()
     for norm in batch_norms(part):
         norm.__dict__["frozen_statistics"] = True
 
 
 def set_training(network: nn.Module, statistics: Statistics) -> None:
-    """Put a copied network in training mode with batch norms on stored or batch statistics; they write neither."""
+    """Put a copied network in training mode, with batch norms that use ``running`` or ``batch`` statistics and write none."""
     network.train()
     for norm in batch_norms(network):
         norm.track_running_stats = False
@@ -46,42 +46,42 @@ def set_training(network: nn.Module, statistics: Statistics) -> None:
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:
-    """Whether any norm of a network in training is on batch statistics, so that stored ones need measuring before sampling."""
+    """Whether a network in training has norms on batch statistics; stored ones must then be measured before sampling."""
     return network.training and any(norm.training for norm in batch_norms(network))
 
 
 def can_rebase(generator: nn.Module) -> bool:
-    """Whether :func:`rebase` can be done: only norms with a plain gain and shift can take the change up."""
-    own = list(batch_norms(generator))
-    return bool(own) and all(norm.weight is not None and norm.bias is not None for norm in own)
+    """Whether :func:`rebase` works for a generator: it has batch norms, and all have a plain gain and shift."""
+    layers = list(batch_norms(generator))
+    return bool(layers) and all(norm.weight is not None and norm.bias is not None for norm in layers)
 
 
 def rebased_parameters(generator: nn.Module) -> frozenset[str]:
-    """Names of the gains and shifts that :func:`rebase` changes."""
-    own = {id(p) for norm in batch_norms(generator) for p in (norm.weight, norm.bias)}
-    return frozenset(name for name, p in generator.named_parameters() if id(p) in own)
+    """Return the names of the gains and shifts that :func:`rebase` changes."""
+    affine = {id(p) for norm in batch_norms(generator) for p in (norm.weight, norm.bias)}
+    return frozenset(name for name, p in generator.named_parameters() if id(p) in affine)
 
 
 def rebase(generator: Generator) -> None:
-    """Measure a generator's stored statistics anew and change gains and shifts so that its images stay what they are.
+    """Measure a generator's stored statistics anew, and change gains and shifts so that its images stay the same.
 
-    A generator behind a miner sees latents that its statistics were not measured on; after this it can train on batch
-    statistics, which agree with the stored ones again.
+    A generator behind a miner sees other latents than its statistics were measured on.  Afterwards stored and batch
+    statistics agree again, so that it can train on those of the batch.
     """
     with torch.no_grad():
-        # Measured on the unchanged network: no norm's output changes, so later ones go on seeing what they see now.
+        # One pass over the unchanged network is enough: as no norm's output changes, later norms go on seeing the same input.
         for norm, (new_mean, new_variance) in _statistics(generator, "running"):
             assert norm.running_mean is not None  # batch_norms yields no others
             assert norm.running_var is not None
-            old, new = (norm.running_var + norm.eps).sqrt(), (new_variance + norm.eps).sqrt()
-            norm.bias.add_(norm.weight * (new_mean - norm.running_mean) / old)
-            norm.weight.mul_(new / old)
+            old_spread, new_spread = (norm.running_var + norm.eps).sqrt(), (new_variance + norm.eps).sqrt()
+            norm.bias.add_(norm.weight * (new_mean - norm.running_mean) / old_spread)
+            norm.weight.mul_(new_spread / old_spread)
             norm.running_mean.copy_(new_mean)
             norm.running_var.copy_(new_variance)
 
 
 def update_running_state(network: nn.Module, moved: Iterable[nn.Parameter]) -> None:
-    """After an optimiser step, let modules with running state (spectral norms, say) take it on if their parameters moved."""
+    """Call ``after_step`` of all modules that have it (spectral norms, say) and of whose parameters an optimiser moved some."""
     ids = {id(p) for p in moved}
     for module in network.modules():
         after_step = getattr(module, "after_step", None)
@@ -94,42 +94,38 @@ def calibrate(generator: Generator, n: int = 1024, batch: int = 64, like: Genera
     """Measure a generator's stored statistics from ``n`` latents of a fixed seed.
 
     Args:
-        generator: changed in place: running means and variances only.
+        generator: its running means and variances are changed in place.
         n: latents.
-        batch: latents whose statistics are taken together; means and variances are then averaged.
-        like: the generator in training; of one made of several, only those on batch statistics there are measured.
+        batch: latents per batch; the batches' means and variances are averaged.
+        like: the generator in training that this is a copy of.  Of a mixture of generators, only those members are
+            measured that use batch statistics there.
     """
-    if parts := _parts(generator):
-        for part, live in zip(parts, _parts(like) if like is not None else parts, strict=True):
+    if generator.members:
+        for member, live in zip(generator.members, (generator if like is None else like).members, strict=True):
             if uses_batch_statistics(live):
-                calibrate(part, n, batch)
+                calibrate(member, n, batch)
         return
     _store(_statistics(generator, "batch", n, batch))
 
 
 @torch.no_grad()
 def calibrate_on(network: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> None:
-    """Measure a network's stored statistics on given inputs; ``run`` sends a batch through it."""
+    """Measure a network's stored statistics on given batches, each of which ``run`` sends through it."""
     _store(_measured(network, "batch", run, batches))
 
 
-def _store(found: list[tuple[_BatchNorm, list[Tensor]]]) -> None:
-    for norm, (mean, variance) in found:
+def _store(statistics: list[tuple[_BatchNorm, list[Tensor]]]) -> None:
+    for norm, (mean, variance) in statistics:
         assert norm.running_mean is not None  # batch_norms yields no others
         assert norm.running_var is not None
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
 
 
-def _parts(generator: Generator) -> list[Generator]:
-    """The generators inside one that is made of several, each of which sees its own latents only."""
-    return list(getattr(generator, "parts", []))
-
-
 def _statistics(
     generator: Generator, statistics: Statistics, n: int = 1024, batch: int = 64
 ) -> list[tuple[_BatchNorm, list[Tensor]]]:
-    """Mean and variance of what each batch norm sees while all of them use stored or batch statistics."""
+    """Return mean and variance of the input of each batch norm while all of them use ``running`` or ``batch`` statistics."""
     like = next(generator.parameters())
 
     def run(step: Tensor) -> None:
@@ -144,7 +140,7 @@ def _statistics(
 
 
 class _Enough(Exception):
-    """Every norm has seen the batch."""
+    """Stops a forward pass once every norm has seen the batch."""
 
 
 def _measured(
@@ -152,15 +148,15 @@ def _measured(
 ) -> list[tuple[_BatchNorm, list[Tensor]]]:
     norms = list(batch_norms(network))
     sums: dict[int, list[Tensor]] = {}
-    calls, enough = 0, None
+    calls, calls_per_batch = 0, None
 
     def collect(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal calls
         x = inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32)).transpose(0, 1).flatten(1)
-        found = [x.mean(1), x.var(1)]
-        sums[id(norm)] = [a + b for a, b in zip(sums[id(norm)], found, strict=True)] if id(norm) in sums else found
+        moments = [x.mean(1), x.var(1)]
+        sums[id(norm)] = [a + b for a, b in zip(sums[id(norm)], moments, strict=True)] if id(norm) in sums else moments
         calls += 1
-        if calls == enough:
+        if calls == calls_per_batch:
             raise _Enough
 
     hooks = [norm.register_forward_pre_hook(collect) for norm in norms]
@@ -173,8 +169,8 @@ def _measured(
             calls = 0
             with contextlib.suppress(_Enough):
                 run(batch)
-            # The layers behind the last norm, a whole decoder perhaps, need to run but once.
-            enough, steps = calls, steps + 1
+            # The layers behind the last norm, a whole decoder perhaps, run for the first batch only.
+            calls_per_batch, steps = calls, steps + 1
     for hook in hooks:
         hook.remove()
     for norm, training, track in flags:

@@ -1,4 +1,4 @@
-"""Differentiable augmentation: what the critic sees of real and generated images alike.
+"""Differentiable augmentation of all images, real and generated, that the critic sees.
 
 Source: Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", whose strengths are the defaults:
 brightness +-0.5, saturation 0 to 2, contrast 0.5 to 1.5, shifts of an eighth, a hole of half the side.
@@ -12,21 +12,21 @@ KINDS = ("color", "translation", "cutout")
 
 
 def augment(x: Tensor, kinds: tuple[str, ...], rng: torch.Generator, probability: float = 1.0) -> Tensor:
-    """Augment each image on its own; gradients pass through.
+    """Augment each image independently; gradients pass through.
 
     Args:
         x: images, (N, C, H, W), in [-1, 1].
         kinds: any of ``color``, ``translation``, ``cutout``, applied in this order.
-        rng: source of all draws.
-        probability: of each kind for each image; nothing is drawn for it at 1, and nothing at all at 0.
+        rng: source of all random draws.
+        probability: probability of each kind for each image; at 1 no choice is drawn, at 0 nothing is.
 
     Returns:
         Images of the same shape; colours may leave [-1, 1].
     """
     for kind in KINDS:
         if kind in kinds and probability > 0:
-            changed = _FUNCTIONS[kind](x, rng)
-            x = changed if probability >= 1 else torch.where(_draw(x, rng) < probability, changed, x)
+            augmented = _FUNCTIONS[kind](x, rng)
+            x = augmented if probability >= 1 else torch.where(_draw(x, rng) < probability, augmented, x)
     return x
 
 
@@ -35,7 +35,7 @@ def _draw(x: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def color(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Shift brightness, scale saturation about each pixel's grey and contrast about the image's mean."""
+    """Shift brightness, scale saturation about the grey of each pixel, and contrast about the mean of each image."""
     x = x + (_draw(x, rng) - 0.5)
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * (_draw(x, rng) * 2)
@@ -44,11 +44,11 @@ def color(x: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def translation(x: Tensor, rng: torch.Generator, ratio: float = 0.125) -> Tensor:
-    """Shift by whole pixels, up to ``ratio`` of the side; what comes in is 0."""
+    """Shift images by whole pixels, up to ``ratio`` of the side, and fill with 0."""
     n, _, height, width = x.shape
     shift_y = _offsets(n, int(height * ratio + 0.5), rng)
     shift_x = _offsets(n, int(width * ratio + 0.5), rng)
-    # One pixel of padding takes all reads from outside.
+    # Reads from outside the image are clamped to one pixel of padding.
     rows = (torch.arange(height, device=x.device) + shift_y.to(x.device)).clamp(-1, height) + 1
     columns = (torch.arange(width, device=x.device) + shift_x.to(x.device)).clamp(-1, width) + 1
     padded = pad(x, (1, 1, 1, 1))
@@ -57,7 +57,7 @@ def translation(x: Tensor, rng: torch.Generator, ratio: float = 0.125) -> Tensor
 
 
 def cutout(x: Tensor, rng: torch.Generator, ratio: float = 0.5) -> Tensor:
-    """Set a square of ``ratio`` of the side to 0, at a random place that may reach over the border."""
+    """Set a square of ``ratio`` of the side to 0, at a random place that may reach beyond the border."""
     n, _, height, width = x.shape
     hole_y, hole_x = int(height * ratio + 0.5), int(width * ratio + 0.5)
     top = _integers(n, height + 1 - hole_y % 2, rng).to(x.device) - hole_y // 2
@@ -82,23 +82,23 @@ _FUNCTIONS = {"color": color, "translation": translation, "cutout": cutout}
 
 
 class Augmentation(nn.Module):
-    """What the critic's view is augmented with, and how often."""
+    """Kinds of augmentation and a constant probability; subclasses adapt the probability."""
 
     def __init__(self, kinds: tuple[str, ...] = (), probability: float = 1.0) -> None:
         super().__init__()
-        self.kinds, self.fixed = kinds, probability
+        self.kinds, self._probability = kinds, probability
 
     @property
     def now(self) -> float:
-        """The probability of each kind for each image."""
-        return self.fixed
+        """The present probability of each kind for each image."""
+        return self._probability
 
     def forward(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """See :func:`augment`."""
         return augment(x, self.kinds, rng, self.now)
 
     def observe(self, real_scores: Tensor) -> None:
-        """Be told of the critic's scores (N,) of augmented real images."""
+        """Take note of the critic's scores (N,) of augmented real images."""
 
     def after_step(self) -> None:
-        """Be told that the critic has taken a step."""
+        """Take note that the critic has taken a step."""

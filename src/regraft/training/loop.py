@@ -1,7 +1,7 @@
 """The one training loop: phases of updates, with averages, log, evaluation, atomic checkpoints and exact resume.
 
-Nothing in it knows a method.  Every random draw comes from a generator made of (seed, phase, step, update, repeat, part of
-the batch), and the order of the data is a function of the seed, so that a resumed run needs no random state to go on exactly.
+It knows no method.  Every random draw comes from a generator seeded with (seed, phase, step, update, repeat, part of the
+batch), and the order of the data is a function of the seed: a resumed run goes on exactly without any saved random state.
 """
 
 import contextlib
@@ -12,16 +12,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regraft.core import norms
 from regraft.core.errors import Interrupted, OutOfMemory, TrainingError
 from regraft.core.networks import Generator
 from regraft.core.randomness import derive
 from regraft.runs.store import RunStore
+from regraft.training.checkpoint import changing_tensors, load_tensors
 from regraft.training.engine import Averages, Engine, Order
 from regraft.training.observation import Observer
 from regraft.training.updates import Adaptation, Data, Phase, Update
@@ -29,7 +31,17 @@ from regraft.training.updates import Adaptation, Data, Phase, Update
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How the loop runs; none of it but ``accumulate`` changes the result of a seed."""
+    """How the loop runs.
+
+    Attributes:
+        seed: seed of every random draw and of the order of the data.
+        device: where to compute.
+        accumulate: parts that each batch is computed in.
+        precision: ``float32`` or ``bfloat16``, of forward passes.
+        observe_every: steps between two calls of the observer, 0 for none.
+        checkpoint_every: steps between two checkpoints.
+        log_every: steps that are averaged in one line of the log.
+    """
 
     seed: int = 0
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
@@ -42,12 +54,21 @@ class Plan:
 
 @dataclasses.dataclass
 class Position:
-    """Where the loop is; saved with every checkpoint."""
+    """Where the loop is; saved with every checkpoint.
+
+    Attributes:
+        phase: index of the phase.
+        step: steps done in the phase.
+        total: steps done in all phases.
+        items: data items drawn so far.
+        best_step: the step of the best generator observed, or None.
+        stopped: why the observer stopped the run early, or None.
+    """
 
     phase: int = 0
-    step: int = 0  # in the phase
+    step: int = 0
     total: int = 0
-    items: int = 0  # data items drawn so far
+    items: int = 0
     best_step: int | None = None
     stopped: str | None = None
 
@@ -83,11 +104,11 @@ class Loop:
 
         Args:
             adaptation: what is trained; moved to the plan's device.
-            data: target data without what is held out.
+            data: target data to train on, without what is held out.
             plan: how to run.
             store: where log and checkpoints go.
-            observer: held-out evaluation, or None.
-            emit: told of every log line and event.
+            observer: measures the generator during the run, or None.
+            emit: called with every log line and event.
         """
         self.adaptation, self.data, self.plan, self.store = adaptation, data, plan, store
         self.observer, self.emit = observer, emit or (lambda event: None)
@@ -104,11 +125,11 @@ class Loop:
 
     @property
     def total_steps(self) -> int:
-        """Steps of all phases."""
+        """Number of steps of all phases."""
         return sum(phase.steps for phase in self.adaptation.phases)
 
     def result(self, keep: Literal["best", "last"]) -> Result:
-        """Return the generator that a finished run keeps; ask once, it may change the last generator in place.
+        """Return the generator that a finished run keeps.  Call it once, as it may change the trained generator in place.
 
         Args:
             keep: ``best`` for the best generator observed (the last one if none was), ``last`` for the last.
@@ -122,32 +143,32 @@ class Loop:
         return Result(generator.requires_grad_(False).eval(), step, step == last)
 
     def generator(self) -> Generator:
-        """The generator as it would be saved now: averaged, with measured statistics."""
+        """Return the generator as it would be saved now: averaged, with measured statistics and mean style."""
         live = self.adaptation.generator
-        judged = self.averages.modules.get("generator", live)
-        if not isinstance(judged, Generator):
-            raise TypeError(f"the averaged generator is a {type(judged).__name__}")
+        generator = self.averages.modules.get("generator", live)
+        if not isinstance(generator, Generator):
+            raise TypeError(f"the averaged generator is a {type(generator).__name__}")
         trained = {id(p) for p in self.adaptation.trained().values()}
         moves_styles = any(id(p) in trained for m in live.style_path for p in m.parameters())
         uses_batch = norms.uses_batch_statistics(live)
         if uses_batch or moves_styles:
-            judged = copy.deepcopy(judged)
+            generator = copy.deepcopy(generator)
         if moves_styles:
-            judged.measure_mean_style()
+            generator.measure_mean_style()
         if uses_batch:
-            norms.calibrate(judged, like=live)
-        return judged
+            norms.calibrate(generator, like=live)
+        return generator
 
     def run(self, resume: bool = False) -> None:
-        """Train to the end, or to a stop.
+        """Train to the end, or until the observer or a signal stops the run.
 
         Args:
-            resume: go on from the store's checkpoint, if it has one.
+            resume: whether to go on from the store's checkpoint, if it has one.
 
         Raises:
-            TrainingError: when a loss is not finite; the last checkpoint stays.
-            OutOfMemory: with what to lower.
-            Interrupted: after a signal, with the state saved.
+            TrainingError: if a loss is not finite; the last checkpoint stays.
+            OutOfMemory: if the device's memory is too small; the message says what to lower.
+            Interrupted: after a signal, when the state has been saved.
         """
         phases = self.adaptation.phases
         resumed = resume and self._load()
@@ -197,7 +218,7 @@ class Loop:
             self._flush_log()
         every = self.plan.observe_every
         due = self.observer is not None and every and (position.total % every == 0 or position.total == self.total_steps)
-        # What does not change cannot become worse, and must not end a phase that trains something else.
+        # A generator that does not change cannot become worse, and must not end a phase that trains something else.
         if due and self._moves_generator(phase):
             self._observe()
         if position.total % self.plan.checkpoint_every == 0 or (at_end and position.total < self.total_steps):
@@ -208,7 +229,7 @@ class Loop:
             raise Interrupted(f"stopped at step {position.total} of {self.total_steps}; the state is saved{where}")
 
     def _update(self, phase: Phase, number: int, update: Update, repeat: int) -> None:
-        """One optimiser step of one update, over its micro-batches."""
+        """Do one optimiser step of one update, over its micro-batches."""
         plan, position = self.plan, self.position
         moved = self.engine.parameters(update)
         for p in self.all_parameters:
@@ -239,22 +260,22 @@ class Loop:
             update.after_step()
 
     def _moves_generator(self, phase: Phase) -> bool:
-        own = {id(p) for p in self.adaptation.generator.parameters()}
-        return any(id(p) in own for update in phase.updates for p in self.engine.parameters(update))
+        of_generator = {id(p) for p in self.adaptation.generator.parameters()}
+        return any(id(p) in of_generator for update in phase.updates for p in self.engine.parameters(update))
 
     def _observe(self) -> None:
         assert self.observer is not None  # both callers check
         self._flush_log()
         generator = self.generator()
-        seen = self.observer(self.position.total, generator)
-        self.observer_state = seen.state
-        if seen.best:
+        observation = self.observer(self.position.total, generator)
+        self.observer_state = observation.state
+        if observation.best:
             self.position.best_step = self.position.total
             self.store.save_best(self.position.total, generator.state_dict())
-        self.position.stopped = seen.stop
-        line = {"step": self.position.total, "held_out": seen.values, "best": seen.best}
+        self.position.stopped = observation.stop
+        line = {"step": self.position.total, "held_out": observation.values, "best": observation.best}
         self.store.log(line)
-        self.emit({"event": "observation", **line, "stop": seen.stop})
+        self.emit({"event": "observation", **line, "stop": observation.stop})
 
     def _note(self, values: dict[str, Tensor | float]) -> None:
         for name, value in values.items():
@@ -272,85 +293,71 @@ class Loop:
         self.emit({"event": "step", "of": self.total_steps, **line})
 
     def _save(self) -> None:
-        """Write a checkpoint: everything the rest of the run depends on."""
+        """Write a checkpoint of everything that the rest of the run depends on."""
         self._flush_log()
         trained = set(self.adaptation.trained())
-        kept = {
-            name: {k: v for k, v in module.state_dict().items() if self._is_state(name, k, module, trained)}
-            for name, module in self.adaptation.modules.items()
-        }
-        averages = {
-            name: {k: v for k, v in module.state_dict().items() if f"{name}.{k}" in trained or _is_buffer(module, k)}
-            for name, module in self.averages.modules.items()
-        }
         self.store.save_state(
             {
                 "position": dataclasses.asdict(self.position),
-                "modules": kept,
-                "averages": averages,
+                "modules": changing_tensors(self.adaptation.modules, trained),
+                "averages": changing_tensors(self.averages.modules, trained),
                 "optimisers": self.engine.state(),
                 "observer": self.observer_state,
             }
         )
 
-    @staticmethod
-    def _is_state(name: str, key: str, module: nn.Module, trained: set[str]) -> bool:
-        return f"{name}.{key}" in trained or _is_buffer(module, key)
-
     def _load(self) -> bool:
+        """Take up the store's checkpoint; False if it has none."""
         state = self.store.load_state()
         if state is None:
             return False
         self.position = Position(**state["position"])
-        for group, modules in (("modules", self.adaptation.modules), ("averages", self.averages.modules)):
-            for name, tensors in state[group].items():
-                known = modules[name].state_dict()
-                if other := [k for k, v in tensors.items() if k not in known or v.shape != known[k].shape]:
-                    raise TrainingError(
-                        f"the saved state has {name}.{other[0]} of shape {tuple(tensors[other[0]].shape)}, which this run does "
-                        "not; was a setting or regraft changed?"
-                    )
-                modules[name].load_state_dict(tensors, strict=False)
-        phases = self.adaptation.phases
-        if phases and self.position.phase == len(phases):
-            done = self.position.total - sum(phase.steps for phase in phases[:-1])
+        load_tensors(self.adaptation.modules, state["modules"])
+        load_tensors(self.averages.modules, state["averages"])
+        phases, position = self.adaptation.phases, self.position
+        if phases and position.phase == len(phases):
+            done = position.total - sum(phase.steps for phase in phases[:-1])
             if done < phases[-1].steps:  # a finished run that was lengthened
-                self.position.phase, self.position.step = len(phases) - 1, done
-        # A stop between two phases is saved as the end of the first.
-        if self.position.phase < len(phases):
-            phase = phases[self.position.phase]
-            if self.position.step == phase.steps and self.position.phase + 1 < len(phases) and not self.position.stopped:
-                self.engine.enter(phase, keep=False)
-                self.engine.load(state["optimisers"])
-                self.position.phase += 1
-                self.position.step = 0
-                self._enter(phases[self.position.phase])
-            else:
-                self.engine.enter(phase, keep=False)
-                self.engine.load(state["optimisers"])
-                if phase.modes is not None:
-                    phase.modes()
-        elif phases and (modes := phases[-1].modes) is not None:
-            modes()  # what is still asked of a finished run is asked of it as it ended
+                position.phase, position.step = len(phases) - 1, done
+        self._resume_phase(state["optimisers"])
         self.observer_state = state["observer"]
         if self.observer is not None:
             self.observer.load(self.observer_state)
         return True
 
+    def _resume_phase(self, optimisers: dict[str, Any]) -> None:
+        """Go on in the phase of the present position, with the saved state of its optimisers."""
+        phases, position = self.adaptation.phases, self.position
+        if position.phase >= len(phases):
+            # A finished run is still sampled and measured, in the modes that it ended in.
+            if phases and phases[-1].modes is not None:
+                phases[-1].modes()
+            return
+        phase = phases[position.phase]
+        self.engine.enter(phase, keep=False)
+        self.engine.load(optimisers)
+        # A stop between two phases is saved as the end of the first.
+        if position.step == phase.steps and position.phase + 1 < len(phases) and not position.stopped:
+            position.phase += 1
+            position.step = 0
+            self._enter(phases[position.phase])
+        elif phase.modes is not None:
+            phase.modes()
+
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a stop after the present step; a second one ends at once."""
+        """Turn SIGINT and SIGTERM into a stop after the present step; a second signal ends at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def request(number: int, frame: Any) -> None:
+        def request_stop(number: int, frame: FrameType | None) -> None:
             if self._stop_requested:
                 raise KeyboardInterrupt
             self._stop_requested = True
             self.emit({"event": "stopping"})
 
-        before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, request_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
@@ -359,17 +366,13 @@ class Loop:
 
 
 def _split(batch: int, parts: int) -> list[int]:
-    """Sizes of micro-batches, as even as can be."""
+    """Return the sizes of ``parts`` micro-batches, as even as possible; none is empty."""
     return [size for size in (batch // parts + (i < batch % parts) for i in range(parts)) if size]
-
-
-def _is_buffer(module: nn.Module, key: str) -> bool:
-    owner, _, leaf = key.rpartition(".")
-    return leaf in module.get_submodule(owner)._buffers
 
 
 @contextlib.contextmanager
 def _memory_advice(batch: int, plan: Plan) -> Iterator[None]:
+    """Turn an error for lack of memory into one that says what to lower."""
     try:
         yield
     except RuntimeError as error:

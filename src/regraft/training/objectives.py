@@ -9,14 +9,14 @@ from torch.nn.functional import relu, softplus
 from regraft.core.config import Objective
 
 ScoreFn = Callable[[Tensor], Tensor]
-"""Maps images (or codes), rows first, to scores (N,)."""
+"""Maps images or codes, rows first, to scores (N,)."""
 
 
 def critic_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
-    """What the critic minimises, penalty aside.
+    """Return the critic's loss, without the gradient penalty.
 
     Args:
-        objective: names the loss and the drift weight.
+        objective: gives the loss and the drift weight.
         real: scores of real images, (N,).
         fake: scores of generated images, (M,).
 
@@ -36,12 +36,20 @@ def critic_loss(objective: Objective, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(objective: Objective, fake: Tensor) -> Tensor:
-    """What the generator minimises, from the scores (N,) of its images; sources as :func:`critic_loss`."""
+    """Return the generator's loss from the scores (N,) of its images; for sources see :func:`critic_loss`."""
     return softplus(-fake).mean() if objective.loss == "nonsaturating" else -fake.mean()
 
 
 def penalty(objective: Objective, score: ScoreFn, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
-    """The objective's gradient penalty with its weight, for a step on which it is computed."""
+    """Return the objective's gradient penalty times its weight, for a step at which it is computed.
+
+    Args:
+        objective: gives the kind of penalty, its weight and its interval.
+        score: maps images to scores (N,).
+        real: images or codes, rows first.
+        fake: same shape as ``real``.
+        rng: see :func:`gradient_penalty`.
+    """
     weight = objective.penalty_weight * objective.penalty_every
     if objective.penalty == "gradient":
         return weight * gradient_penalty(score, real, fake, rng)
@@ -51,32 +59,32 @@ def penalty(objective: Objective, score: ScoreFn, real: Tensor, fake: Tensor, rn
 
 
 def gradient_penalty(score: ScoreFn, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
-    """Penalise slopes that differ from one between real and fake images.
+    """Penalise slopes of the score that differ from 1 between real and generated images.
 
     Args:
         score: maps images to scores (N,); differentiated twice.
         real: images or codes, rows first.
         fake: same shape and device as ``real``.
-        rng: source of the mixing weights; advances by N draws.
+        rng: source of the N mixing weights.
 
     Returns:
-        Scalar: mean over the rows, before any weight.
+        Scalar: mean over the rows, without any weight.
 
     Source: Gulrajani et al. 2017, equation 3.
     """
     mix = torch.rand(len(real), *[1] * (real.dim() - 1), generator=rng, device=rng.device).to(real)
-    between = real.detach().lerp(fake.detach().to(real), mix)  # under autocast fakes are of less precision
-    # The square root has no slope at zero, hence the small constant.
-    return (squared_slopes(score, between).add(1e-12).sqrt() - 1).square().mean()
+    mixed = real.detach().lerp(fake.detach().to(real), mix)  # under autocast, generated images have lower precision
+    # The small constant keeps the slope of the square root finite at 0.
+    return (squared_slopes(score, mixed).add(1e-12).sqrt() - 1).square().mean()
 
 
 def path_lengths(images: Tensor, w: Tensor, rng: torch.Generator) -> Tensor:
-    """How far images move when their styles do, (N,), differentiable.
+    """Return the path length of each image, (N,): how far it moves per move of its styles; differentiable.
 
     Args:
         images: (N, C, H, W), computed from ``w``.
         w: styles (N, num_ws, w_dim) that require gradients.
-        rng: source of the random images that movement is measured along.
+        rng: source of the random images along which the movement is measured.
 
     Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", section 3.2; over several rows of
         styles, the root mean square of the rows' lengths.
@@ -88,7 +96,7 @@ def path_lengths(images: Tensor, w: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def r1_penalty(score: ScoreFn, real: Tensor) -> Tensor:
-    """Mean squared slope at real images, before any weight and without the factor 1/2.
+    """Return the mean squared slope of the score at real images, without any weight or factor 1/2.
 
     Source: Mescheder et al. 2018, equation 9.
     """
@@ -96,7 +104,7 @@ def r1_penalty(score: ScoreFn, real: Tensor) -> Tensor:
 
 
 def squared_slopes(score: ScoreFn, x: Tensor) -> Tensor:
-    """Squared norm of each row's score gradient, (N,), in float32 and differentiable."""
+    """Return the squared norm of the gradient of each row's score, (N,), in float32; differentiable."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.detach().float().requires_grad_()
         (slope,) = torch.autograd.grad(score(x).sum(), x, create_graph=True)

@@ -1,4 +1,4 @@
-"""What a method hands to the training loop: updates in phases, and the networks that they move."""
+"""What a method hands to the training loop: phases of updates, and the networks that they move."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,20 +15,20 @@ class Data(Protocol):
 
     @property
     def n(self) -> int:
-        """How many items there are."""
+        """Number of items."""
 
     @property
     def n_classes(self) -> int:
-        """How many classes the items have, 0 without labels; data may also know their names, as ``classes``."""
+        """Number of classes, 0 without labels; data may also have their names, as ``classes``."""
 
     def batch(self, index: Tensor, rng: torch.Generator, device: torch.device) -> Batch:
-        """Fetch items; ``rng`` decides flips."""
+        """Fetch the items at ``index`` (N,) to a device; ``rng`` decides which are mirrored."""
 
 
 Parameters = Sequence[nn.Parameter]
 
-
 Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor | float]]]
+"""Maps a batch and a random generator to the loss, a scalar, and values for the log, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Optimiser:
     """Adam over groups of parameters.
 
     Attributes:
-        name: updates that name the same optimiser share it.
+        name: updates of a phase whose optimisers have the same name share one.
         groups: parameters with their step size.
-        betas: Adam's decay rates.
+        betas: decay rates of Adam's two moments.
         eps: Adam's constant.
-        schedule: step of the phase to a factor of all step sizes.
-        lazy: the optimiser also takes a regularisation step every ``lazy`` steps; step size and decay rates are corrected
-            for it (Karras et al. 2020, appendix B).
+        schedule: maps the step of the phase to a factor of all step sizes.
+        lazy: set if the optimiser also takes a regularisation step every ``lazy`` steps; step size and decay rates are
+            corrected for it (Karras et al. 2020, appendix B).
     """
 
     name: str
@@ -55,16 +55,16 @@ class Optimiser:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """One loss, minimised by some optimisers.
+    """One loss and the optimisers that minimise it.
 
     Attributes:
-        name: as the log calls it.
-        optimisers: whose parameters it moves.
-        loss: from a batch and a random generator; writes no buffer.
-        after_step: called once after each optimiser step; the place where running state may change.
-        repeat: times per step.
-        every: done on every k-th step only.
-        reuse: its repeats see the same data, and do not draw anew.
+        name: used in errors.
+        optimisers: those whose parameters it moves.
+        loss: see :data:`Loss`; it may run several times per step, on parts of the batch, and writes no buffer.
+        after_step: called once after each optimiser step; only here may running state change.
+        repeat: optimiser steps per step of the phase.
+        every: done at every k-th step only.
+        reuse: whether all its repeats see the same data.
     """
 
     name: str
@@ -78,17 +78,18 @@ class Update:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Some steps of the same updates.
+    """A number of steps that all do the same updates.
 
     Attributes:
-        name: as the log calls it.
+        name: used in the log, and part of the seed of every step.
         updates: done in this order at each step.
-        steps: how many.
-        on_enter: called before its first step (not after a resume inside it); it may change tensors, so averages begin again.
-        modes: called whenever the phase begins or goes on after a resume; sets modules' modes and changes no tensor.
-        keep_optimisers: carry over optimisers of the same name and parameters from the phase before.
-        data: drawn from in place of the target images; as many items.
-        from_averages: averaged modules first take the values of their averages.
+        steps: number of steps.
+        on_enter: called before its first step, but not after a resume inside it.  It may change tensors, so the averages
+            begin anew after it.
+        modes: called whenever the phase begins or is resumed; sets the modes of modules and changes no tensor.
+        keep_optimisers: whether optimisers take over the moments of those of the same name in the phase before.
+        data: replaces the target images, with as many items.
+        from_averages: whether averaged modules first take the values of their averages.
     """
 
     name: str
@@ -103,21 +104,21 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Adaptation:
-    """A method attached to its sources and images.
+    """A method attached to its sources and images, ready to be trained.
 
     Attributes:
-        generator: what is adapted and then saved, in part or whole.
-        critic: scores its output, where there is one.
+        generator: the generator that is adapted, and saved in part or whole.
+        critic: scores the generator's output; None if there is none.
         phases: may be empty.
-        modules: all modules with state, by name, for exact resume; ``generator`` among them.
-        averaged: names of modules that are kept as a moving average too.
-        ema_decay: of that average, per step.
+        modules: all modules with state, by name, the generator as ``generator``; exact resume needs them.
+        averaged: names of modules of which a moving average is kept.
+        ema_decay: decay of that average per step.
         batch: items per optimiser step.
-        space: what data and generator output are.
-        notes: what a user should know of choices made here, one sentence each.
-        cautions: what a verdict on the result has to say too, one sentence each.
-        findings: what was learned, as plain data, from the generator that is kept and whether it is the last one, with all
-            modules as training left them; None where there is nothing to say.
+        space: whether data and generator output are images or codes.
+        notes: what a user should know about choices made here, one sentence each.
+        cautions: what a verdict on the result has to mention, one sentence each.
+        findings: returns what was learned, as plain data.  It is given the generator that is kept and whether that is the
+            last one, while all modules are as training left them.  None if there is nothing to tell.
     """
 
     generator: Generator
@@ -134,11 +135,11 @@ class Adaptation:
 
     @property
     def optimisers(self) -> list[Optimiser]:
-        """All optimisers of all phases, one per phase and name."""
+        """Optimisers of all updates of all phases."""
         return [o for phase in self.phases for update in phase.updates for o in update.optimisers]
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """Parameters that some phase moves, by ``module.name``."""
+        """Return the parameters that some phase moves, by ``module.name``."""
         moved = {id(p) for o in self.optimisers for params, _ in o.groups for p in params}
         return {
             f"{name}.{inner}": p
@@ -148,9 +149,9 @@ class Adaptation:
         }
 
     def trained_values(self) -> dict[str, int]:
-        """How many numbers are trained, by module."""
-        counted: dict[str, int] = {}
+        """Return how many numbers are trained, by name of the module."""
+        counts: dict[str, int] = {}
         for name, parameter in self.trained().items():
             module = name.partition(".")[0]
-            counted[module] = counted.get(module, 0) + parameter.numel()
-        return counted
+            counts[module] = counts.get(module, 0) + parameter.numel()
+        return counts
