@@ -104,9 +104,9 @@ class TestMemorised:
     def test_such_a_step_is_not_kept_and_ends_the_run(self, monkeypatch):
         gan = toy_gan()
         watch = self.watch(critic=gan.critic)
-        monkeypatch.setattr(watch, "_scored", lambda critic, fake: self.scores(0.1))
+        monkeypatch.setattr(watch, "_mean_scores", lambda critic, fake: self.scores(0.1))
         assert watch(0, gan.generator).best
-        monkeypatch.setattr(watch, "_scored", lambda critic, fake: self.scores(1.5))
+        monkeypatch.setattr(watch, "_mean_scores", lambda critic, fake: self.scores(1.5))
         said = [watch(step, gan.generator) for step in (50, 100)]
         assert [s.best for s in said] == [False, False]
         assert "training images are being memorised" in said[1].stop

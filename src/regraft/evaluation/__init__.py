@@ -1,1 +1,1 @@
-"""Is a generator good?  Measures, held-out watching, copying, the verdict."""
+"""Measure generators against real images, during a run and after it, and give a verdict."""

@@ -1,4 +1,4 @@
-"""Numbers for a set of generated images: features are extracted once and handed to every metric."""
+"""Measure a set of generated images: extract features once and give them to every metric."""
 
 import dataclasses
 import math
@@ -27,26 +27,26 @@ DEFAULT_METRICS = (
     "inception_score",
     "class_accuracy",
 )
-"""Measured where nobody says what: those of them that fit the images and the extractor."""
+"""Metrics computed by default, if images and extractor allow."""
 
 
 def extractor(name: str, source: GAN | None = None, cache: bool = False) -> Features:
     """Prepare an extractor.
 
     Args:
-        name: a plug-in's name, or ``name:file`` for one that is read from a file.
-        source: the GAN whose critic may serve.
-        cache: whether costly features are kept on disk.
+        name: name of a plug-in, or ``name:file`` for one that is read from a file.
+        source: the GAN whose critic the extractor ``critic`` uses.
+        cache: whether costly features are stored on disk.
 
     Raises:
         ConfigError: if there is no such extractor.
     """
     kind, _, file = name.partition(":")
     plugin = discover.plugin("extractors", kind, Extractor)
-    made: Features = plugin.make(pathlib.Path(file) if file else None, source)
+    features = plugin.make(pathlib.Path(file) if file else None, source)
     if cache and plugin.costly:
-        return dataclasses.replace(made, cache=download.cache_folder() / "features")
-    return made
+        return dataclasses.replace(features, cache=download.cache_folder() / "features")
+    return features
 
 
 def compare(
@@ -70,16 +70,16 @@ def compare(
         real: unseen real images, same shape but for N.
         training: images that training saw, or None.
         features: the extractor.
-        metrics: names; if empty, all usual ones that apply.
-        seed: for whatever metrics draw.
+        metrics: names of metrics; if empty, all default ones that apply.
+        seed: seed of everything that metrics draw.
         fake_labels: classes that the generated images should show, (N,), for class accuracy.
-        real_labels: classes of the real images.
-        fake_classes, real_classes: names of these labels, empty where they are unknown.
-        tell: told why a usual metric is left out although there is all that it needs.
+        real_labels: classes of the real images, (M,).
+        fake_classes, real_classes: names of these labels; empty if they are unknown.
+        tell: called with the reason why a default metric is left out although nothing that it needs is missing.
 
     Raises:
-        ConfigError: if a metric was named and lacks what it needs.
-        DataError: if shapes differ, there are too few images, or a metric was named and what there is does not fit it.
+        ConfigError: if something is missing that a named metric needs.
+        DataError: if shapes differ, there are too few images, or a named metric cannot measure these images.
     """
     shapes = {tuple(t.shape[1:]) for t in (fake, real, training) if t is not None}
     if len(shapes) != 1:
@@ -89,59 +89,63 @@ def compare(
     if sets[0] is None or sets[1] is None:
         raise DataError("nothing to compare")
     comparison = Comparison(sets[0], sets[1], sets[2], features.name, features.sha256, seed, features.classes)
-    names = metrics or [name for name in DEFAULT_METRICS if not lacking(name, comparison)]
+    names = metrics or [name for name in DEFAULT_METRICS if not missing_input(name, comparison)]
     for name in names:
-        if missing := lacking(name, comparison):
+        if missing := missing_input(name, comparison):
             raise ConfigError(f"the metric {name} needs {missing}")
     if not metrics:
-        unfit = {name: why for name in names if (why := discover.plugin("metrics", name, Metric).why_unmeasurable(comparison))}
-        names = [name for name in names if name not in unfit]
-        for name, why in unfit.items():
-            tell(f"{name} is left out: {why}")
+        reasons = {name: discover.plugin("metrics", name, Metric).why_unmeasurable(comparison) for name in names}
+        names = [name for name, reason in reasons.items() if reason is None]
+        for name, reason in reasons.items():
+            if reason is not None:
+                tell(f"{name} is left out: {reason}")
     scores = [score for name in names for score in discover.plugin("metrics", name, Metric).compute(comparison)]
-    bad = [s.name for s in scores if not torch.isfinite(torch.tensor(s.value))]
-    if bad:
-        raise DataError(f"{', '.join(bad)} came out as no finite number; are the images all alike?")
+    not_finite = [s.name for s in scores if not torch.isfinite(torch.tensor(s.value))]
+    if not_finite:
+        raise DataError(f"{', '.join(not_finite)} came out as no finite number; are the images all alike?")
     return with_replayed(scores, names, comparison) if comparison.training is not None else scores
 
 
 def with_replayed(scores: Sequence[Score], names: Sequence[str], comparison: Comparison) -> list[Score]:
-    """Add to each score what training images would have scored in place of generated ones, as its detail ``replayed``.
+    """Add to each score, as its detail ``replayed``, what training images score in place of generated ones.
 
-    Replaying beats most generators under every distance when images are few: what a generator has to beat, and why a distance
-    counts only with a copy rate.  Metrics that train something are left out, and those that need labels.
+    Replaying training images beats most generators under every distance when images are few.  So this is the value that a
+    generator has to beat, and the reason why a distance counts only together with a copy rate.  Metrics that train something or
+    need labels are left out.
     """
     assert comparison.training is not None  # the caller checks
     rng = generator_at(comparison.seed, "replayed")
     drawn = torch.randint(comparison.training.n, (comparison.fake.n,), generator=rng)
     replay = dataclasses.replace(comparison, fake=comparison.training.take(drawn))
     plugins = [discover.plugin("metrics", name, Metric) for name in names]
-    found = [s for m in plugins if not (m.slow or m.needs_labels) for s in m.measure(replay)]
-    values = {s.name: s.value for s in found if math.isfinite(s.value)}
+    replayed = [s for m in plugins if not (m.slow or m.needs_labels) for s in m.measure(replay)]
+    values = {s.name: s.value for s in replayed if math.isfinite(s.value)}
     return [dataclasses.replace(s, details=s.details | {"replayed": values[s.name]}) if s.name in values else s for s in scores]
 
 
-def repeated(fake: Tensor, real: Tensor, training: Tensor | None) -> list[str]:
-    """Sentences on sets that are the same pixel for pixel, and so measure nothing.
+def warn_of_equal_sets(fake: Tensor, real: Tensor, training: Tensor | None) -> list[str]:
+    """Return a warning for each two sets that are equal pixel for pixel and so measure nothing.
 
     Args:
         fake, real, training: (N, C, H, W).
     """
-    said = []
+    warnings = []
     if torch.equal(fake.cpu(), real.cpu()):
-        said.append("generated and real images are the same set: the numbers only show what identical sets score")
+        warnings.append("generated and real images are the same set: the numbers only show what identical sets score")
     if training is not None and torch.equal(training.cpu(), real.cpu()):
-        said.append("the real images are those that training saw: copying looks like quality; name images that it did not see")
-    return said
+        warnings.append(
+            "the real images are those that training saw: copying looks like quality; name images that it did not see"
+        )
+    return warnings
 
 
 def _samples(images: Tensor, features: Features, labels: Tensor | None, classes: tuple[str, ...]) -> Samples:
-    found, probabilities = features.with_probabilities(images)
-    return Samples(images, found, probabilities, labels, classes)
+    extracted, probabilities = features.with_probabilities(images)
+    return Samples(images, extracted, probabilities, labels, classes)
 
 
-def lacking(name: str, comparison: Comparison) -> str | None:
-    """What a metric needs and a comparison does not have, with the way to it."""
+def missing_input(name: str, comparison: Comparison) -> str | None:
+    """Return what a metric needs and this comparison lacks, with the option that gives it; None if nothing is missing."""
     metric = discover.plugin("metrics", name, Metric)
     if metric.needs_training and comparison.training is None:
         return "the images that training saw (--training)"

@@ -12,7 +12,7 @@ from regraft.core.gan import GAN
 from regraft.core.jobs import EvaluateJob
 from regraft.data.images import Images, ImageSet, open_images
 from regraft.data.pixels import Fit, decode
-from regraft.evaluation.compare import compare, extractor, repeated
+from regraft.evaluation.compare import compare, extractor, warn_of_equal_sets
 from regraft.formats import native
 from regraft.metrics.base import Score
 from regraft.runs import adapter
@@ -57,7 +57,7 @@ def measure(
     seen = prepared(training).tensor() if training is not None else _training_of(folder, tell)
     lead = lead_source(folder, sources) if folder is not None and job.extractor == "critic" else gan
     unseen, features = prepared(real), extractor(job.extractor, lead, job.cache)
-    for note in repeated(images, unseen.tensor(), seen):
+    for note in warn_of_equal_sets(images, unseen.tensor(), seen):
         tell(note)
     return compare(
         images,
