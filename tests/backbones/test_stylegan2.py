@@ -15,6 +15,9 @@ from regraft.core.build import build_fresh, build_with
 from regraft.core.config import parse
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.networks import Description
+from regraft.core.randomness import generator_at
+from support.plugins import find_plugin
+from support.toys import toy_images
 
 FIR = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
 
@@ -369,3 +372,20 @@ def test_random_noise_of_a_row_does_not_depend_on_its_mates():
     assert (whole[2:] - alone).abs().max() < 1e-5
     built = build_with(g.describe(), g.state_dict(), "test")
     assert torch.equal(built(z), g(z))
+
+
+def test_family_recipe_follows_the_size():
+    family = find_plugin("backbones", "stylegan2")
+    objective, recipe = family.training(256)
+    assert (objective, recipe) == (family.objective, family.recipe)
+    assert family.training(32)[0].penalty_weight == family.objective.penalty_weight
+    large, slow = family.training(1024)
+    assert (slow.batch, slow.generator_lr) == (4, 2e-3)
+    assert large.penalty_weight == pytest.approx(2e-4 * 1024**2 / 4, rel=1e-3)
+    assert (large.penalty_every, large.path_length_weight, large.path_length_every) == (16, 2.0, 4)
+    scratch = find_plugin("methods", "scratch")
+    smallest = {k: v for k, v in family.smallest.items() if k != "size"}
+    given = {"steps": 2, "size": 8, "channels": 1, "backbone": "stylegan2", "backbone_settings": smallest}
+    config = parse(scratch.Config, given, "scratch")
+    adaptation = scratch.attach([], toy_images(), config, generator_at(0, "init"))
+    assert "path_length" in [u.name for u in adaptation.phases[0].updates]

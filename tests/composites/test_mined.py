@@ -1,18 +1,20 @@
-"""Miners: published forms, the residual one, and generators that use them."""
+"""Miners: published forms, the residual one, miners of classes, and generators that use them."""
 
 import pytest
 import torch
 
-from regraft.composites.mined import MinedGenerator, Miner, MinerConfig, prior_gap
+from regraft.composites.mined import MinedGenerator, Miner, MinerConfig, mined_class_shares, prior_gap, with_miners
+from regraft.core import discover
 from regraft.core.build import build_with
 from regraft.core.config import parse
 from regraft.core.errors import ConfigError
 from regraft.core.gan import tensor_digest
 from regraft.core.latent import Latent
+from support.mining import conditional
+from support.plugins import find_plugin
+from support.toys import rng, toy_gan
 
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
+CONDITIONAL = [name for name in discover.names("backbones") if find_plugin("backbones", name).conditional]
 
 
 def miner(latent=None, **config):
@@ -100,3 +102,68 @@ def test_an_identity_miner_has_no_gap():
 def test_a_residual_miner_has_no_input_size_of_its_own():
     with pytest.raises(ConfigError, match="input_dim=5: a residual miner's is the latent's own"):
         parse(MinerConfig, {"input_dim": 5}, "miner")
+
+
+@pytest.mark.parametrize("form", ["onehot", "embedding"])
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_classes_of_every_family_can_be_mined(name, form):
+    source = conditional(name)
+    made = with_miners(MinerConfig(classes=form), source.generator).eval()
+    made.initialise(rng())
+    assert made.n_classes == 0
+    u = made.latent.sample(4, rng(1))
+    images = made(u)
+    assert torch.isfinite(images).all()
+    again = build_with(made.describe(), made.state_dict(), "test")
+    assert torch.equal(again(u), images)
+    images.square().sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in made.class_miner.parameters())
+    assert mined_class_shares(made).sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_onehot_weights_are_mixed_by_the_sources_own_table():
+    source = conditional()
+    made = with_miners(MinerConfig(classes="onehot"), source.generator).eval()
+    made.initialise(rng())
+    u = made.latent.sample(4, rng(1))
+    weights = made.class_miner.raw(u).softmax(1)
+    assert torch.allclose(made(u), source.generator(u, source.generator.embed(weights)))
+
+
+def test_a_new_class_miner_spreads_over_all_classes():
+    source = toy_gan(n_classes=10, latent_dim=64, width=4)
+    made = with_miners(MinerConfig(classes="onehot"), source.generator)
+    made.initialise(rng())
+    weights = made.class_miner.raw(made.latent.sample(2000, rng(1))).softmax(1)
+    assert weights.max(1).values.median() > 0.7
+    assert weights.mean(0).min() > 0.05
+
+
+def test_a_new_embedding_has_mean_and_spread_of_the_classes():
+    source = toy_gan(n_classes=10, latent_dim=64, width=4)
+    made = with_miners(MinerConfig(classes="embedding"), source.generator)
+    made.initialise(rng())
+    table = source.generator.embed(torch.arange(10)).vector
+    codes = made.class_miner(made.latent.sample(4000, rng(1)), source.generator).vector
+    assert (codes.mean(0) - table.mean(0)).abs().max() < 0.2
+    assert (codes.std(0) - table.std(0, correction=0)).abs().max() < 1.5
+
+
+def test_mined_classes_are_the_nearest_ones():
+    source = toy_gan(n_classes=4, latent_dim=6, width=4)
+    with torch.no_grad():
+        for norm in source.generator.norms:
+            if hasattr(norm, "gain"):
+                norm.gain.copy_(torch.randn(norm.gain.shape, generator=rng(1)))
+                norm.shift.copy_(torch.randn(norm.shift.shape, generator=rng(2)))
+    for form in ("onehot", "embedding"):
+        made = with_miners(MinerConfig(classes=form), source.generator)
+        table = source.generator.embed(torch.arange(4)).vector
+        with torch.no_grad():
+            for p in made.class_miner.parameters():
+                p.zero_()
+            own = (
+                (table[2] - made.class_miner.centre) / made.class_miner.spread if form == "embedding" else torch.eye(4)[2] * 50
+            )
+            made.class_miner.layers[1].bias.copy_(own)
+        assert mined_class_shares(made).tolist() == pytest.approx([0, 0, 1, 0], abs=1e-3)

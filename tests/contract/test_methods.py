@@ -17,7 +17,7 @@ from regraft.training.loop import Loop, Plan
 from regraft.training.observation import Observation
 from support.plugins import find_plugin
 from support.running import STEPS, Watching, assert_same, attach, run, settings_of, state_of, stop_inside, taken
-from support.toys import toy_gan, toy_images
+from support.toys import toy_family, toy_gan, toy_images
 
 METHODS = discover.names("methods")
 
@@ -279,14 +279,6 @@ class TestEveryMethodOnEveryFamily:
         adaptation, _ = self.attached(name)
         resumed = run(adaptation, self.images, tmp_path / "broken", resume=True)
         assert_same(state_of(whole), state_of(resumed))
-
-
-def toy_family(backbone):
-    """A toy of a family, of colour images where it has no others."""
-    try:
-        return toy_gan(backbone)
-    except ConfigError:
-        return toy_gan(backbone, channels=3)
 
 
 SEVERAL = [name for name in METHODS if find_plugin("methods", name).sources[1] > 1]

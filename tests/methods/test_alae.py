@@ -239,8 +239,8 @@ def test_sizes(size, photos, tmp_path):
 
 
 @pytest.mark.parametrize("at", [5, 7])
-def test_a_resumed_encoder_phase_gives_the_same_source(at, photos, tmp_path, monkeypatch):
-    same_when_resumed(monkeypatch, photos, tmp_path, at, **settings("alae", encoder_steps=4))
+def test_a_resumed_encoder_phase_gives_the_same_source(at, photos, tmp_path):
+    same_when_resumed(photos, tmp_path, at, **settings("alae", encoder_steps=4))
 
 
 def test_encoder_steps_move_the_autoencoders_encoder_alone(photos, tmp_path):

@@ -2,6 +2,8 @@
 
 import torch
 
+from regraft.methods._perceptual import VGG_CONVS
+
 
 def network_card(folder, text):
     """Write the card of a network; return the extractor's name with it."""
@@ -19,3 +21,16 @@ class Program(torch.nn.Module):
 
     def forward(self, img: torch.Tensor, return_features: bool = False):
         return img.float().mean((2, 3)) if return_features else self.output(img.float().mean((2, 3)))
+
+
+def vgg16_state(dialect):
+    """VGG16 of random weights under the names of a dialect, ``caffe`` or ``torch``."""
+    rng = torch.Generator().manual_seed(0)
+    blocks = [f"conv{b}_{k}" for b, n in ((1, 2), (2, 2), (3, 3), (4, 3)) for k in range(1, n + 1)]
+    names = blocks if dialect == "caffe" else [f"features.{n}" for n, _ in VGG_CONVS]
+    tensors, inputs = {}, 3
+    for name, (_, width) in zip(names, VGG_CONVS):
+        tensors[f"{name}.weight"] = torch.randn(width, inputs, 3, 3, generator=rng) * (2 / (9 * inputs)) ** 0.5
+        tensors[f"{name}.bias"] = torch.randn(width, generator=rng) * 0.1
+        inputs = width
+    return tensors | {"classifier.0.weight": torch.zeros(3)}

@@ -1,5 +1,8 @@
 """Run a method on toy sources and images, a few steps long."""
 
+import contextlib
+from unittest import mock
+
 import torch
 
 from regraft.core.config import parse
@@ -27,6 +30,7 @@ def settings_of(name):
 
 
 def attach(name, source, images, seed=0, **settings):
+    """Attach a method by name to a source; return the adaptation and the settings that it took."""
     method = find_plugin("methods", name)
     config = parse(method.Config, settings_of(name) | settings, name)
     return method.attach(taken(name, source), images, config, generator_at(seed, "init")), config
@@ -38,6 +42,7 @@ def taken(name, source):
 
 
 def run(adaptation, images, folder=None, resume=False, seed=0, observer=None, accumulate=1, **plan):
+    """Run an adaptation to its end, or on from the state in a folder; return the loop."""
     plan = {"observe_every": 3 if observer else 0, "checkpoint_every": 1000, **plan}
     loop = Loop(adaptation, images, Plan(seed=seed, accumulate=accumulate, **plan), RunStore(folder), observer)
     loop.run(resume)
@@ -58,23 +63,51 @@ class Watching:
 
 
 def state_of(loop):
+    """Every tensor of a loop by name: networks, averages, and moments of the optimisers."""
     tensors = {f"{m}.{k}": v.clone() for m, module in loop.adaptation.modules.items() for k, v in module.state_dict().items()}
-    return tensors | {f"average.{k}": v.clone() for k, v in loop.generator().state_dict().items()}
+    tensors |= {f"average.{k}": v.clone() for k, v in loop.generator().state_dict().items()}
+    for name, optimiser in loop.engine.state().items():
+        for number, moments in optimiser["state"].items():
+            tensors |= {f"optimiser.{name}.{number}.{k}": torch.as_tensor(v).clone() for k, v in moments.items()}
+    return tensors
 
 
 def assert_same(a, b):
+    """Two states hold the same names and the same bytes."""
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
 
 
-def stop_inside(loop, step):
+def at_step(loop, number, action):
+    """Call ``action`` when a step of the loop begins; the first step is 1."""
+    step = loop._step
+
+    def watched(phase):
+        if loop.position.total == number - 1:
+            action()
+        step(phase)
+
+    loop._step = watched
+
+
+def stop_inside(loop, number):
     """Ask for a stop while a step is being computed, as a signal would."""
-    enter = loop._step
 
-    def wrapped(phase):
-        if loop.position.total == step - 1:
-            loop._stop_requested = True
-        enter(phase)
+    def request():
+        loop._stop_requested = True
 
-    loop._step = wrapped
+    at_step(loop, number, request)
+
+
+@contextlib.contextmanager
+def stopping_inside(number):
+    """Ask every loop that runs meanwhile for a stop while that step is being computed."""
+    run = Loop.run
+
+    def stopped(loop, *given, **more):
+        stop_inside(loop, number)
+        return run(loop, *given, **more)
+
+    with mock.patch.object(Loop, "run", stopped):
+        yield

@@ -4,10 +4,7 @@ import pytest
 import torch
 
 from regraft.training.augment import KINDS, augment, color, cutout, translation
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
+from support.toys import rng
 
 
 def test_nothing_asked_nothing_done():

@@ -4,11 +4,16 @@ import pytest
 import torch
 
 from regraft.core.config import Objective
-from regraft.training.objectives import critic_loss, generator_loss, gradient_penalty, penalty, r1_penalty, squared_slopes
-
-
-def rng():
-    return torch.Generator().manual_seed(0)
+from regraft.training.objectives import (
+    critic_loss,
+    generator_loss,
+    gradient_penalty,
+    path_lengths,
+    penalty,
+    r1_penalty,
+    squared_slopes,
+)
+from support.toys import rng
 
 
 @pytest.fixture
@@ -108,3 +113,18 @@ def test_losses_pull_the_right_way(loss):
     fake = torch.zeros(3, requires_grad=True)
     generator_loss(objective, fake).backward()
     assert (fake.grad < 0).all(), "the generator must raise fake scores"
+
+
+def test_path_lengths_of_a_linear_generator():
+    """For images A w the expected squared length is |A|^2 / (H W), whatever w is."""
+    torch.manual_seed(0)
+    matrix = torch.randn(3 * 4 * 4, 5)
+    w = torch.randn(20000, 1, 5, requires_grad=True)
+    images = (w[:, 0] @ matrix.T).view(-1, 3, 4, 4)
+    lengths = path_lengths(images, w, torch.Generator().manual_seed(1))
+    assert lengths.square().mean().item() == pytest.approx(matrix.square().sum().item() / 16, rel=0.02)
+    rows = torch.randn(2, 2, 5, requires_grad=True)
+    images = (rows.sum(1) @ matrix.T).view(-1, 3, 4, 4)
+    single = rows.detach().sum(1, keepdim=True).requires_grad_()
+    alone = path_lengths((single[:, 0] @ matrix.T).view(-1, 3, 4, 4), single, torch.Generator().manual_seed(1))
+    assert torch.allclose(path_lengths(images, rows, torch.Generator().manual_seed(1)), alone)

@@ -54,18 +54,18 @@ def test_trains_in_bfloat16(backbone, photos, tmp_path):
     assert torch.isfinite(made.sample(2)).all()
 
 
-def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path, monkeypatch):
-    same_when_resumed(monkeypatch, photos, tmp_path, 3, **settings(backbone))
+def test_resumed_training_gives_the_same_source(backbone, photos, tmp_path):
+    same_when_resumed(photos, tmp_path, 3, **settings(backbone))
 
 
 @pytest.mark.parametrize(("first", "then"), [("CC-BY-NC-4.0", None), (None, "CC-BY-NC-4.0"), ("CC-BY-NC-4.0", "CC-BY-NC-4.0")])
-def test_the_licence_is_kept_when_resuming(photos, tmp_path, monkeypatch, first, then):
+def test_the_licence_is_kept_when_resuming(photos, tmp_path, first, then):
     folder = tmp_path / "mine"
-    interrupted(monkeypatch, photos, out=folder, licence=first, **settings("dcgan"))
+    interrupted(photos, out=folder, licence=first, **settings("dcgan"))
     if first is not None:
         with pytest.raises(ConfigError, match="began with CC-BY-NC-4.0; leave --licence out"):
             pretrain(out=folder, resume=True, licence="CC0")
-    interrupted(monkeypatch, out=folder, resume=True, licence=then, at=4)
+    interrupted(out=folder, resume=True, licence=then, at=4)
     assert pretrain(out=folder, resume=True).provenance.noncommercial
     assert regraft.load(folder).provenance.licence == "CC-BY-NC-4.0"
 

@@ -1,57 +1,42 @@
-"""Training of generators with styles: mixed styles, lazy R1 and path lengths, and the mean style afterwards."""
+"""The adversarial game of generators with styles: mixed styles, lazy R1, path lengths, and the mean style afterwards."""
 
 import pytest
 import torch
 
-from regraft.core.config import Objective, Recipe, parse
+from regraft.core.config import Objective, Recipe
 from regraft.core.errors import Interrupted
 from regraft.core.randomness import generator_at
 from regraft.methods._adversarial import Game, PathLengthMean
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
-from regraft.training.objectives import path_lengths, penalty
+from regraft.training.objectives import penalty
 from support.plugins import find_plugin
+from support.running import assert_same, attach, run, state_of, stopping_inside
 from support.toys import toy_gan, toy_images
 
-FAMILY = find_plugin("backbones", "stylegan2")
 METHODS = ["transfergan", "freezed", "minegan", "scratch"]
+
+
 LAZY = Objective(penalty_weight=0.5, penalty_every=2, path_length_weight=2.0, path_length_every=2)
+
+
 STYLED = Recipe(batch=4, noise="random", style_mixing=0.9, ema_decay=0.5)
+
+
+def attached(method, gan, **settings):
+    """A method on a source and toy images."""
+    return attach(method, gan, toy_images(), **settings)[0]
 
 
 def source(**settings):
     return toy_gan("stylegan2", **settings).trained_with(LAZY, STYLED)
 
 
-def attach(method, gan, **settings):
-    plugin = find_plugin("methods", method)
-    config = parse(plugin.Config, {"steps": 6} | settings, method)
-    return plugin.attach([gan], toy_images(), config, generator_at(0, "init"))
-
-
-def run(adaptation, folder=None, resume=False, stop_at=None):
-    loop = Loop(adaptation, toy_images(), Plan(accumulate=2), RunStore(folder))
-    if stop_at is not None:
-        step = loop._step
-
-        def watched(phase):
-            loop._stop_requested = loop.position.total + 1 == stop_at
-            step(phase)
-
-        loop._step = watched
-    loop.run(resume)
-    return loop
-
-
-def state_of(loop):
-    return {f"{m}.{k}": v.clone() for m, module in loop.adaptation.modules.items() for k, v in module.state_dict().items()}
-
-
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_styles(method, classes):
     gan = source(n_classes=classes)
-    loop = run(attach(method, gan))
+    loop = run(attached(method, gan), toy_images(), accumulate=2)
     seen = loop.adaptation.modules["path_mean"]
     assert seen.count > 0
     assert seen.mean > 0
@@ -64,22 +49,19 @@ def test_every_method_trains_styles(method, classes):
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_runs_equal_unbroken_ones(method, stop_at, tmp_path):
     """The running mean of path lengths among them."""
-    whole = run(attach(method, source()), tmp_path / "a")
-    with pytest.raises(Interrupted):
-        run(attach(method, source()), tmp_path / "b", stop_at=stop_at)
-    resumed = run(attach(method, source()), tmp_path / "b", resume=True)
+    images = toy_images()
+    whole = run(attached(method, source()), images, tmp_path / "a", accumulate=2)
+    with stopping_inside(stop_at), pytest.raises(Interrupted):
+        run(attached(method, source()), images, tmp_path / "b", accumulate=2)
+    resumed = run(attached(method, source()), images, tmp_path / "b", resume=True, accumulate=2)
     a, b = state_of(whole), state_of(resumed)
     assert a["path_mean.count"] >= 2
-    assert a.keys() == b.keys()
-    for key in a:
-        assert torch.equal(a[key], b[key]), key
-    kept = [loop.generator().state_dict() for loop in (whole, resumed)]
-    assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
+    assert_same(a, b)
 
 
 def test_mining_alone_has_no_path_lengths_and_an_uncorrected_step():
     """Nothing of the synthesis moves, so there is nothing to regularise."""
-    adaptation = attach("minegan", source(), mining_steps=2)
+    adaptation = attached("minegan", source(), mining_steps=2)
     mining, finetuning = adaptation.phases
     assert [u.name for u in mining.updates] == ["critic", "penalty", "miner"]
     assert [u.name for u in finetuning.updates] == ["critic", "penalty", "generator", "path_length"]
@@ -89,15 +71,15 @@ def test_mining_alone_has_no_path_lengths_and_an_uncorrected_step():
 
 def test_families_without_styles_are_left_alone():
     gan = toy_gan("dcgan").trained_with(LAZY, STYLED)
-    adaptation = attach("transfergan", gan)
+    adaptation = attached("transfergan", gan)
     assert set(adaptation.modules) == {"generator", "critic"}
     assert [u.name for u in adaptation.phases[0].updates] == ["critic", "penalty", "generator"]
-    assert torch.isfinite(run(adaptation).generator()(gan.generator.latent.at(0, range(2)))).all()
+    assert torch.isfinite(run(adaptation, toy_images(), accumulate=2).generator()(gan.generator.latent.at(0, range(2)))).all()
 
 
 def test_running_state_moves_after_the_step_only():
     gan = source()
-    adaptation = attach("transfergan", gan)
+    adaptation = attached("transfergan", gan)
     update = adaptation.phases[0].updates[-1]
     before = {k: v.clone() for m in adaptation.modules.values() for k, v in m.named_buffers()}
     batch = toy_images().batch(torch.arange(4), torch.Generator(), torch.device("cpu"))
@@ -126,21 +108,6 @@ def test_running_mean_is_plain_at_first_and_a_moving_average_later():
     mean.target(torch.tensor([5.0]))
     mean.after_step()
     assert mean.mean == pytest.approx(2.0)
-
-
-def test_path_lengths_of_a_linear_generator():
-    """For images A w the expected squared length is |A|^2 / (H W), whatever w is."""
-    torch.manual_seed(0)
-    matrix = torch.randn(3 * 4 * 4, 5)
-    w = torch.randn(20000, 1, 5, requires_grad=True)
-    images = (w[:, 0] @ matrix.T).view(-1, 3, 4, 4)
-    lengths = path_lengths(images, w, torch.Generator().manual_seed(1))
-    assert lengths.square().mean().item() == pytest.approx(matrix.square().sum().item() / 16, rel=0.02)
-    rows = torch.randn(2, 2, 5, requires_grad=True)
-    images = (rows.sum(1) @ matrix.T).view(-1, 3, 4, 4)
-    single = rows.detach().sum(1, keepdim=True).requires_grad_()
-    alone = path_lengths((single[:, 0] @ matrix.T).view(-1, 3, 4, 4), single, torch.Generator().manual_seed(1))
-    assert torch.allclose(path_lengths(images, rows, torch.Generator().manual_seed(1)), alone)
 
 
 def test_lazy_r1_is_r1_in_expectation():
@@ -181,36 +148,22 @@ def test_styles_are_mixed_as_often_as_said():
 
 def test_the_mean_style_follows_what_was_trained():
     gan = source()
-    moved = run(attach("transfergan", gan)).generator()
+    moved = run(attached("transfergan", gan), toy_images(), accumulate=2).generator()
     w = moved.styles.mapping(moved.latent.sample(20000, torch.Generator().manual_seed(3)), None)[:, 0]
     assert torch.allclose(moved.styles.mean, w.mean(0), atol=0.03)
-    mined = run(attach("minegan", gan, mining_steps=6)).generator()
+    mined = run(attached("minegan", gan, mining_steps=6), toy_images(), accumulate=2).generator()
     w = mined.styles.mapping(mined.latent.sample(20000, torch.Generator().manual_seed(3)), None)[:, 0]
     assert torch.allclose(mined.styles.mean, w.mean(0), atol=0.03)
     untouched = find_plugin("methods", "untouched")
-    kept = run(untouched.attach([gan], toy_images(), untouched.Config(), generator_at(0, "init"))).generator()
+    kept = run(
+        untouched.attach([gan], toy_images(), untouched.Config(), generator_at(0, "init")), toy_images(), accumulate=2
+    ).generator()
     assert torch.equal(kept.mapping.w_avg, gan.generator.mapping.w_avg)
-
-
-def test_family_recipe_follows_the_size():
-    objective, recipe = FAMILY.training(256)
-    assert (objective, recipe) == (FAMILY.objective, FAMILY.recipe)
-    assert FAMILY.training(32)[0].penalty_weight == FAMILY.objective.penalty_weight
-    large, slow = FAMILY.training(1024)
-    assert (slow.batch, slow.generator_lr) == (4, 2e-3)
-    assert large.penalty_weight == pytest.approx(2e-4 * 1024**2 / 4, rel=1e-3)
-    assert (large.penalty_every, large.path_length_weight, large.path_length_every) == (16, 2.0, 4)
-    scratch = find_plugin("methods", "scratch")
-    smallest = {k: v for k, v in FAMILY.smallest.items() if k != "size"}
-    given = {"steps": 2, "size": 8, "channels": 1, "backbone": "stylegan2", "backbone_settings": smallest}
-    config = parse(scratch.Config, given, "scratch")
-    adaptation = scratch.attach([], toy_images(), config, generator_at(0, "init"))
-    assert "path_length" in [u.name for u in adaptation.phases[0].updates]
 
 
 @pytest.mark.parametrize("method", ["transfergan", "minegan"])
 def test_half_precision_trains(method):
-    adaptation = attach(method, source())
+    adaptation = attached(method, source())
     loop = Loop(adaptation, toy_images(), Plan(precision="bfloat16"), RunStore(None))
     loop.run()
     assert all(torch.isfinite(p).all() for p in loop.generator().parameters())
