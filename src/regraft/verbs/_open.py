@@ -1,26 +1,26 @@
-"""A source, run or adapter, opened for a verb."""
+"""Open a source, a run or an adapter for a verb."""
 
-import pathlib
 from collections.abc import Sequence
 
 from regraft.core.device import pick_device
 from regraft.core.gan import GAN
+from regraft.verbs._arguments import Source
 from regraft.verbs.load import load, load_adapter
 
-Source = GAN | str | pathlib.Path
 
+def open_gan(source: Source, sources: Sequence[Source] | None, device: str) -> GAN:
+    """Open a source, or an adapter with its sources, on a device.
 
-def opened(source: Source, sources: Sequence[Source] | None, device: str) -> GAN:
-    """A source, or an adapter on named sources, on a device."""
+    Args:
+        source: what to open; a loaded GAN is returned as it is, on the device that it is on.
+        sources: the sources of an adapter, if they are not where it expects them.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+    target_device = pick_device(device)
     if isinstance(source, GAN):
-        gan = source
-    elif sources:
-        gan = load_adapter(source, list(sources))
-    else:
-        gan = load(source)
-    wanted = pick_device(device)
-    if not isinstance(source, GAN):
-        gan.generator.to(wanted)
-        if gan.critic is not None:
-            gan.critic.to(wanted)
+        return source
+    gan = load_adapter(source, list(sources)) if sources else load(source)
+    gan.generator.to(target_device)
+    if gan.critic is not None:
+        gan.critic.to(target_device)
     return gan

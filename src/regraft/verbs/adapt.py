@@ -13,16 +13,15 @@ from regraft.data.images import ImageSet
 from regraft.methods.base import Method
 from regraft.runs import adapter
 from regraft.runs import folder as run_folder
-from regraft.verbs._open import Source
+from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event
 from regraft.verbs.adapting.assemble import assemble
 from regraft.verbs.adapting.finish import Run, finish
 from regraft.verbs.adapting.prepare import prepare
-from regraft.verbs.adapting.prepared import Emit
 from regraft.verbs.load import load
 
 
 def adapt(
-    images: str | pathlib.Path | ImageSet | None = None,
+    images: ImagesArgument | None = None,
     sources: Sequence[Source] | Source = (),
     *,
     method: str | None = None,
@@ -53,7 +52,7 @@ def adapt(
     Raises:
         RegraftError: a subclass; the message names what does not fit and what to do.
     """
-    emit = on_event or (lambda event: None)
+    emit = on_event or ignore_event
     given = [sources] if isinstance(sources, GAN | str | pathlib.Path) else list(sources)
     if resume:
         folder, job = _resumed_job(out, {"method": method, "config": config}, settings)
@@ -94,7 +93,7 @@ def _folder_of(job: AdaptJob) -> pathlib.Path:
 
 
 def adapt_job(
-    images: str | pathlib.Path | ImageSet | None,
+    images: ImagesArgument | None,
     sources: Sequence[Source],
     method: str | None,
     out: str | pathlib.Path | None,
@@ -136,7 +135,7 @@ def _refuse_pretraining(job: AdaptJob, way_out: str) -> None:
 
 
 def dry_run(
-    images: str | pathlib.Path | ImageSet | None,
+    images: ImagesArgument | None,
     sources: Sequence[Source] = (),
     *,
     method: str | None = None,

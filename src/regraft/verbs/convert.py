@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from regraft.core.errors import ConfigError
 from regraft.formats.native import save_source
-from regraft.verbs._open import Source, opened
+from regraft.verbs._arguments import Source
+from regraft.verbs._open import open_gan
 
 
 def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source] | None = None) -> pathlib.Path:
@@ -18,10 +19,13 @@ def convert(source: Source, out: str | pathlib.Path, *, sources: Sequence[Source
 
     Returns:
         The folder.  Loading it gives bit-identical networks.
+
+    Raises:
+        ConfigError: if the folder exists.
+        SourceError, AdapterError: if the source cannot be opened.
     """
     folder = pathlib.Path(out)
     if folder.exists():
         raise ConfigError(f"{folder}: exists, and nothing is overwritten; choose another name")
-    gan = opened(source, sources, "cpu")
-    save_source(folder, gan)
+    save_source(folder, open_gan(source, sources, "cpu"))
     return folder

@@ -2,9 +2,9 @@
 
 import pathlib
 
+from regraft.verbs._arguments import Emit
 from regraft.verbs.adapt import adapt
 from regraft.verbs.adapting.finish import Run
-from regraft.verbs.adapting.prepared import Emit
 from regraft.verbs.load import bundled_images
 
 

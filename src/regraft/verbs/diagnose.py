@@ -23,7 +23,7 @@ from regraft.core.networks import Autoencoder, evaluating
 from regraft.core.randomness import generator_at, subset
 from regraft.data.codes import CANNOT_RECONSTRUCT, encode_images, unexplained_variance
 from regraft.data.images import ImageSet, open_images
-from regraft.verbs._open import opened
+from regraft.verbs._open import open_gan
 
 PROBES = 32
 POWER_STEPS = 8
@@ -53,7 +53,7 @@ def diagnose(
     Returns:
         Numbers by name, and sentences for what is out of the ordinary under ``warnings``.
     """
-    gan = opened(source, list(sources) if sources else None, "cpu")
+    gan = open_gan(source, list(sources) if sources else None, "cpu")
     generator = gan.generator
     autoencoder = generator.autoencoder if isinstance(generator, DecodedGenerator) else gan.require("autoencoder", "diagnose")
     target = _decoded(images, autoencoder, n, seed)

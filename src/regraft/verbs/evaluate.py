@@ -18,7 +18,8 @@ from regraft.metrics.base import Score
 from regraft.runs import adapter
 from regraft.runs.folder import RunFolder
 from regraft.runs.training_images import training_images
-from regraft.verbs._open import Source, opened
+from regraft.verbs._arguments import Source
+from regraft.verbs._open import open_gan
 from regraft.verbs.load import lead_source, unfinished
 
 Tell = Callable[[str], None]
@@ -145,5 +146,5 @@ def evaluate(
     """
     job = parse(EvaluateJob, settings, "settings of evaluate")
     emit = on_event or (lambda event: None)
-    gan = None if isinstance(fake, ImageSet) or is_images(fake) else opened(fake, sources, job.device)
+    gan = None if isinstance(fake, ImageSet) or is_images(fake) else open_gan(fake, sources, job.device)
     return measure(fake, gan, real, training, sources, job, lambda note: emit({"event": "note", "text": note}))

@@ -6,12 +6,27 @@ from typing import Any
 
 from regraft.core.errors import MissingCapability
 from regraft.core.gan import tensor_digest
-from regraft.verbs._open import Source, opened
+from regraft.core.networks import Generator
+from regraft.core.wrap import ModuleGenerator
+from regraft.verbs._arguments import Source
+from regraft.verbs._open import open_gan
 
 
 def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[str, Any]:
-    """Say what a source is: format, backbone, latent, size, parameters, licence, and what was assumed."""
-    gan = opened(source, sources, "cpu")
+    """Say what a source is.
+
+    Args:
+        source: what to inspect.
+        sources: the sources of an adapter, if they are not where it expects them.
+
+    Returns:
+        Format, backbone, latent, image size, numbers of parameters, objective, recipe, licence, digest, names of classes, and
+        what was assumed to read the file, as plain data.
+
+    Raises:
+        SourceError, AdapterError: if the source cannot be opened.
+    """
+    gan = open_gan(source, sources, "cpu")
     generator, critic, origin = gan.generator, gan.critic, gan.provenance
     facts: dict[str, Any] = {
         "name": origin.name,
@@ -39,8 +54,10 @@ def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[
     return facts
 
 
-def _kind(network: Any) -> str:
+def _kind(generator: Generator) -> str:
+    """Return the name of a generator's backbone, or of its class if it is a plain torch module."""
     try:
-        return str(network.describe().kind)
+        return generator.describe().kind
     except MissingCapability:
-        return type(getattr(network, "module", network)).__name__
+        network = generator.module if isinstance(generator, ModuleGenerator) else generator
+        return type(network).__name__

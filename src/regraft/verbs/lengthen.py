@@ -1,4 +1,4 @@
-"""A run made longer: a new run folder that goes on where the old one is."""
+"""The verb ``lengthen``: continue a finished run for more steps, in a new run folder."""
 
 import os
 import pathlib
@@ -11,33 +11,38 @@ from regraft.runs import folder as run_folder
 from regraft.runs.store import RunStore
 
 
-def to_resume(run: pathlib.Path, out: pathlib.Path | None, given: dict[str, Any]) -> pathlib.Path:
-    """The folder that ``--resume RUN`` trains in: the run's own, or a new one for ``--more`` steps.
+def to_resume(run: pathlib.Path, out: pathlib.Path | None, options: dict[str, Any]) -> pathlib.Path:
+    """Return the folder that ``--resume RUN`` trains in: the run's own or, with ``--more`` and ``--out``, a lengthened copy.
+
+    Args:
+        run: the run to resume.
+        out: folder to make, or None.
+        options: settings given beside ``--resume``, by name.
 
     Raises:
-        ConfigError: if there is more beside it, or half of what lengthening needs.
+        ConfigError: if other options are given, or only one of --more and --out.
     """
-    if not given and out is None:
+    if not options and out is None:
         return run
-    if out is None or given.keys() != {"more"}:
+    if out is None or options.keys() != {"more"}:
         raise ConfigError("--resume goes on with a run's own settings; beside it stand --more STEPS and --out NEW, together")
-    lengthen(run, out, given["more"])
+    lengthen(run, out, options["more"])
     return out
 
 
 def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> None:
-    """Make a folder that, resumed, trains a run further than it was set to; the old one stays as it is.
+    """Make a new run folder that, once resumed, trains a finished run for more steps; the old folder stays as it is.
 
-    What it trains is what a run trains that has these steps from the beginning.  Which step it keeps can differ, for it has
-    also measured where the old one ended.
+    The networks then become those of a run that had so many steps from its start.  The step that is kept can differ, because
+    the old run was also measured at its end.
 
     Args:
-        run: a run of ``adapt`` or ``pretrain``.
+        run: a finished run of ``adapt`` or ``pretrain``.
         out: folder to make.
-        more: steps to add to the last phase.
+        more: steps to add to the last phase, at least 1.
 
     Raises:
-        ConfigError: if ``run`` has no saved state, was changed or was stopped early, or ``out`` exists.
+        ConfigError: if the run has no saved state, has changed settings or was stopped early, or if ``out`` is not empty.
     """
     old, new = pathlib.Path(run), pathlib.Path(out)
     if more < 1:
@@ -46,17 +51,22 @@ def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> Non
     state = RunStore(old).load_state(cut=False)
     if state is None:
         raise ConfigError(f"{old}: has no saved state to go on from; begin a run of more steps instead")
-    if state["position"]["stopped"] is not None:
-        why = state["position"]["stopped"]
+    reason = state["position"]["stopped"]
+    if reason is not None:
         raise ConfigError(
-            f"{old}: was stopped before its last step ({why}), and more steps would change nothing; change settings"
+            f"{old}: was stopped before its last step ({reason}), and more steps would change nothing; change settings"
         )
-    files = run_folder.RunFolder(old)
-    taken_over = {files.state.name, files.log.name, files.samples.name}  # results are made anew
     run_folder.check_out(new)
     new.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=new.parent, prefix=f".{new.name}.") as work:
-        made = pathlib.Path(work) / "run"
-        shutil.copytree(old, made, ignore=lambda folder, names: set(names) - taken_over if folder == str(old) else ())
-        run_folder.write_run(made, job.model_copy(update={"more": job.more + more, "out": str(new)}), record)
-        os.replace(made, new)
+        copy = pathlib.Path(work) / "run"
+        _copy_unfinished(old, copy)
+        run_folder.write_run(copy, job.model_copy(update={"more": job.more + more, "out": str(new)}), record)
+        os.replace(copy, new)
+
+
+def _copy_unfinished(run: pathlib.Path, copy: pathlib.Path) -> None:
+    """Copy state, log and samples of a run, without its results, which are made anew."""
+    files = run_folder.RunFolder(run)
+    copied = {files.state.name, files.log.name, files.samples.name}
+    shutil.copytree(run, copy, ignore=lambda folder, names: set(names) - copied if folder == str(run) else ())

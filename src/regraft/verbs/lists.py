@@ -1,4 +1,4 @@
-"""What there is: sources, methods and metrics by name."""
+"""Lists of sources, methods and metrics, by name."""
 
 from typing import Any
 
@@ -10,21 +10,29 @@ from regraft.verbs.load import bundled_records
 
 
 def list_sources() -> list[dict[str, Any]]:
-    """Sources that can be named: those that ship with regraft, then the catalogue of public ones.
+    """List the sources that have a name: those that ship with regraft, then the public ones of the catalogue.
 
     Returns:
-        For each ``name``, ``path`` (None while it is not on this machine), ``kind`` (bundled or catalogue), ``cached``,
-        ``family``, ``resolution``, ``dataset``, ``licence``, ``noncommercial``, and for public ones ``size_mb``, ``urls``,
-        ``page``, ``sha256`` and ``how`` (what to do by hand, None where regraft downloads it).
+        For each its ``name``, ``path`` (None while it is not on this machine), ``kind`` (bundled or catalogue), ``cached``,
+        ``family``, ``resolution``, ``dataset``, ``licence``, ``noncommercial``, and for public sources ``size_mb``, ``urls``,
+        ``page``, ``sha256`` and ``how`` (what to do by hand; None if regraft downloads it).
     """
     return [*bundled_records(), *map(catalogue.record, catalogue.sources().values())]
 
 
 def list_methods() -> dict[str, str]:
-    """Names of all adaptation methods, each with one line on it."""
+    """List the adaptation methods.
+
+    Returns:
+        A line of description for each name.
+    """
     return {name: discover.plugin("methods", name, Method).summary for name in discover.names("methods")}
 
 
 def list_metrics() -> dict[str, str]:
-    """Names of all metrics, each with one line on it."""
+    """List the metrics.
+
+    Returns:
+        A line of description for each name.
+    """
     return {name: discover.plugin("metrics", name, Metric).summary for name in discover.names("metrics")}

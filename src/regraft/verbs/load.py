@@ -1,17 +1,17 @@
-"""Sources by reference: a path or the name of a bundled or public GAN to a :class:`GAN`; the content decides how it is read."""
+"""The verbs ``load`` and ``load_adapter``: open a GAN by its path or name; the file's content decides how it is read."""
 
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.backbones.base import Backbone
 from regraft.core import discover
-from regraft.core.build import COMPOSITES, build_with
+from regraft.core.build import COMPOSITES, Place, build_with
 from regraft.core.config import read_yaml, unknown_name
 from regraft.core.errors import AdapterError, ConfigError, SourceError
 from regraft.core.gan import GAN, forbids_commerce
@@ -22,25 +22,30 @@ from regraft.formats.base import Format, Network, Parsed, Probe
 from regraft.runs import adapter
 from regraft.runs.folder import RunFolder
 from regraft.verbs import _published
+from regraft.verbs._arguments import Emit, Source
 
 LEAST_SIDE = 4
 WEIGHTS = {".pkl", ".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 
 
-def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> GAN:
+def load(reference: str | pathlib.Path, on_event: Emit | None = None) -> GAN:
     """Open a source.
 
     Args:
-        reference: a file, a folder, a source card, a run or adapter folder, or the name of a bundled source or of one in the
-            catalogue, which is downloaded when first asked for.
-        on_event: told of a download's progress.
+        reference: a file, a folder, a source card, a run or adapter folder, or the name of a bundled source or of a public
+            one, which is downloaded when it is first opened.
+        on_event: called with the progress of a download.
+
+    Returns:
+        The GAN, on the CPU, frozen and in evaluation mode.
 
     Raises:
-        SourceError: if it is nothing that regraft reads; the message says what it is and what was expected.
+        SourceError: if regraft cannot read it; the message says what it is and what was expected.
+        AdapterError: if it is an adapter that is damaged, or whose sources are not found.
     """
     path = find(reference, on_event)
-    if said := unfinished(path):
-        raise SourceError(said)
+    if how_to_resume := unfinished(path):
+        raise SourceError(how_to_resume)
     if path.is_dir() and adapter.is_adapter(path):
         return load_adapter(path)
     if _published.is_mindgan(path):
@@ -48,26 +53,26 @@ def load(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], Non
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
-            return assemble(_as_listed(form.read(probe), reference), str(path))
-    inside = _weights(path)
-    if len(inside) == 1:
-        return load(inside[0], on_event)
-    if inside:
-        names = ", ".join(p.name for p in inside[:6])
+            return build_gan(_add_catalogue_facts(form.read(probe), reference), str(path))
+    weights = _weights_in(path)
+    if len(weights) == 1:
+        return load(weights[0], on_event)
+    if weights:
+        names = ", ".join(p.name for p in weights[:6])
         raise SourceError(
-            f"{path}: holds {len(inside)} files of weights and is no source as a whole; name one of them: {names}"
+            f"{path}: holds {len(weights)} files of weights and is no source as a whole; name one of them: {names}"
         )
     raise SourceError(f"{path}: {_looks_like(probe)}; regraft reads {', '.join(f.name for f in formats())} files")
 
 
 def unfinished(path: pathlib.Path) -> str | None:
-    """Of the folder of a run that has not come to its end: that it has not, and how to go on; None for all else."""
+    """Return how to resume an unfinished run, or None if the path is not one."""
     if not RunFolder(path).record.is_file() or adapter.is_adapter(path) or (path / native.RECORD).is_file():
         return None
     job = _settings_of(path)
-    # What pretrain sets and adapt does not: neither sources nor anything held out, measured or chosen by it.
-    alone = not job.get("sources") and [job.get(k) for k in ("held_out", "evaluate_every", "keep")] == [0, 0, "last"]
-    return f"{path}: this run is not finished; go on with: regraft {'pretrain' if alone else 'adapt'} --resume {path}"
+    # These settings are those of pretrain, which has no sources and holds no images out.
+    pretrains = not job.get("sources") and [job.get(k) for k in ("held_out", "evaluate_every", "keep")] == [0, 0, "last"]
+    return f"{path}: this run is not finished; go on with: regraft {'pretrain' if pretrains else 'adapt'} --resume {path}"
 
 
 def _settings_of(folder: pathlib.Path) -> dict[str, Any]:
@@ -76,71 +81,75 @@ def _settings_of(folder: pathlib.Path) -> dict[str, Any]:
     return read_yaml(path, "a run's settings") if path.is_file() else {}
 
 
-def _weights(path: pathlib.Path) -> list[pathlib.Path]:
-    """Files of a folder that look like weights by their names, a few at most."""
-    found = (p for p in path.iterdir() if p.suffix in WEIGHTS and p.is_file()) if path.is_dir() else iter(())
-    return sorted(itertools.islice(found, 100))
+def _weights_in(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return files of a folder whose suffix is that of weights, at most 100; none if the path is no folder."""
+    files = (p for p in path.iterdir() if p.suffix in WEIGHTS and p.is_file()) if path.is_dir() else iter(())
+    return sorted(itertools.islice(files, 100))
 
 
-def find(reference: str | pathlib.Path, on_event: Callable[[dict[str, Any]], None] | None = None) -> pathlib.Path:
-    """The path that a reference means; a source of the catalogue is downloaded if it is not here yet.
+def find(reference: str | pathlib.Path, on_event: Emit | None = None) -> pathlib.Path:
+    """Find the path of a source; a public one is downloaded if it is not on this machine.
+
+    Args:
+        reference: a path, or the name of a bundled or public source.
+        on_event: called with the progress of a download.
 
     Raises:
-        SourceError: if there is no such file, folder, bundled source or source of the catalogue.
+        SourceError: if there is no such file or folder, and no source of that name.
     """
     path = pathlib.Path(reference)
     if path.exists():
         return path
     index = path.with_name(f"{path.name}.index")
-    if index.is_file():  # TensorFlow names a checkpoint by what its files' names share
+    if index.is_file():  # TensorFlow names a checkpoint by the common stem of its files
         return index
     if str(reference) in bundled():
         return bundled()[str(reference)]
     listed = catalogue.sources()
     if is_public(reference):
         return catalogue.bring(listed[str(reference)], on_event)
-    near = unknown_name("bundled source", str(reference), [*bundled(), *listed])
-    # The whole catalogue would hide what is said.
-    near = near if "did you mean" in near else unknown_name("bundled source", str(reference), list(bundled()))
-    raise SourceError(f"{reference}: there is no such file or folder, and {near} (regraft sources lists the catalogue)")
+    hint = unknown_name("bundled source", str(reference), [*bundled(), *listed])
+    if "did you mean" not in hint:  # the names of the whole catalogue would hide the rest of the message
+        hint = unknown_name("bundled source", str(reference), list(bundled()))
+    raise SourceError(f"{reference}: there is no such file or folder, and {hint} (regraft sources lists the catalogue)")
 
 
-def _as_listed(parsed: Parsed, reference: str | pathlib.Path) -> Parsed:
-    """What the catalogue knows of a source and its file does not say."""
+def _add_catalogue_facts(parsed: Parsed, reference: str | pathlib.Path) -> Parsed:
+    """Add to a public source the name, licence, data set and address that the catalogue gives; others stay as they are."""
     if not is_public(reference):
         return parsed
     entry = catalogue.sources()[str(reference)]
     origin = parsed.provenance
-    listed = dataclasses.replace(
+    provenance = dataclasses.replace(
         origin,
         name=entry.name,
         licence=entry.licence or origin.licence,
         dataset=entry.dataset or origin.dataset,
         url=entry.urls[0] if entry.urls else entry.page or origin.url,
     )
-    return dataclasses.replace(parsed, provenance=listed)
+    return dataclasses.replace(parsed, provenance=provenance)
 
 
 def is_public(reference: str | pathlib.Path) -> bool:
-    """Whether a reference means a source of the catalogue."""
+    """Return whether a reference is the name of a public source, one of the catalogue."""
     name = str(reference)
     return not pathlib.Path(name).exists() and name not in bundled() and name in catalogue.sources()
 
 
 def bundled() -> dict[str, pathlib.Path]:
-    """Sources that ship inside the package, by name."""
+    """Return the folders of the sources that ship inside the package, by name."""
     root = pathlib.Path(str(resources.files("regraft"))) / "assets" / "sources"
     return {p.name: p for p in sorted(root.iterdir()) if (p / native.RECORD).is_file()} if root.is_dir() else {}
 
 
 def bundled_records() -> list[dict[str, Any]]:
-    """Bundled sources as plain data, for lists."""
-    made = []
+    """Describe the bundled sources as plain data, as :func:`regraft.list_sources` returns them."""
+    records = []
     for name, path in bundled().items():
         record = native.read_record(path / native.RECORD)
         origin = record.get("provenance") or {}
         size = (record.get("critic") or {}).get("config", {}).get("size") or [None]
-        made.append(
+        records.append(
             {
                 "name": name,
                 "path": str(path),
@@ -153,34 +162,38 @@ def bundled_records() -> list[dict[str, Any]]:
                 "noncommercial": forbids_commerce(origin.get("licence")),
             }
         )
-    return made
+    return records
 
 
 def bundled_images(name: str) -> pathlib.Path:
-    """A folder of target images that ships inside the package."""
+    """Return a folder of target images that ships inside the package."""
     return pathlib.Path(str(resources.files("regraft"))) / "assets" / "targets" / name
 
 
 def formats() -> list[Format]:
-    """All formats, specific ones first."""
-    found: list[Format] = [discover.plugin("formats", name, Format) for name in discover.names("formats")]
-    return sorted(found, key=lambda form: form.order)
+    """Return all formats, specific ones first."""
+    plugins: list[Format] = [discover.plugin("formats", name, Format) for name in discover.names("formats")]
+    return sorted(plugins, key=lambda form: form.order)
 
 
-def assemble(parsed: Parsed, where: str) -> GAN:
-    """Build what a format read.
+def build_gan(parsed: Parsed, where: str) -> GAN:
+    """Build the networks that a format has read.
+
+    Args:
+        parsed: what it has read.
+        where: the file, for errors.
 
     Raises:
-        SourceError: if it names a network that cannot be built.
+        SourceError: if a network cannot be built.
     """
-    moved: dict[Any, Tensor] = {}
+    moved: dict[Place, Tensor] = {}
 
-    def made(network: Network | None) -> object:
+    def build(network: Network | None) -> nn.Module | None:
         return None if network is None else build_with(network.description, network.tensors, where, moved)
 
     try:
-        backbone = discover.plugin("backbones", _innermost(parsed.generator), Backbone)
-        networks = made(parsed.generator), made(parsed.critic), made(parsed.autoencoder)
+        backbone = discover.plugin("backbones", _innermost_kind(parsed.generator), Backbone)
+        networks = build(parsed.generator), build(parsed.critic), build(parsed.autoencoder)
     except ConfigError as error:
         raise SourceError(f"{where}: describes a network that cannot be built: {error}") from None
     generator = cast(Generator, networks[0])
@@ -199,63 +212,74 @@ def assemble(parsed: Parsed, where: str) -> GAN:
     )
 
 
-def load_adapter(path: str | pathlib.Path, sources: list[GAN | str | pathlib.Path] | None = None) -> GAN:
+def load_adapter(path: str | pathlib.Path, sources: list[Source] | None = None) -> GAN:
     """Open an adapter or run folder as an adapted GAN.
 
     Args:
-        path: the folder.
-        sources: its sources, loaded or as references.  Where left out, they are looked for in the run's settings
+        path: the folder; or a MindGAN that the authors of Mind2Mind published, with its ALAE as source.
+        sources: its sources, in order.  If left out, they are looked for at the paths in the run's settings, beside the adapter
             and among the bundled and public sources.
 
+    Returns:
+        The adapted GAN, on the CPU, frozen and in evaluation mode.
+
     Raises:
-        AdapterError: if a source cannot be found or is another one than the adapter was made from.
+        AdapterError: if the adapter is damaged, or a source is not found or is not the one that the adapter was made from.
+        SourceError: if a source cannot be read.
     """
     folder = pathlib.Path(path)
     if sources and _published.is_mindgan(folder):
         return _published.open_mindgan(folder, sources[0] if isinstance(sources[0], GAN) else load(sources[0]))
-    if said := unfinished(folder):
-        raise AdapterError(said)
+    if how_to_resume := unfinished(folder):
+        raise AdapterError(how_to_resume)
     if not adapter.is_adapter(folder):
         raise AdapterError(f"{folder}: holds no {RunFolder(folder).adapter_config.name}, so it is no adapter or run folder")
     record = adapter.read_config(folder)
     if sources is None:
         if record["stored"] == "whole" and record["generator"] is not None:
             return adapter.load_adapter(folder, [])
-        sources = list(_remembered(folder, record))
+        sources = list(_find_sources(folder, record))
     return adapter.load_adapter(folder, [s if isinstance(s, GAN) else load(s) for s in sources])
 
 
-def lead_source(folder: pathlib.Path, sources: Sequence[GAN | str | pathlib.Path] | None = None) -> GAN | None:
-    """The source whose critic an adapter was trained and measured with; None if it has no source.
+def lead_source(folder: pathlib.Path, sources: Sequence[Source] | None = None) -> GAN | None:
+    """Open the source whose critic an adapter was trained and measured with; None if the adapter has no source.
+
+    Args:
+        folder: an adapter or run folder.
+        sources: its sources, if they are not where it expects them.
 
     Raises:
-        AdapterError: if a source cannot be found.
+        AdapterError: if a source is not found.
     """
     record = adapter.read_config(folder)
-    given = list(sources) if sources else list(_remembered(folder, record))
-    return adapter.lead_of(record, [s if isinstance(s, GAN) else load(s) for s in given])
+    references = sources or _find_sources(folder, record)
+    return adapter.lead_of(record, [s if isinstance(s, GAN) else load(s) for s in references])
 
 
-def _remembered(folder: pathlib.Path, record: dict[str, object]) -> list[str]:
-    """Where an adapter's sources may lie."""
-    named = list(_settings_of(folder).get("sources", []))
-    found, listed = [], catalogue.sources()
-    wanted = cast(list[dict[str, object]], record["sources"])
-    for number, need in enumerate(wanted):
-        candidates = [str(named[number])] if number < len(named) else []
-        candidates += [str(folder / str(need["name"])), str(need["name"])]
-        hit = next((c for c in candidates if pathlib.Path(c).exists() or c in bundled() or c in listed), None)
-        if hit is None:
+def _find_sources(folder: pathlib.Path, record: dict[str, Any]) -> list[str]:
+    """Find an adapter's sources: as the run's settings name them, else beside the adapter, else by their own name.
+
+    Raises:
+        AdapterError: if a source is not found.
+    """
+    in_settings = list(_settings_of(folder).get("sources", []))
+    references, public = [], catalogue.sources()
+    for number, source in enumerate(record["sources"]):
+        candidates = [str(in_settings[number])] if number < len(in_settings) else []
+        candidates += [str(folder / str(source["name"])), str(source["name"])]
+        reference = next((c for c in candidates if pathlib.Path(c).exists() or c in bundled() or c in public), None)
+        if reference is None:
             raise AdapterError(
-                f"{folder}: needs its source {need['name']}, generator digest {str(need['generator_digest'])[:16]}, which is "
-                f"not at {' or '.join(candidates)}; name it with sources=[...] or --source"
+                f"{folder}: needs its source {source['name']}, generator digest {str(source['generator_digest'])[:16]}, which "
+                f"is not at {' or '.join(candidates)}; name it with sources=[...] or --source"
             )
-        found.append(hit)
-    return found
+        references.append(reference)
+    return references
 
 
-def _innermost(network: Network) -> str:
-    """The backbone inside composites."""
+def _innermost_kind(network: Network) -> str:
+    """Return the kind of backbone inside a network's composites."""
     kind, config = network.description.kind, network.description.config
     while kind in COMPOSITES:
         outer = config["parts"][config["lead"]] if kind == "mixed" else config
@@ -265,6 +289,7 @@ def _innermost(network: Network) -> str:
 
 
 def _looks_like(probe: Probe) -> str:
+    """Describe a file or folder that no format reads."""
     if probe.path.is_dir():
         names = sorted(p.name for p in itertools.islice(probe.path.iterdir(), 1000))[:6]
         return f"a folder with {', '.join(names) or 'nothing in it'}, no source that regraft knows"

@@ -1,8 +1,7 @@
-"""The verb ``pretrain``: a source of any backbone from images alone, through the same loop; its folder is the source."""
+"""The verb ``pretrain``: train a source of any backbone from images alone; its run folder is the source."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -20,6 +19,7 @@ from regraft.formats.native import save_source
 from regraft.methods.base import Method, PretrainingMethod
 from regraft.runs import folder as run_folder
 from regraft.training.loop import Loop
+from regraft.verbs._arguments import Emit, ignore_event
 from regraft.verbs.adapting.assemble import assemble
 from regraft.verbs.adapting.prepare import prepare
 from regraft.verbs.adapting.prepared import Prepared
@@ -37,30 +37,30 @@ def pretrain(
     out: str | pathlib.Path | None = None,
     resume: bool = False,
     licence: str | None = None,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: Emit | None = None,
     **settings: Any,
 ) -> GAN:
     """Train a source from scratch.
 
     Args:
         images: a folder, .zip or .npz.
-        backbone: family of networks; ``autoencoder`` and ``alae`` give sources that encode, for Mind2Mind.
-        size: side of the images.
-        channels: 1 or 3.
-        out: folder to make; it is a source once training is over, and can be resumed before.
-        resume: go on with the training in ``out``.
-        licence: terms of the images, kept with the source; when resuming, only for a run that began without.
-        on_event: told of progress.
+        backbone: family of networks; ``autoencoder`` and ``alae`` make sources that encode, for Mind2Mind.
+        size: side of the images in pixels.
+        channels: 1 for grey images, 3 for colour.
+        out: folder to make; it becomes a source when training ends, and can be resumed before.
+        resume: continue the training in ``out``, with its own settings.
+        licence: terms of the images, kept with the source; a resumed run that has none may be given one.
+        on_event: called with each phase, step and note as it happens.
         **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields
             of the backbone as ``backbone_settings``.
 
     Returns:
-        The source, as loading its folder gives it.
+        The source, as :func:`regraft.load` opens its folder.
 
     Raises:
-        RegraftError: a subclass that names what does not fit.
+        RegraftError: a subclass; the message names what does not fit.
     """
-    emit = on_event or (lambda event: None)
+    emit = on_event or ignore_event
     if out is None:
         raise ConfigError("pretrain needs --out, the folder to make")
     folder = pathlib.Path(out)
@@ -79,13 +79,13 @@ def pretrain(
     for note in (*prepared.notes, *([run_folder.FINISHED.format(folder)] if finished else [])):
         emit({"event": "note", "text": note})
     loop = assemble(prepared, folder, emit)
-    kept = run_folder.open_run(folder, prepared.job, prepared.identity, resume, licence)
+    licence = run_folder.open_run(folder, prepared.job, prepared.identity, resume, licence)
     if finished:
         return load(folder)
     loop.run(resume)
-    gan = _source(prepared, loop, folder, kept)
+    gan = _source(prepared, loop, folder, licence)
     pictures.save_png(run_folder.RunFolder(folder).final_samples, pictures.grid(gan.sample(SAMPLES, job.seed)))
-    save_source(folder, gan)  # the last, because a folder with a source in it is finished
+    save_source(folder, gan)  # last, because a folder that holds a source counts as finished
     return gan
 
 
@@ -97,50 +97,46 @@ def _job(
     folder: pathlib.Path,
     settings: dict[str, Any],
 ) -> AdaptJob:
+    """Make the settings of a training from scratch; arguments are those of :func:`pretrain`."""
     if images is None or size is None:
         raise ConfigError("pretrain needs images and --size, the side to train at")
     if (folder / native.RECORD).exists():
         raise ConfigError(f"{folder}: is a finished source, and nothing is overwritten; choose another --out")
     run_folder.check_out(folder)
     method = discover.plugin("backbones", backbone, Backbone).pretrained_by
-    own = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
-    others = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields} | {"size": size, "channels": channels}
+    job_settings = {k: v for k, v in settings.items() if k in AdaptJob.model_fields}
+    method_settings = {k: v for k, v in settings.items() if k not in AdaptJob.model_fields}
+    method_settings |= {"size": size, "channels": channels}
     if "backbone" in discover.plugin("methods", method, Method).Config.model_fields:
-        others["backbone"] = backbone
-    if isinstance(own.get("batch"), int) and method != "scratch":
-        others["batch"] = own.pop("batch")
-    own["settings"] = own.get("settings", {}) | others
-    own = {
-        "held_out": 0,
-        "evaluate_every": 0,
-        "keep": "last",
-        "images": str(images),
-        "method": method,
-        "out": str(folder),
-    } | own
-    return parse(AdaptJob, own, "settings of pretrain")
+        method_settings["backbone"] = backbone
+    if isinstance(job_settings.get("batch"), int) and method != "scratch":
+        method_settings["batch"] = job_settings.pop("batch")
+    job_settings["settings"] = job_settings.get("settings", {}) | method_settings
+    defaults: dict[str, Any] = {"held_out": 0, "evaluate_every": 0, "keep": "last"}
+    defaults |= {"images": str(images), "method": method, "out": str(folder)}
+    return parse(AdaptJob, defaults | job_settings, "settings of pretrain")
 
 
 def _source(prepared: Prepared, loop: Loop, folder: pathlib.Path, licence: str | None) -> GAN:
-    """What was trained, as a source."""
+    """Make the source from the trained networks."""
     modules: dict[str, nn.Module] = dict(loop.adaptation.modules) | dict(loop.averages.modules)
     modules["generator"] = loop.result("last").generator
     if not isinstance(prepared.train, Images):
         raise ConfigError("pretrain trains on images, not on codes")
     method = discover.plugin("methods", prepared.job.method, PretrainingMethod)
-    made = method.finished(modules, dataclasses.replace(prepared.train, flip=False), prepared.config)
-    for network in (made.generator, made.critic, made.autoencoder):
+    source = method.finished(modules, dataclasses.replace(prepared.train, flip=False), prepared.config)
+    for network in (source.generator, source.critic, source.autoencoder):
         if network is not None:
             network.cpu().requires_grad_(False).eval()
     name = pathlib.Path(prepared.job.images.partition(".npz:")[0]).stem
     dataset = f"{name}, {prepared.train.n} images"
     provenance = Provenance(folder.name, native.FORMAT, licence=licence, dataset=dataset)
     return GAN(
-        made.generator,
-        made.critic,
-        autoencoder=made.autoencoder,
-        objective=made.objective,
-        recipe=made.recipe,
+        source.generator,
+        source.critic,
+        autoencoder=source.autoencoder,
+        objective=source.objective,
+        recipe=source.recipe,
         provenance=provenance,
         aspect=prepared.image["aspect"],
     )

@@ -14,7 +14,7 @@ from regraft.data.images import ImageSet, open_images
 from regraft.evaluation.compare import extractor
 from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import kernel_match
-from regraft.verbs._open import Source
+from regraft.verbs._arguments import Source
 from regraft.verbs.adapt import adapt
 from regraft.verbs.load import load
 

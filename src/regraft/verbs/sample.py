@@ -14,7 +14,8 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import SampleJob
 from regraft.data import pictures
-from regraft.verbs._open import Source, opened
+from regraft.verbs._arguments import Source
+from regraft.verbs._open import open_gan
 
 MOST_ROWS = 12
 PER_ROW = 8
@@ -143,7 +144,7 @@ def sample(
     job = parse(SampleJob, settings, "settings of sample")
     if out is not None:
         check_out(pathlib.Path(out))
-    gan = opened(source, sources, job.device)
+    gan = open_gan(source, sources, job.device)
     gan = gan if job.source_index is None else one_source(gan, job.source_index)
     labels = classes_for(gan, job)
     images = gan.sample(job.n, job.seed, first=job.first, y=labels, psi=job.psi, batch=job.batch)
@@ -176,7 +177,7 @@ def interpolate(
     if path.suffix.lower() not in (".gif", ".png"):
         raise ConfigError(f"{path}: an interpolation is written as .gif or .png")
     refuse_overwriting(path)
-    gan = pick_source(opened(source, sources, job.device), job.source_index)
+    gan = pick_source(open_gan(source, sources, job.device), job.source_index)
     closed = path.suffix.lower() == ".gif"
     latents = gan.generator.latent.at(job.seed, range(job.first, job.first + keys))
     ends = list(zip(latents, [*latents[1:], latents[0]] if closed else latents[1:], strict=False))

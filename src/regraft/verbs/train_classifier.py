@@ -1,4 +1,4 @@
-"""Training a small classifier on labelled images: an extractor for domains that no public network knows."""
+"""The verb ``train-classifier``: train a small classifier, as an extractor for a domain that no public network knows."""
 
 import dataclasses
 import pathlib
@@ -24,15 +24,15 @@ SHIFT = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A classifier that was written.
+    """A trained classifier.
 
     Attributes:
-        file: where.
-        classes: names.
-        accuracy: share of held-out images that it names rightly.
-        interval: 95 % interval of that share.
-        chance: the share that the commonest class alone would give.
-        n_train, n_held: images.
+        file: where it was written.
+        classes: their names.
+        accuracy: share of held-out images that it classifies correctly.
+        interval: 95 % interval of the accuracy.
+        chance: accuracy of always naming the commonest class.
+        n_train, n_held: numbers of training and held-out images.
     """
 
     file: pathlib.Path
@@ -56,11 +56,12 @@ def train_classifier(
     Args:
         images: a folder of class folders, a .zip of one, or an .npz with labels.
         out: file to write; must not exist.
-        on_step: told of step and loss now and then.
-        **settings: fields of :class:`regraft.jobs.ClassifierJob`.
+        on_step: called with step and loss, every 100 steps.
+        **settings: fields of :class:`regraft.core.jobs.ClassifierJob`.
 
     Raises:
-        DataError: without labels, or with too few images of a class.
+        ConfigError: if the file exists.
+        DataError: if the images have no labels, or too few images of a class.
     """
     job = parse(ClassifierJob, settings, "settings of train-classifier")
     path = pathlib.Path(out)
@@ -74,15 +75,15 @@ def train_classifier(
     network = _train(train, job, on_step)
     if decoded.labels is None or held.labels is None:
         raise DataError(f"{listed.where}: no labels")
-    right = (classify(network, held.tensor()).argmax(1) == held.labels).double()
-    accuracy = float(right.mean())
+    is_correct = (classify(network, held.tensor()).argmax(1) == held.labels).double()
+    accuracy = float(is_correct.mean())
     chance = float(torch.bincount(held.labels).max() / held.n)
     write_tensors(path, network.tensors, {"format": "pt"})
     return Trained(path, decoded.classes, accuracy, accuracy_interval(accuracy, held.n), chance, train.n, held.n)
 
 
 def _split(images: Images, job: ClassifierJob) -> tuple[Images, Images]:
-    """Training and held-out images, the same share of each class."""
+    """Split images into training and held-out ones, with the same share of each class."""
     labels = images.labels if images.labels is not None else torch.zeros(images.n, dtype=torch.long)
     train, held = [], []
     for label, name in enumerate(images.classes):
@@ -105,7 +106,7 @@ def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], N
     labels = images.labels if images.labels is not None else torch.zeros(images.n, dtype=torch.long)
     for step in range(1, job.steps + 1):
         index = torch.randint(images.n, (min(job.batch, 4 * images.n),), generator=rng)
-        _, logits = network(_moved(images.tensor(index), job.flip, rng))
+        _, logits = network(_augment(images.tensor(index), job.flip, rng))
         loss = F.cross_entropy(logits, labels[index])
         optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -116,8 +117,8 @@ def _train(images: Images, job: ClassifierJob, on_step: Callable[[int, float], N
     return dataclasses.replace(network, tensors={name: tensor.detach() for name, tensor in network.tensors.items()})
 
 
-def _moved(x: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
-    """Images shifted, scaled and perhaps mirrored at random."""
+def _augment(x: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
+    """Shift, scale and, with ``flip``, mirror images at random."""
     n = len(x)
     shift = (torch.rand(n, 2, generator=rng) * 2 - 1) * 2 * SHIFT
     scale = 1 + (torch.rand(n, generator=rng) * 2 - 1) * SHIFT

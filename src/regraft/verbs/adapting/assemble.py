@@ -13,7 +13,8 @@ from regraft.evaluation.compare import extractor
 from regraft.evaluation.held_out import HeldOut
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
-from regraft.verbs.adapting.prepared import Emit, Prepared
+from regraft.verbs._arguments import Emit
+from regraft.verbs.adapting.prepared import Prepared
 
 
 def parts_that_fit(prepared: Prepared) -> int:

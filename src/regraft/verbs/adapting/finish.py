@@ -20,8 +20,9 @@ from regraft.metrics.copies import COPY_BOUND
 from regraft.runs import adapter, records
 from regraft.runs.folder import RunFolder
 from regraft.training.loop import Loop, Result
+from regraft.verbs._arguments import Emit
 from regraft.verbs.adapting.assemble import augmented
-from regraft.verbs.adapting.prepared import Emit, Prepared
+from regraft.verbs.adapting.prepared import Prepared
 from regraft.verbs.report.page import report
 from regraft.verbs.sample import overview
 

@@ -1,7 +1,7 @@
 """Everything that an adaptation needs, with nothing written yet."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,6 @@ from regraft.data.codes import Codes
 from regraft.data.images import Images
 from regraft.methods.base import Method, MethodConfig
 from regraft.training.updates import Adaptation
-
-Emit = Callable[[dict[str, Any]], None]
-"""Takes one event of a run: ``{"event": <kind>, ...}``."""
 
 
 def lead_of(method: Method[MethodConfig], sources: Sequence[GAN], config: MethodConfig) -> GAN | None:
