@@ -11,7 +11,10 @@ from regraft.backbones import _spectral
 
 
 class SelfAttention(nn.Module):
-    """x + gamma * o(attention of theta(x) over pooled phi(x), g(x)); an identity at gamma 0, where training starts."""
+    """x + gamma * o(values g(x), mixed by softmax(queries theta(x) . keys phi(x))); keys and values are pooled 2x2.
+
+    Training starts at gamma 0, where the layer is the identity.
+    """
 
     def __init__(self, channels: int, spectral: _spectral.Dialect | None, sn_eps: float = 1e-12) -> None:
         super().__init__()
@@ -25,12 +28,12 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape; H and W are at least 2."""
+        """Map (N, C, H, W), with H and W at least 2, to the same shape."""
         queries = self.theta(x).flatten(2)
         keys = functional.max_pool2d(self.phi(x), 2).flatten(2)
         values = functional.max_pool2d(self.g(x), 2).flatten(2)
         # The scores are not divided by the square root of their width, unlike a transformer's.
         weights = torch.softmax(queries.transpose(1, 2) @ keys, dim=-1)
-        seen = (values @ weights.transpose(1, 2)).view(len(x), -1, *x.shape[2:])
-        out: Tensor = self.gamma * self.o(seen) + x
+        attended = (values @ weights.transpose(1, 2)).view(len(x), -1, *x.shape[2:])
+        out: Tensor = self.gamma * self.o(attended) + x
         return out

@@ -1,4 +1,4 @@
-"""What BigGAN and BigGAN-deep share: the way in, the critic's head, class vectors and fresh weights.
+"""What BigGAN and BigGAN-deep share: widths, the first layer, the critic's head, new classes and fresh weights.
 
 Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis".
 """
@@ -19,40 +19,40 @@ from regraft.core.randomness import generator_at
 GeneratorT = TypeVar("GeneratorT", bound=Generator)
 
 CLASS_DIM = 128
-"""Width of the class table that a generator without one is given, as published."""
+"""Width of the class table that :meth:`Generator.with_classes` gives a generator; the published width."""
 
-UP = {
+UP_MULTIPLES = {
     32: ((4, 4, 4), (4, 4, 4)),
     64: ((16, 16, 8, 4), (16, 8, 4, 2)),
     128: ((16, 16, 8, 4, 2), (16, 8, 4, 2, 1)),
     256: ((16, 16, 8, 8, 4, 2), (16, 8, 8, 4, 2, 1)),
     512: ((16, 16, 8, 8, 4, 2, 1), (16, 8, 8, 4, 2, 1, 1)),
 }
-"""Multiples of the base width into and out of each doubling of the generator, latent side first."""
+"""For each image side: multiples of the base width into, and out of, each doubling of the generator, latent side first."""
 
-DOWN = {
+DOWN_MULTIPLES = {
     64: (1, 2, 4, 8, 16),
     128: (1, 2, 4, 8, 16, 16),
     256: (1, 2, 4, 8, 8, 16, 16),
     512: (1, 1, 2, 4, 8, 8, 16, 16),
 }
-"""Multiples of the base width out of each critic block, image side first; all but the last halve the side."""
+"""For each image side: multiples of the base width out of each critic block, image side first; all but the last halve."""
 
 
 def up_multiples(size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Width multiples of the generator; sides below 32 follow the 32 px network.
+    """Return the multiples of the base width into, and out of, each doubling; sides below 32 follow the 32 px network.
 
     Raises:
-        ConfigError: if there is no such network.
+        ConfigError: if there is no BigGAN for images of that side.
     """
     doublings = size.bit_length() - 3
-    if size not in UP and (doublings < 1 or size != 4 << doublings or size > 32):
+    if size not in UP_MULTIPLES and (doublings < 1 or size != 4 << doublings or size > 32):
         raise ConfigError(f"a BigGAN has a side of 8, 16, 32, 64, 128, 256 or 512, not {size}")
-    return UP.get(size, ((4,) * doublings, (4,) * doublings))
+    return UP_MULTIPLES.get(size, ((4,) * doublings, (4,) * doublings))
 
 
 class Entry(nn.Module):
-    """The class table, where there is one, and the linear map from the latent to the smallest feature map."""
+    """The first layer: the class table, where there is one, and the linear map from the latent to the smallest feature map."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class Entry(nn.Module):
         return out
 
     def embed(self, y: Tensor) -> ClassCode:
-        """Rows of the class table."""
+        """Return class vectors: rows of the class table, or mixtures of them."""
         if self.shared is None:
             raise MissingCapability("this generator has no class table")
         return ClassCode(look_up_rows(self.shared.weight, y))
 
 
 class Head(nn.Module):
-    """relu, sum over places, linear score plus the projection on a class vector.
+    """The critic's end: relu, sum over places to h, score linear(h) + h . class vector.
 
     Source: Miyato & Koyama 2018, "cGANs with projection discriminator".
     """
@@ -107,59 +107,40 @@ class Head(nn.Module):
         return scores + aligned
 
 
-def class_vector(generator: Generator, y: Tensor | ClassCode | None, width: int) -> Tensor:
-    """The class vector (N, width) that a conditional generator was asked for.
-
-    Raises:
-        MissingCapability: if no class was given.
-        ConfigError: if a class code has another width.
-    """
-    if y is None:
-        raise MissingCapability("this generator is conditional: give class indices or a class code as y")
-    vector = (y if isinstance(y, ClassCode) else generator.embed(y)).vector
-    if vector.dim() != 2 or vector.shape[1] != width:
-        raise ConfigError(f"this generator's class codes are (N, {width}), got {tuple(vector.shape)}")
-    return vector
-
-
 @torch.no_grad()
-def add_class_inputs(made: GeneratorT, generator: Generator, *, first: bool) -> GeneratorT:
+def add_class_inputs(conditional: GeneratorT, generator: Generator, *, class_first: bool) -> GeneratorT:
     """Fill a generator with classes from one without, so that it makes the same images for every class.
 
     Args:
-        made: is filled and returned; its class table is drawn anew, from a fixed seed.
-        generator: what all other tensors are from; inputs that ``made`` has more get zero columns.
-        first: whether class vectors come before the latent.
+        conditional: the generator that is filled and returned; its class table is drawn from a fixed seed.
+        generator: the generator from which all other tensors are copied; additional inputs get zero columns.
+        class_first: whether class vectors come before the latent.
     """
     tensors = {}
-    for name, value in made.state_dict().items():
+    for name, value in conditional.state_dict().items():
         if name == "entry.shared.weight":
             tensors[name] = torch.randn(value.shape, generator=generator_at(0, "class table"))
             continue
         old = generator.state_dict()[name]
-        more = value.shape[-1] - old.shape[-1] if old.dim() else 0
-        padding = (more, 0) if first else (0, more)
-        tensors[name] = functional.pad(old, padding) if more else old.clone()
-    made.load_state_dict(tensors, strict=True)
-    return made.train(generator.training)
+        added = value.shape[-1] - old.shape[-1] if old.dim() else 0
+        padding = (added, 0) if class_first else (0, added)
+        tensors[name] = functional.pad(old, padding) if added else old.clone()
+    conditional.load_state_dict(tensors, strict=True)
+    return conditional.train(generator.training)
 
 
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
-    """Draw orthogonal weights; biases stay as torch's constructors draw them."""
+    """Draw orthogonal weights, and biases as torch's constructors draw them, uniform within 1 / sqrt(fan in)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
             nn.init.orthogonal_(module.weight)
-            bias = getattr(module, "bias", None)
-            if bias is not None:
+            if not isinstance(module, nn.Embedding) and module.bias is not None:
                 bound = module.weight[0].numel() ** -0.5
-                nn.init.uniform_(bias, -bound, bound)
+                nn.init.uniform_(module.bias, -bound, bound)
         if isinstance(module, _spectral.Spectral):
             nn.init.normal_(module.u)
-            for _ in range(3):
-                u, v = module._power_step()
-                module.u.copy_(u)
-                module.v.copy_(v)
+            module.iterate(3)
         if isinstance(module, TableNorm):
             for half, centre in zip(module.codes.chunk(2, dim=1), (1.0, 0.0), strict=True):
                 half.copy_(nn.init.orthogonal_(torch.empty_like(half)) + centre)

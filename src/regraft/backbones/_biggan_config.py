@@ -13,7 +13,7 @@ Eps = Annotated[float, Field(gt=0, le=1)]
 
 
 class UpBlockConfig(Config):
-    """A generator block; every one doubles the side."""
+    """Settings of a generator block, which doubles the side."""
 
     inputs: Width
     outputs: Width
@@ -21,7 +21,7 @@ class UpBlockConfig(Config):
 
 
 class DownBlockConfig(Config):
-    """A critic block."""
+    """Settings of a critic block, which halves the side where it downsamples."""
 
     inputs: Width
     hidden: Width
@@ -31,10 +31,18 @@ class DownBlockConfig(Config):
 
 
 class BigGANGeneratorConfig(Config):
-    """Attributes:
-    chunk: numbers of the latent that the first layer takes; a hierarchical generator has as many for each block.
-    class_dim: width of the shared class table; 0 for a table in every norm, or no classes.
-    side: of the smallest feature map.
+    """Settings of a generator.
+
+    Attributes:
+        chunk: numbers of the latent that the first layer takes; a hierarchical generator has as many for each block.
+        hierarchical: whether each block takes a chunk of the latent.
+        n_classes: number of classes, 0 for none.
+        class_dim: width of the shared class table; 0 for a table in every norm, or no classes.
+        side: side of the smallest feature map.
+        blocks: settings of the blocks, latent side first.
+        channels: channels of the images.
+        spectral: whether weights are spectrally normalised.
+        bn_eps, sn_eps: small constants of batch and spectral normalisation.
     """
 
     chunk: Width
@@ -55,7 +63,7 @@ class BigGANGeneratorConfig(Config):
 
     @property
     def code_dim(self) -> int:
-        """What each norm sees; 0 where norms hold tables."""
+        """Width of the code that each norm sees; 0 where norms hold tables."""
         return self.class_dim + (self.chunk if self.hierarchical else 0)
 
     @model_validator(mode="after")
@@ -72,7 +80,15 @@ class BigGANGeneratorConfig(Config):
 
 
 class BigGANCriticConfig(Config):
-    """Blocks from the image to the score; the first has no activation before it."""
+    """Settings of a critic.
+
+    Attributes:
+        size, channels: side and channels of the images.
+        blocks: settings of the blocks, image side first; there is no activation before the first one.
+        n_classes: number of classes, 0 for none.
+        spectral: whether weights are spectrally normalised.
+        sn_eps: small constant of spectral normalisation.
+    """
 
     size: Side
     channels: Width = 3

@@ -11,7 +11,7 @@ Spectral = Literal["stored", "fresh", "none"]
 
 
 class BottleneckConfig(Config):
-    """A block; ``resample`` doubles the side in a generator and halves it in a critic."""
+    """Settings of a block; ``resample`` doubles the side in a generator and halves it in a critic."""
 
     inputs: Width
     hidden: Width
@@ -21,13 +21,21 @@ class BottleneckConfig(Config):
 
 
 class DeepGeneratorConfig(Config):
-    """Attributes:
-    bound: the latent is a normal redrawn inside [-bound, bound]; None for an unbounded one.
-    class_dim: width of the class table.
-    side: of the smallest feature map.
-    rows: output channels of the last convolution, of which the first ``channels`` are the image.
-    statistics: rows of batch statistics, for truncations evenly spaced from 0 to 1; 1 where there is no such table.
-    interpolation: between rows; ``published`` weighs the two neighbours the wrong way round, as the authors' code does.
+    """Settings of a generator.
+
+    Attributes:
+        latent_dim: numbers per latent.
+        bound: the latent is a normal redrawn inside [-bound, bound]; None for an unbounded one.
+        n_classes: number of classes, 0 for none.
+        class_dim: width of the class table.
+        side: side of the smallest feature map.
+        blocks: settings of the blocks, latent side first.
+        channels: channels of the images.
+        rows: output channels of the last convolution, of which the first ``channels`` are the image.
+        spectral: dialect of spectral normalisation.
+        statistics: rows of batch statistics, for truncations evenly spaced from 0 to 1; 1 where there is no such table.
+        interpolation: between rows; ``published`` swaps the weights of the two neighbours, as the authors' code does.
+        bn_eps, sn_eps: small constants of batch and spectral normalisation.
     """
 
     latent_dim: Width
@@ -57,7 +65,16 @@ class DeepGeneratorConfig(Config):
 
 
 class DeepCriticConfig(Config):
-    """A convolution to ``stem`` channels, then blocks."""
+    """Settings of a critic.
+
+    Attributes:
+        size, channels: side and channels of the images.
+        stem: channels after the first convolution.
+        blocks: settings of the blocks, image side first.
+        n_classes: number of classes, 0 for none.
+        spectral: dialect of spectral normalisation.
+        sn_eps: its small constant.
+    """
 
     size: Side
     channels: Width = 3

@@ -1,7 +1,7 @@
-"""Residual blocks of the SNGAN line of GANs, with the habits in which public implementations differ as settings."""
+"""Residual blocks of the SNGAN line of GANs; where public implementations differ, a setting says how."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from regraft.backbones import _spectral
 from regraft.backbones._conditional import LinearNorm, TableNorm
+from regraft.backbones._spectral import Dialect
 from regraft.core.config import Config
 
 Width = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -17,7 +18,7 @@ Upsampling = Literal["nearest", "bilinear"]
 
 
 class BlockConfig(Config):
-    """One residual block and the attention layer that may follow it."""
+    """Settings of one residual block and of the attention layer that may follow it."""
 
     inputs: Width
     hidden: Width
@@ -36,7 +37,7 @@ class BlockConfig(Config):
 
 
 def check_chain(blocks: tuple[BlockConfig, ...]) -> None:
-    """Check that every block takes what the one before gives.
+    """Check that every block takes as many channels as the one before gives.
 
     Raises:
         ValueError: if there is no block, or two do not fit.
@@ -49,17 +50,17 @@ def check_chain(blocks: tuple[BlockConfig, ...]) -> None:
 
 
 class Attention(nn.Module):
-    """Self-attention over the map, keys and values pooled 2x2, without a temperature.
+    """x + strength * out(values, mixed by softmax(queries . keys)); keys and values are pooled 2x2, there is no temperature.
 
     Source: Zhang et al. 2019, "Self-attention generative adversarial networks"; the pooling and widths of its public code.
     """
 
-    def __init__(self, channels: int, keys: int, values: int, **spectral: Any) -> None:
+    def __init__(self, channels: int, keys: int, values: int, *, spectral: Dialect | None, sn_eps: float) -> None:
         super().__init__()
-        self.query = _spectral.conv(channels, keys, 1, bias=False, **spectral)
-        self.key = _spectral.conv(channels, keys, 1, bias=False, **spectral)
-        self.value = _spectral.conv(channels, values, 1, bias=False, **spectral)
-        self.out = _spectral.conv(values, channels, 1, bias=False, **spectral)
+        self.query = _spectral.conv(channels, keys, 1, bias=False, spectral=spectral, sn_eps=sn_eps)
+        self.key = _spectral.conv(channels, keys, 1, bias=False, spectral=spectral, sn_eps=sn_eps)
+        self.value = _spectral.conv(channels, values, 1, bias=False, spectral=spectral, sn_eps=sn_eps)
+        self.out = _spectral.conv(values, channels, 1, bias=False, spectral=spectral, sn_eps=sn_eps)
         self.strength = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,19 +68,19 @@ class Attention(nn.Module):
         key = functional.max_pool2d(self.key(x), 2).flatten(2)
         value = functional.max_pool2d(self.value(x), 2).flatten(2)
         weights = torch.softmax(self.query(x).flatten(2).transpose(1, 2) @ key, dim=-1)
-        seen = (value @ weights.transpose(1, 2)).view(len(x), -1, *x.shape[2:])
-        result: Tensor = x + self.strength * self.out(seen)
-        return result
+        attended = (value @ weights.transpose(1, 2)).view(len(x), -1, *x.shape[2:])
+        out: Tensor = x + self.strength * self.out(attended)
+        return out
 
 
 class OneHotNorm(nn.Module):
     """Normalise, then scale by 1 + gain and shift by bias, both linear in the one-hot class.
 
     Attributes:
-        codes: what each class gives, (n_classes, 2 C): gains with the 1 added, then shifts.
+        codes: factors 1 + gain, then shifts, of each class, (n_classes, 2 C).
     """
 
-    def __init__(self, channels: int, n_classes: int, spectral: _spectral.Dialect | None, eps: float, sn_eps: float) -> None:
+    def __init__(self, channels: int, n_classes: int, spectral: Dialect | None, eps: float, sn_eps: float) -> None:
         super().__init__()
         self.channels = channels
         self.norm = nn.BatchNorm2d(channels, eps=eps, affine=False)
@@ -104,18 +105,20 @@ Norm = nn.BatchNorm2d | TableNorm | OneHotNorm | LinearNorm
 class GeneratorBlock(nn.Module):
     """norm, relu, upsampling, 3x3, norm, relu, 3x3, beside an upsampled 1x1 shortcut; attention may follow."""
 
-    def __init__(self, config: BlockConfig, norms: tuple[Norm, Norm], upsampling: Upsampling, **spectral: Any) -> None:
+    def __init__(
+        self, config: BlockConfig, norms: tuple[Norm, Norm], upsampling: Upsampling, *, spectral: Dialect | None, sn_eps: float
+    ) -> None:
         super().__init__()
         self.config, self.upsampling = config, upsampling
         c = config
         self.norm1, self.norm2 = norms
-        self.conv1 = _spectral.conv(c.inputs, c.hidden, 3, padding=1, **spectral)
-        self.conv2 = _spectral.conv(c.hidden, c.outputs, 3, padding=1, **spectral)
-        self.shortcut = _spectral.conv(c.inputs, c.outputs, 1, **spectral) if c.shortcut else None
-        self.attention = Attention(c.outputs, *c.attention, **spectral) if c.attention else None
+        self.conv1 = _spectral.conv(c.inputs, c.hidden, 3, padding=1, spectral=spectral, sn_eps=sn_eps)
+        self.conv2 = _spectral.conv(c.hidden, c.outputs, 3, padding=1, spectral=spectral, sn_eps=sn_eps)
+        self.shortcut = _spectral.conv(c.inputs, c.outputs, 1, spectral=spectral, sn_eps=sn_eps) if c.shortcut else None
+        self.attention = Attention(c.outputs, *c.attention, spectral=spectral, sn_eps=sn_eps) if c.attention else None
 
     def forward(self, x: Tensor, codes: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Map (N, C, H, W); ``codes`` are those of the two norms where they take any."""
+        """Map (N, C, H, W); ``codes`` are the codes of the two norms if they are conditional, else None."""
         h = self.norm1(x) if codes is None else self.norm1(x, codes[0])
         h = self.conv1(self._up(functional.relu(h)))
         h = self.norm2(h) if codes is None else self.norm2(h, codes[1])
@@ -133,23 +136,31 @@ class GeneratorBlock(nn.Module):
 class CriticBlock(nn.Module):
     """relu, 3x3, relu, 3x3, pooling, beside a shortcut; attention may follow.
 
-    The first block of a critic has no relu before its first convolution and pools before its shortcut.  ``rectified`` takes
-    the shortcut from relu(x): public code rectifies in place, so files were trained that way.
+    The first block of a critic has no relu before its first convolution and pools before its shortcut.  With ``rectified`` the
+    shortcut starts from relu(x): public code rectifies in place, so its files were trained that way.
     """
 
-    def __init__(self, config: BlockConfig, *, first: bool, rectified: bool, norm_eps: float | None, **spectral: Any) -> None:
+    def __init__(
+        self,
+        config: BlockConfig,
+        *,
+        first: bool,
+        rectified: bool,
+        norm_eps: float | None,
+        spectral: Dialect | None,
+        sn_eps: float,
+    ) -> None:
         super().__init__()
         self.config, self.first, self.rectified = config, first, rectified
         c = config
-        self.conv1 = _spectral.conv(c.inputs, c.hidden, 3, padding=1, **spectral)
-        self.conv2 = _spectral.conv(c.hidden, c.outputs, 3, padding=1, **spectral)
-        self.shortcut = _spectral.conv(c.inputs, c.outputs, 1, **spectral) if c.shortcut else None
-        normed = norm_eps is not None
-        eps = norm_eps or 0.0
-        self.norm0 = nn.BatchNorm2d(c.inputs, eps=eps) if normed and c.shortcut else None
-        self.norm1 = nn.BatchNorm2d(c.inputs, eps=eps) if normed and not first else None
-        self.norm2 = nn.BatchNorm2d(c.hidden, eps=eps) if normed else None
-        self.attention = Attention(c.outputs, *c.attention, **spectral) if c.attention else None
+        self.conv1 = _spectral.conv(c.inputs, c.hidden, 3, padding=1, spectral=spectral, sn_eps=sn_eps)
+        self.conv2 = _spectral.conv(c.hidden, c.outputs, 3, padding=1, spectral=spectral, sn_eps=sn_eps)
+        self.shortcut = _spectral.conv(c.inputs, c.outputs, 1, spectral=spectral, sn_eps=sn_eps) if c.shortcut else None
+        has_norms, eps = norm_eps is not None, norm_eps or 0.0
+        self.norm0 = nn.BatchNorm2d(c.inputs, eps=eps) if has_norms and c.shortcut else None
+        self.norm1 = nn.BatchNorm2d(c.inputs, eps=eps) if has_norms and not first else None
+        self.norm2 = nn.BatchNorm2d(c.hidden, eps=eps) if has_norms else None
+        self.attention = Attention(c.outputs, *c.attention, spectral=spectral, sn_eps=sn_eps) if c.attention else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W)."""
@@ -174,12 +185,12 @@ class CriticBlock(nn.Module):
 
 
 class First(nn.Module):
-    """Latent to the first map, channel by channel."""
+    """The first layer: a linear map from the latent to the first feature map, channel by channel."""
 
-    def __init__(self, inputs: int, channels: int, side: int, **spectral: Any) -> None:
+    def __init__(self, inputs: int, channels: int, side: int, *, spectral: Dialect | None, sn_eps: float) -> None:
         super().__init__()
         self.side = side
-        self.linear = _spectral.linear(inputs, channels * side * side, **spectral)
+        self.linear = _spectral.linear(inputs, channels * side * side, spectral=spectral, sn_eps=sn_eps)
 
     def forward(self, z: Tensor) -> Tensor:
         """Map (N, inputs) to (N, C, side, side)."""
@@ -188,12 +199,12 @@ class First(nn.Module):
 
 
 class Last(nn.Module):
-    """norm, relu, 3x3, tanh."""
+    """The last layer: norm, relu, 3x3, tanh."""
 
-    def __init__(self, inputs: int, channels: int, eps: float, **spectral: Any) -> None:
+    def __init__(self, inputs: int, channels: int, eps: float, *, spectral: Dialect | None, sn_eps: float) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(inputs, eps=eps)
-        self.conv = _spectral.conv(inputs, channels, 3, padding=1, **spectral)
+        self.conv = _spectral.conv(inputs, channels, 3, padding=1, spectral=spectral, sn_eps=sn_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to images (N, C, H, W)."""
@@ -201,7 +212,7 @@ class Last(nn.Module):
 
 
 class Head(nn.Module):
-    """relu, pooling over the map, linear score; a class term or class logits where the critic has them."""
+    """The critic's end: relu, pooling over places, linear score, and a projection or class logits where the critic has them."""
 
     def __init__(
         self,
@@ -210,27 +221,29 @@ class Head(nn.Module):
         kind: Literal["none", "projection", "auxiliary"],
         pooling: Literal["sum", "mean"],
         bias: bool,
-        **spectral: Any,
+        *,
+        spectral: Dialect | None,
+        sn_eps: float,
     ) -> None:
         super().__init__()
         self.pooling = pooling
-        self.score = _spectral.linear(inputs, 1, **spectral)
+        self.score = _spectral.linear(inputs, 1, spectral=spectral, sn_eps=sn_eps)
         self.classes: nn.Embedding | None = None
         if kind == "projection":
-            dialect, eps = spectral["spectral"], spectral["sn_eps"]
-            table: nn.Embedding = nn.Embedding(n_classes, inputs)
-            if dialect is not None:
-                table = _spectral.Embedding(n_classes, inputs, dialect=dialect, sn_eps=eps)
-            self.classes = table
-        self.classifier = _spectral.linear(inputs, n_classes, bias=bias, **spectral) if kind == "auxiliary" else None
+            self.classes = nn.Embedding(n_classes, inputs)
+            if spectral is not None:
+                self.classes = _spectral.Embedding(n_classes, inputs, dialect=spectral, sn_eps=sn_eps)
+        self.classifier = (
+            _spectral.linear(inputs, n_classes, bias=bias, spectral=spectral, sn_eps=sn_eps) if kind == "auxiliary" else None
+        )
 
     def features(self, x: Tensor) -> Tensor:
-        """Pool (N, C, H, W) to (N, C)."""
+        """Rectify and pool (N, C, H, W) to (N, C)."""
         x = functional.relu(x)
         return x.sum((2, 3)) if self.pooling == "sum" else x.mean((2, 3))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Score maps (N, C, H, W), (N,); ``y`` (N,) adds the projection."""
+        """Score maps (N, C, H, W); classes ``y`` (N,) add the projection.  Returns (N,)."""
         features = self.features(x)
         scores: Tensor = self.score(features).squeeze(1)
         if y is None or self.classes is None:
@@ -241,7 +254,7 @@ class Head(nn.Module):
 
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
-    """Glorot's uniform weights, sqrt(2) times as wide inside blocks; zero biases; settled power iterations.
+    """Draw Glorot's uniform weights, sqrt(2) times as wide inside blocks; set biases to zero; settle power iterations.
 
     Source: Miyato et al. 2018, appendix; Miyato and Koyama 2018.
     """
@@ -259,5 +272,4 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, _spectral.Spectral):
             # Evaluation with stored vectors needs them to be those of the weights from the start.
-            for _ in range(15):
-                module.train().after_step()
+            module.iterate(_spectral.SETTLING_STEPS)

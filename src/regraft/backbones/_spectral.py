@@ -1,8 +1,9 @@
 """Spectral normalisation in the dialects of public checkpoints, without writing buffers while a loss is computed.
 
-A layer keeps the plain ``weight`` and the power iteration's vectors ``u`` (out,) and ``v`` (in,).  In evaluation the dialect
-decides sigma: ``stored`` (torch's own) is u W v of the stored vectors, ``fresh`` (BigGAN, mimicry's own class) does one power
-step from u without keeping it.  In training both take one step from the stored u; :meth:`after_step` keeps it.
+A layer keeps the plain ``weight`` W and the vectors of the power iteration, ``u`` (out,) and ``v`` (in,).  Its largest singular
+value is estimated as sigma = u W v.  In evaluation the dialect decides which vectors are used: ``stored`` (torch's own) takes
+the stored ones, ``fresh`` (BigGAN, mimicry's own class) does one power step from u without keeping its result.  In training
+both do one step from the stored u, and :meth:`Spectral.after_step` keeps its result.
 
 Source: Miyato et al. 2018, "Spectral normalization for generative adversarial networks".
 """
@@ -15,9 +16,12 @@ from torch.nn import functional
 
 Dialect = Literal["stored", "fresh"]
 
+SETTLING_STEPS = 15
+"""Power steps after which stored vectors are those of a new weight."""
+
 
 class Spectral(nn.Module):
-    """Mixed into a layer with a ``weight``; divides it by an estimate of its largest singular value."""
+    """Mixed into a layer with a ``weight``: divides the weight by an estimate of its largest singular value."""
 
     weight: Tensor
     u: Tensor
@@ -42,12 +46,17 @@ class Spectral(nn.Module):
         return self.weight / (u @ (self.weight.flatten(1) @ v))
 
     @torch.no_grad()
-    def after_step(self) -> None:
-        """Keep one power step."""
-        if self.training:
+    def iterate(self, steps: int) -> None:
+        """Do some power steps and keep their result."""
+        for _ in range(steps):
             u, v = self._power_step()
             self.u.copy_(u)
             self.v.copy_(v)
+
+    def after_step(self) -> None:
+        """Do one power step and keep its result, in training only."""
+        if self.training:
+            self.iterate(1)
 
 
 class Conv2d(Spectral, nn.Conv2d):
@@ -68,19 +77,32 @@ class Linear(Spectral, nn.Linear):
 
 
 class Embedding(Spectral, nn.Embedding):
-    """A table with spectral normalisation; rows can be mixed."""
+    """A table with spectral normalisation, whose rows can be mixed."""
 
     def forward(self, y: Tensor) -> Tensor:
-        """Rows of indices (N,), or mixtures by weights (N, rows)."""
+        """Look up the rows of indices (N,), or mix rows with weights (N, rows)."""
         table = self.normalised
         return y @ table if y.is_floating_point() else functional.embedding(y, table)
 
 
-def conv(*args: Any, spectral: Dialect | None, sn_eps: float = 1e-12, **kwargs: Any) -> nn.Conv2d:
-    """A convolution, with spectral normalisation unless ``spectral`` is None."""
-    return nn.Conv2d(*args, **kwargs) if spectral is None else Conv2d(*args, dialect=spectral, sn_eps=sn_eps, **kwargs)
+def conv(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    padding: int = 0,
+    bias: bool = True,
+    spectral: Dialect | None,
+    sn_eps: float = 1e-12,
+) -> nn.Conv2d:
+    """Build a convolution, with spectral normalisation unless ``spectral`` is None."""
+    if spectral is None:
+        return nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=bias)
+    return Conv2d(inputs, outputs, kernel, padding=padding, bias=bias, dialect=spectral, sn_eps=sn_eps)
 
 
-def linear(*args: Any, spectral: Dialect | None, sn_eps: float = 1e-12, **kwargs: Any) -> nn.Linear:
-    """A linear layer, with spectral normalisation unless ``spectral`` is None."""
-    return nn.Linear(*args, **kwargs) if spectral is None else Linear(*args, dialect=spectral, sn_eps=sn_eps, **kwargs)
+def linear(inputs: int, outputs: int, *, bias: bool = True, spectral: Dialect | None, sn_eps: float = 1e-12) -> nn.Linear:
+    """Build a linear layer, with spectral normalisation unless ``spectral`` is None."""
+    if spectral is None:
+        return nn.Linear(inputs, outputs, bias=bias)
+    return Linear(inputs, outputs, bias=bias, dialect=spectral, sn_eps=sn_eps)

@@ -22,8 +22,10 @@ from regraft.backbones._conditional import (
     TableNorm,
     check_head,
     class_code,
+    class_vector,
     mix_class_axis,
     replace_head,
+    require_code,
     split_code,
 )
 from regraft.backbones.base import Backbone, check_settings
@@ -35,7 +37,7 @@ from regraft.core.randomness import Rng
 
 
 class UpBlock(nn.Module):
-    """Norm, relu, upsampling and convolution, norm, relu and convolution beside a linear shortcut; then attention."""
+    """A generator block: norm, relu, upsampling, 3x3, norm, relu, 3x3, beside an upsampled 1x1 shortcut; then attention."""
 
     def __init__(self, block: UpBlockConfig, config: BigGANGeneratorConfig, spectral: _spectral.Dialect | None) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class UpBlock(nn.Module):
 
 
 class Exit(nn.Module):
-    """Norm with an ordinary gain, relu, convolution, tanh."""
+    """The last layer: norm with an ordinary gain, relu, 3x3, tanh."""
 
     def __init__(self, config: BigGANGeneratorConfig, spectral: _spectral.Dialect | None) -> None:
         super().__init__()
@@ -72,12 +74,12 @@ class Exit(nn.Module):
         self.conv = _spectral.conv(width, config.channels, 3, padding=1, spectral=spectral, sn_eps=config.sn_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features to images."""
+        """Map features (N, C, H, W) to images of the same sides."""
         return torch.tanh(self.conv(functional.relu(self.norm(x))))
 
 
 class DownBlock(nn.Module):
-    """Two convolutions beside a shortcut of the input before its relu; then attention."""
+    """A critic block: relu, 3x3, relu, 3x3, pooling, beside a shortcut of the input before its relu; then attention."""
 
     def __init__(self, block: DownBlockConfig, spectral: _spectral.Dialect | None, sn_eps: float, first: bool) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class DownBlock(nn.Module):
 
 
 class BigGANGenerator(Generator):
-    """A generator with class-conditional norms."""
+    """BigGAN's generator: its norms see the class and, in a hierarchical one, a chunk of the latent."""
 
     def __init__(self, config: BigGANGeneratorConfig) -> None:
         super().__init__()
@@ -138,15 +140,13 @@ class BigGANGenerator(Generator):
         return images
 
     def _codes(self, chunks: tuple[Tensor, ...], y: Tensor | ClassCode | None) -> list[tuple[Tensor, Tensor]]:
-        """What the two norms of each block see."""
+        """Return the codes of the two norms of each block: (N, code_dim), or parts of the class code if norms hold tables."""
         if self.n_classes and not self.config.class_dim:
-            tables = self._tables
-            code = ClassCode(_biggan.class_vector(self, y, sum(2 * t.channels for t in tables)))
-            parts = split_code(tables, code)
+            parts = split_code(self._tables, require_code(self, y))
             return list(zip(parts[::2], parts[1::2], strict=True))
         codes = [chunks[0].new_zeros(len(chunks[0]), 0)] * len(self.blocks)
         if self.n_classes:
-            codes = [_biggan.class_vector(self, y, self.config.class_dim).to(chunks[0])] * len(self.blocks)
+            codes = [class_vector(self, y, self.config.class_dim).to(chunks[0])] * len(self.blocks)
         if self.config.hierarchical:
             codes = [torch.cat([code, chunk], dim=1) for code, chunk in zip(codes, chunks[1:], strict=True)]
         return [(code, code) for code in codes]
@@ -156,17 +156,17 @@ class BigGANGenerator(Generator):
         return [norm for norm in self.norms if isinstance(norm, TableNorm)]
 
     def embed(self, y: Tensor) -> ClassCode:
-        """See :meth:`Generator.embed`: a shared class vector, or all norms' gains and shifts where each has its table."""
+        """See :meth:`Generator.embed`: the shared class vector, or all norms' gains and shifts where each norm has a table."""
         if not self.n_classes:
             return super().embed(y)
         return self.entry.embed(y) if self.config.class_dim else class_code(self._tables, y)
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "BigGANGenerator":
-        """See :meth:`Generator.with_classes`: a class table whose vectors enter every norm by zero columns."""
+        """See :meth:`Generator.with_classes`: adds a class table; every norm takes its vectors by columns of zeros."""
         if self.n_classes or how != "norm":
             return cast(BigGANGenerator, super().with_classes(n, how))
-        made = BigGANGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
-        return _biggan.add_class_inputs(made, self, first=True)
+        conditional = BigGANGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
+        return _biggan.add_class_inputs(conditional, self, class_first=True)
 
     def with_class_mix(self, weights: Tensor) -> "BigGANGenerator":
         """See :meth:`Generator.with_class_mix`."""
@@ -180,17 +180,17 @@ class BigGANGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Entry (with the class table), blocks, exit."""
+        """The entry (with the class table), the blocks, the exit."""
         return [self.entry, *self.blocks, self.exit]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The blocks' norms; the last one, before the image, is left as it is."""
+        """The blocks' norms, without the last one before the image."""
         return [norm for block in self.blocks if isinstance(block, UpBlock) for norm in (block.norm1, block.norm2)]
 
 
 class BigGANCritic(Critic):
-    """A projection critic."""
+    """BigGAN's critic, with a projection head where there are classes."""
 
     def __init__(self, config: BigGANCriticConfig) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class BigGANCritic(Critic):
         return scores
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "BigGANCritic":
-        """See :meth:`Critic.with_classes`: the family's own head, a projection."""
+        """See :meth:`Critic.with_classes`; the head is a projection."""
         check_head("projection", head)
         config = self.config.model_copy(update={"n_classes": n})
         return replace_head(lambda: BigGANCritic(config), self, "head.classes.", seed)
@@ -221,7 +221,7 @@ class BigGANCritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Blocks, head."""
+        """The blocks, then the head."""
         return [*self.blocks, self.head]
 
 
@@ -229,8 +229,8 @@ class BigGAN(Backbone[BigGANGeneratorConfig, BigGANCriticConfig]):
     """BigGAN's generator and critic.
 
     The recipe is that of MineGAN's BigGAN (Adam at 1e-4 and 4e-4, one critic step); the published average over 10,000 steps
-    would outlast a short adaptation.  The generator keeps its stored statistics while it trains, under which it is sampled;
-    the critic has no norms.
+    would outlast a short adaptation.  The generator trains on its stored statistics, on which it is also sampled; the critic
+    has no norms.
     """
 
     objective = HINGE
@@ -271,12 +271,12 @@ def default_configs(
     hierarchical: bool = True,
     shared: bool = True,
 ) -> tuple[BigGANGeneratorConfig, BigGANCriticConfig]:
-    """Settings of a BigGAN with the published width multiples.
+    """Return the settings of a BigGAN with the published width multiples.
 
     Args:
         size: side of the images, 8 to 512.
         channels: 1 or 3.
-        n_classes: 0 for none.
+        n_classes: number of classes, 0 for none.
         width: base width; 96 in the public network of 128 px.
         latent_dim: numbers per latent, rounded down to a multiple of the number of chunks.
         class_dim: width of the shared class table.
@@ -284,43 +284,44 @@ def default_configs(
         hierarchical: whether each block sees a chunk of the latent.
         shared: whether all norms share one class table.
     """
-    inputs, outputs = _biggan.up_multiples(size)
+    input_multiples, output_multiples = _biggan.up_multiples(size)
     if not hierarchical and not n_classes:
         raise ConfigError("hierarchical=false: without classes the norms have nothing but the latent's chunks to go by")
     if hierarchical and n_classes and not shared:
         raise ConfigError("shared=false: a hierarchical BigGAN with classes has one shared class table")
-    chunk = latent_dim // (len(inputs) + 1) if hierarchical else latent_dim
+    chunks = len(input_multiples) + 1
+    chunk = latent_dim // chunks if hierarchical else latent_dim
     if chunk < 1:
-        raise ConfigError(f"latent_dim={latent_dim}: a hierarchical BigGAN of {size} px needs at least {len(inputs) + 1}")
-    up = [
+        raise ConfigError(f"latent_dim={latent_dim}: a hierarchical BigGAN of {size} px needs at least {chunks}")
+    up_blocks = [
         UpBlockConfig(inputs=a * width, outputs=b * width, attention=8 << index in attention)
-        for index, (a, b) in enumerate(zip(inputs, outputs, strict=True))
+        for index, (a, b) in enumerate(zip(input_multiples, output_multiples, strict=True))
     ]
     generator = BigGANGeneratorConfig(
         chunk=chunk,
         hierarchical=hierarchical,
         n_classes=n_classes,
         class_dim=class_dim if n_classes and shared else 0,
-        blocks=tuple(up),
+        blocks=tuple(up_blocks),
         channels=channels,
     )
-    halvings = len(_biggan.DOWN[size]) - 1 if size in _biggan.DOWN else max(1, size.bit_length() - 4)
-    multiples = _biggan.DOWN.get(size, (4,) * (halvings + 2))
-    down, side, before = [], size, channels
+    halvings = len(_biggan.DOWN_MULTIPLES[size]) - 1 if size in _biggan.DOWN_MULTIPLES else max(1, size.bit_length() - 4)
+    multiples = _biggan.DOWN_MULTIPLES.get(size, (4,) * (halvings + 2))
+    down_blocks, side, previous = [], size, channels
     for index, multiple in enumerate(multiples):
         halve = index < halvings
         side = side // 2 if halve else side
-        down.append(
+        down_blocks.append(
             DownBlockConfig(
-                inputs=before,
+                inputs=previous,
                 hidden=multiple * width,
                 outputs=multiple * width,
                 downsample=halve,
                 attention=halve and side in attention,
             )
         )
-        before = multiple * width
-    return generator, BigGANCriticConfig(size=size, channels=channels, blocks=tuple(down), n_classes=n_classes)
+        previous = multiple * width
+    return generator, BigGANCriticConfig(size=size, channels=channels, blocks=tuple(down_blocks), n_classes=n_classes)
 
 
 def _double(x: Tensor) -> Tensor:

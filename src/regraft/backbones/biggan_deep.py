@@ -1,4 +1,4 @@
-"""BigGAN-deep: bottleneck blocks whose shortcuts keep what they get, and every norm sees the whole latent beside the class.
+"""BigGAN-deep: bottleneck blocks with shortcuts that change no value, and norms that see the class and the whole latent.
 
 One network serves two public families.  DeepMind's weights as HuggingFace published them have no critic, stored spectral
 vectors, and batch statistics for a row of truncations; files of ajbrock's BigGANdeep.py have a critic and one set.  ``psi``
@@ -18,7 +18,7 @@ from regraft.backbones import _biggan, _spectral
 from regraft.backbones._attention import SelfAttention
 from regraft.backbones._biggan import Entry, Head
 from regraft.backbones._biggan_deep_config import BottleneckConfig, DeepCriticConfig, DeepGeneratorConfig, Spectral
-from regraft.backbones._conditional import LinearNorm, check_head, mix_class_axis, replace_head
+from regraft.backbones._conditional import LinearNorm, check_head, class_vector, mix_class_axis, replace_head
 from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import HINGE, Recipe
 from regraft.core.errors import ConfigError
@@ -28,17 +28,17 @@ from regraft.core.randomness import Rng
 
 
 class Level(NamedTuple):
-    """A place among the rows of a table of statistics: ``share`` of row ``low``, the rest of the next one."""
+    """A place among the rows of a table of statistics: share * row ``low`` + (1 - share) * the next row."""
 
     low: int
     share: float
 
 
-def level(psi: float, rows: int, interpolation: str) -> Level | None:
-    """Where truncation ``psi`` lies among evenly spaced rows; None for the last one.
+def level_of(psi: float, rows: int, interpolation: str) -> Level | None:
+    """Find the place of truncation ``psi`` among ``rows`` evenly spaced rows; None means the last row.
 
     Raises:
-        ConfigError: if it is outside [0, 1].
+        ConfigError: if ``psi`` is outside [0, 1].
     """
     if not 0 <= psi <= 1:
         raise ConfigError(f"psi={psi}: this generator has batch statistics for truncations between 0 and 1")
@@ -52,7 +52,7 @@ def level(psi: float, rows: int, interpolation: str) -> Level | None:
 
 
 class LevelNorm(nn.BatchNorm2d):
-    """Batch normalisation with further stored statistics, for stronger truncations than 1."""
+    """Batch normalisation with a table of stored statistics: its own are those of psi 1, the further rows those of psi < 1."""
 
     def __init__(self, channels: int, rows: int, eps: float, affine: bool) -> None:
         super().__init__(channels, eps=eps, affine=affine)
@@ -62,14 +62,14 @@ class LevelNorm(nn.BatchNorm2d):
             self.register_buffer("lower_vars", torch.ones(rows - 1, channels))
 
     def forward(self, x: Tensor, at: Level | None = None) -> Tensor:
-        """Normalise (N, C, H, W) with the statistics of a level; in training on batch statistics, with the batch's."""
+        """Normalise (N, C, H, W) with the statistics of a level, or with the batch's own while training on these."""
         if at is None or self.training or self.running_mean is None or self.running_var is None:
             return super().forward(x)
-        mean = self._between(self.get_buffer("lower_means"), self.running_mean, at)
-        var = self._between(self.get_buffer("lower_vars"), self.running_var, at)
+        mean = self._interpolate(self.get_buffer("lower_means"), self.running_mean, at)
+        var = self._interpolate(self.get_buffer("lower_vars"), self.running_var, at)
         return functional.batch_norm(x, mean, var, self.weight, self.bias, training=False, eps=self.eps)
 
-    def _between(self, lower: Tensor, last: Tensor, at: Level) -> Tensor:
+    def _interpolate(self, lower: Tensor, last: Tensor, at: Level) -> Tensor:
         def row(index: int) -> Tensor:
             return last if index >= len(lower) else lower[index]
 
@@ -77,7 +77,7 @@ class LevelNorm(nn.BatchNorm2d):
 
 
 class DeepNorm(LinearNorm):
-    """A conditional norm on a :class:`LevelNorm`."""
+    """A :class:`LinearNorm` whose batch normalisation is a :class:`LevelNorm`."""
 
     def __init__(self, channels: int, code_dim: int, config: DeepGeneratorConfig) -> None:
         super().__init__(channels, code_dim, _dialect(config.spectral), config.bn_eps, config.sn_eps)
@@ -90,7 +90,7 @@ class DeepNorm(LinearNorm):
 
 
 class UpBottleneck(nn.Module):
-    """Four norm-relu-convolutions beside a shortcut that drops channels; then attention."""
+    """A generator block: four times norm, relu, convolution, beside a shortcut that drops channels; then attention."""
 
     def __init__(self, block: BottleneckConfig, config: DeepGeneratorConfig, code_dim: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class UpBottleneck(nn.Module):
 
 
 class DownBottleneck(nn.Module):
-    """Four relu-convolutions beside a shortcut to which learned channels are added; then attention."""
+    """A critic block: four times relu, convolution, beside a shortcut with learned channels appended; then attention."""
 
     def __init__(self, block: BottleneckConfig, spectral: _spectral.Dialect | None, sn_eps: float) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class DownBottleneck(nn.Module):
 
 
 class DeepExit(nn.Module):
-    """Norm with an ordinary gain, relu, convolution, tanh of the first channels."""
+    """The last layer: norm with an ordinary gain, relu, 3x3, tanh of the first channels."""
 
     def __init__(self, config: DeepGeneratorConfig) -> None:
         super().__init__()
@@ -150,12 +150,12 @@ class DeepExit(nn.Module):
         self.conv = _spectral.conv(width, config.rows, 3, padding=1, spectral=dialect, sn_eps=config.sn_eps)
 
     def forward(self, x: Tensor, at: Level | None = None) -> Tensor:
-        """Features to images."""
+        """Map features (N, C, H, W) to images of the same sides."""
         return torch.tanh(self.conv(functional.relu(self.norm(x, at)))[:, : self.channels])
 
 
 class DeepGenerator(Generator):
-    """A generator of bottleneck blocks."""
+    """BigGAN-deep's generator."""
 
     def __init__(self, config: DeepGeneratorConfig) -> None:
         super().__init__()
@@ -194,9 +194,9 @@ class DeepGenerator(Generator):
         """
         c = self.config
         code = z if psi == 1.0 else z * psi
-        at = level(psi, c.statistics, c.interpolation) if c.statistics > 1 else None
+        at = level_of(psi, c.statistics, c.interpolation) if c.statistics > 1 else None
         if self.n_classes:
-            code = torch.cat([code, _biggan.class_vector(self, y, c.class_dim).to(code)], dim=1)
+            code = torch.cat([code, class_vector(self, y, c.class_dim).to(code)], dim=1)
         x = self.entry(code)
         for block in self.blocks:
             x = block(x, code, at)
@@ -204,15 +204,15 @@ class DeepGenerator(Generator):
         return images
 
     def embed(self, y: Tensor) -> ClassCode:
-        """See :meth:`Generator.embed`: a vector of the class table."""
+        """See :meth:`Generator.embed`: class codes are vectors of the class table."""
         return self.entry.embed(y) if self.n_classes else super().embed(y)
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "DeepGenerator":
-        """See :meth:`Generator.with_classes`: a class table whose vectors enter every norm by zero columns."""
+        """See :meth:`Generator.with_classes`: adds a class table; every norm takes its vectors by columns of zeros."""
         if self.n_classes or how != "norm":
             return cast(DeepGenerator, super().with_classes(n, how))
-        made = DeepGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
-        return _biggan.add_class_inputs(made, self, first=False)
+        conditional = DeepGenerator(self.config.model_copy(update={"n_classes": n, "class_dim": _biggan.CLASS_DIM}))
+        return _biggan.add_class_inputs(conditional, self, class_first=False)
 
     def with_class_mix(self, weights: Tensor) -> "DeepGenerator":
         """See :meth:`Generator.with_class_mix`."""
@@ -226,17 +226,17 @@ class DeepGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Entry (with the class table), blocks, exit."""
+        """The entry (with the class table), the blocks, the exit."""
         return [self.entry, *self.blocks, self.exit]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The blocks' norms; the last one, before the image, is left as it is."""
+        """The blocks' norms, without the last one before the image."""
         return [module for module in self.modules() if isinstance(module, DeepNorm)]
 
 
 class DeepCritic(Critic):
-    """A projection critic of bottleneck blocks."""
+    """BigGAN-deep's critic, with a projection head where there are classes."""
 
     def __init__(self, config: DeepCriticConfig) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class DeepCritic(Critic):
         return scores
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "DeepCritic":
-        """See :meth:`Critic.with_classes`: the family's own head, a projection."""
+        """See :meth:`Critic.with_classes`; the head is a projection."""
         check_head("projection", head)
         config = self.config.model_copy(update={"n_classes": n})
         return replace_head(lambda: DeepCritic(config), self, "head.classes.", seed)
@@ -267,7 +267,7 @@ class DeepCritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Stem, blocks, head."""
+        """The stem, the blocks, the head."""
         return [self.stem, *self.blocks, self.head]
 
 
@@ -311,45 +311,48 @@ def default_configs(
     attention: tuple[int, ...] = (64,),
     depth: int = 2,
 ) -> tuple[DeepGeneratorConfig, DeepCriticConfig]:
-    """Settings of a BigGAN-deep with the published width multiples.
+    """Return the settings of a BigGAN-deep with the published width multiples.
 
     Args:
         size: side of the images, 8 to 512.
         channels: 1 or 3.
-        n_classes: 0 for none.
+        n_classes: number of classes, 0 for none.
         width: base width; 128 in the published networks.
         latent_dim: numbers per latent.
         class_dim: width of the class table.
         attention: sides of the maps that get self-attention.
         depth: blocks per doubling or halving.
     """
-    up, down = [], []
+    up_blocks, down_blocks = [], []
     pairs = list(zip(*_biggan.up_multiples(size), strict=True))
     for index, (a, b) in enumerate(pairs):
         for step in range(depth):
             last = step == depth - 1
-            up.append(_bottleneck(a, b if last else a, width, last, last and 8 << index in attention, a))
-    multiples = _biggan.DOWN.get(size, (4,) * (len(pairs) + 1))
-    halvings = len(pairs) if size in _biggan.DOWN else max(1, len(pairs) - 1)
+            up_blocks.append(_bottleneck(a, b if last else a, width, last, last and 8 << index in attention, a))
+    multiples = _biggan.DOWN_MULTIPLES.get(size, (4,) * (len(pairs) + 1))
+    halvings = len(pairs) if size in _biggan.DOWN_MULTIPLES else max(1, len(pairs) - 1)
     for index, (a, b) in enumerate(zip(multiples, multiples[1:], strict=False)):
         halve = index < halvings
         for step in range(depth):
-            inside = halve and step == depth - 1 and size >> (index + 1) in attention
-            down.append(_bottleneck(a if step == 0 else b, b, width, halve and step == 0, inside, b))
+            attend = halve and step == depth - 1 and size >> (index + 1) in attention
+            down_blocks.append(_bottleneck(a if step == 0 else b, b, width, halve and step == 0, attend, b))
     generator = DeepGeneratorConfig(
         latent_dim=latent_dim,
         n_classes=n_classes,
         class_dim=class_dim if n_classes else 0,
-        blocks=tuple(up),
+        blocks=tuple(up_blocks),
         channels=channels,
         rows=channels,
     )
-    critic = {"size": size, "channels": channels, "stem": multiples[0] * width, "blocks": tuple(down), "n_classes": n_classes}
-    return generator, DeepCriticConfig.model_validate(critic)
+    critic = DeepCriticConfig(
+        size=size, channels=channels, stem=multiples[0] * width, blocks=tuple(down_blocks), n_classes=n_classes
+    )
+    return generator, critic
 
 
-def _bottleneck(inputs: int, outputs: int, width: int, resample: bool, attention: bool, wide: int) -> BottleneckConfig:
-    widths = {"inputs": inputs * width, "hidden": max(1, wide * width // 4), "outputs": outputs * width}
+def _bottleneck(inputs: int, outputs: int, width: int, resample: bool, attention: bool, widest: int) -> BottleneckConfig:
+    """Return the settings of a block whose channels are multiples of ``width``; the hidden ones are a quarter of ``widest``."""
+    widths = {"inputs": inputs * width, "hidden": max(1, widest * width // 4), "outputs": outputs * width}
     return BottleneckConfig(**widths, resample=resample, attention=attention)
 
 

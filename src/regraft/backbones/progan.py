@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regraft.backbones._conditional import class_vector
 from regraft.backbones._layer_config import LatentConfig
 from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Config, Objective, Recipe
-from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
 from regraft.core.networks import ClassCode, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
@@ -25,15 +26,15 @@ Attribute = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class ProganConfig(Config):
-    """What generator and critic share."""
+    """Settings that generator and critic share."""
 
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=11, description="Channels of each scale, 4x4 first.")]
     channels: Literal[1, 3] = 3
-    slope: Annotated[float, Field(description="Of the leaky rectifiers.")] = 0.2
-    alpha: Annotated[float, Field(ge=0, le=1, description="Share of the last but one scale's image.")] = 0.0
-    equalised: Annotated[bool, Field(description="Scale layers by their fan-in when they compute.")] = True
+    slope: Annotated[float, Field(description="Slope of the leaky ReLUs on their negative side.")] = 0.2
+    alpha: Annotated[float, Field(ge=0, le=1, description="Share of the last but one scale in the image.")] = 0.0
+    equalised: Annotated[bool, Field(description="Whether layers are scaled by sqrt(2 / fan in) when they compute.")] = True
     attributes: Annotated[
-        tuple[Attribute, ...], Field(description="Number of values of each labelled attribute; a class is one of each.")
+        tuple[Attribute, ...], Field(description="Number of values of each labelled attribute; a class is a value for each.")
     ] = ()
 
     @property
@@ -65,11 +66,13 @@ class ProganGeneratorConfig(ProganConfig):
 class ProganCriticConfig(ProganConfig):
     """Settings of a critic."""
 
-    stddev: Annotated[bool, Field(description="A channel with the standard deviation over groups of four images.")] = True
+    stddev: Annotated[bool, Field(description="Whether a channel holds the spread over groups of four images.")] = True
 
 
 class Conv(nn.Conv2d):
-    """A convolution scaled by He's factor, bias included."""
+    """A convolution scaled by He's factor sqrt(2 / fan in), bias included."""
+
+    bias: nn.Parameter
 
     def __init__(self, inputs: int, outputs: int, kernel: int, equalised: bool) -> None:
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
@@ -81,7 +84,7 @@ class Conv(nn.Conv2d):
 
 
 class Dense(nn.Linear):
-    """A linear layer scaled by He's factor, bias included."""
+    """A linear layer scaled by He's factor sqrt(2 / fan in), bias included."""
 
     def __init__(self, inputs: int, outputs: int, equalised: bool) -> None:
         super().__init__(inputs, outputs)
@@ -116,7 +119,7 @@ def stddev_channel(x: Tensor) -> Tensor:
 
 
 class GeneratorStart(nn.Module):
-    """Latent to the features of the 4x4 scale."""
+    """The first layers: latent to the features of the 4x4 scale."""
 
     def __init__(self, inputs: int, config: ProganConfig) -> None:
         super().__init__()
@@ -131,7 +134,7 @@ class GeneratorStart(nn.Module):
 
 
 class GeneratorScale(nn.Module):
-    """Doubling and two convolutions."""
+    """One scale of the generator: doubling, then two 3x3 convolutions."""
 
     def __init__(self, inputs: int, outputs: int, config: ProganConfig) -> None:
         super().__init__()
@@ -146,7 +149,7 @@ class GeneratorScale(nn.Module):
 
 
 class GeneratorEnd(nn.Module):
-    """The last scale and the colours, mixed with the scale before while it fades in."""
+    """The last scale and the convolution that makes images, mixed with the image of the scale before while it fades in."""
 
     def __init__(self, config: ProganGeneratorConfig) -> None:
         super().__init__()
@@ -165,7 +168,7 @@ class GeneratorEnd(nn.Module):
 
 
 class ProganGenerator(Generator):
-    """A progressive GAN's generator; images are not bounded unless ``output`` is tanh."""
+    """The generator; its images are not bounded unless ``output`` is tanh."""
 
     def __init__(self, config: ProganGeneratorConfig) -> None:
         super().__init__()
@@ -185,26 +188,19 @@ class ProganGenerator(Generator):
         noise: Noise = "const",
         rng: Rng | None = None,
     ) -> Tensor:
-        """See :meth:`Generator.forward`; ``psi`` scales the latent after its normalisation, which would undo it."""
+        """See :meth:`Generator.forward`; ``psi`` scales the latent after its normalisation, which would undo the scaling."""
         dim = self.latent.dim
-        x = pixel_norm(torch.cat([z, self._vector(y, z)], dim=1) if self.n_classes else z)
+        if self.n_classes:
+            z = torch.cat([z, class_vector(self, y, sum(self.config.attributes)).to(z)], dim=1)
+        x = pixel_norm(z)
         if psi != 1.0:
             x = torch.cat([x[:, :dim] * psi, x[:, dim:]], dim=1)
         for stage in self.stages:
             x = stage(x)
         return x
 
-    def _vector(self, y: Tensor | ClassCode | None, z: Tensor) -> Tensor:
-        if y is None:
-            raise MissingCapability("this generator is conditional: give class indices or a class code as y")
-        vector = (y if isinstance(y, ClassCode) else self.embed(y)).vector.to(z)
-        if vector.dim() != 2 or vector.shape[1] != sum(self.config.attributes):
-            wanted = sum(self.config.attributes)
-            raise ConfigError(f"this generator's class codes are (N, {wanted}), got {tuple(vector.shape)}")
-        return vector
-
     def embed(self, y: Tensor) -> ClassCode:
-        """See :meth:`Generator.embed`: the one-hot vectors of the attributes, side by side."""
+        """See :meth:`Generator.embed`: class codes are the one-hot vectors of all attributes, side by side."""
         if not self.n_classes:
             return super().embed(y)
         table = attribute_table(self.config.attributes, y.device)
@@ -216,12 +212,12 @@ class ProganGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """4x4, the scales between, and the last scale with its colours."""
+        """The 4x4 scale, the scales between, and the last scale with its images."""
         return [self.start, *self.scales, self.end]
 
 
 class CriticScale(nn.Module):
-    """Two convolutions and halving."""
+    """One scale of the critic: two 3x3 convolutions, then halving."""
 
     def __init__(self, inputs: int, outputs: int, config: ProganConfig) -> None:
         super().__init__()
@@ -236,7 +232,7 @@ class CriticScale(nn.Module):
 
 
 class CriticStart(nn.Module):
-    """The colours and the highest scale, mixed with the scale before while it fades in."""
+    """The convolution that reads images and the highest scale, mixed with what the next scale reads while it fades in."""
 
     def __init__(self, config: ProganCriticConfig) -> None:
         super().__init__()
@@ -252,12 +248,12 @@ class CriticStart(nn.Module):
         features = features if self.scale is None else self.scale(features)
         if self.older is None:
             return features
-        older = functional.leaky_relu(self.older(functional.avg_pool2d(x, 2)), self.slope)
-        return self.alpha * older + (1 - self.alpha) * features
+        before = functional.leaky_relu(self.older(functional.avg_pool2d(x, 2)), self.slope)
+        return self.alpha * before + (1 - self.alpha) * features
 
 
 class CriticEnd(nn.Module):
-    """4x4 features to score and attribute logits."""
+    """The last layers: 4x4 features to score and attribute logits."""
 
     def __init__(self, config: ProganCriticConfig) -> None:
         super().__init__()
@@ -271,11 +267,12 @@ class CriticEnd(nn.Module):
         """Map (N, C, 4, 4) to (N, 1 + attribute values)."""
         x = stddev_channel(x) if self.stddev else x
         x = functional.leaky_relu(self.conv(x), self.slope).flatten(1)
-        return self.decision(functional.leaky_relu(self.dense(x), self.slope))  # type: ignore[no-any-return]
+        outputs: Tensor = self.decision(functional.leaky_relu(self.dense(x), self.slope))
+        return outputs
 
 
 class ProganCritic(Critic):
-    """A progressive GAN's critic, with an auxiliary classifier where attributes are labelled."""
+    """The critic, with an auxiliary classifier where attributes are labelled."""
 
     def __init__(self, config: ProganCriticConfig) -> None:
         super().__init__()
@@ -287,11 +284,11 @@ class ProganCritic(Critic):
         self.end = CriticEnd(c)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """See :meth:`Critic.forward`; classes do not enter the score."""
+        """See :meth:`Critic.forward`; the score does not depend on the class."""
         return self._outputs(x)[:, 0]
 
     def classify(self, x: Tensor) -> Tensor:
-        """See :meth:`Critic.classify`: the logits of a class's attribute values, added up."""
+        """See :meth:`Critic.classify`: the logit of a class is the sum of those of its attribute values."""
         if not self.n_classes:
             return super().classify(x)
         logits = self._outputs(x)[:, 1:]
@@ -308,24 +305,24 @@ class ProganCritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """The colours with the highest scale, the scales between, and 4x4."""
+        """The highest scale, which reads images, the scales between, and the 4x4 scale."""
         return [self.start, *self.scales, self.end]
 
     @property
     def batch_dependent(self) -> bool:
-        """The standard deviation is one over several images."""
+        """True where a channel holds the standard deviation over several images."""
         return self.config.stddev
 
 
 def attribute_table(attributes: tuple[int, ...], device: torch.device) -> Tensor:
-    """One-hot vectors of all attributes for every class, (n_classes, sum of values); the last attribute varies fastest."""
+    """Return all attributes' one-hot vectors for every class, (n_classes, sum of values); the last attribute varies fastest."""
     grids = torch.meshgrid(*[torch.arange(n, device=device) for n in attributes], indexing="ij")
-    hot = [functional.one_hot(g.flatten(), n) for g, n in zip(grids, attributes, strict=True)]
-    return torch.cat(hot, dim=1).float()
+    one_hot = [functional.one_hot(g.flatten(), n) for g, n in zip(grids, attributes, strict=True)]
+    return torch.cat(one_hot, dim=1).float()
 
 
 class ProGAN(Backbone[ProganGeneratorConfig, ProganCriticConfig]):
-    """Progressive generator and critic, trained with WGAN-GP, a drift term and Adam (0, 0.99) at 1e-3."""
+    """The progressive generator and critic, trained with WGAN-GP, a drift term and Adam (0, 0.99) at 1e-3."""
 
     objective = Objective(loss="wgan", penalty="gradient", penalty_weight=10.0, drift_weight=1e-3, critic_steps=1)
     recipe = Recipe(batch=16, generator_lr=1e-3, critic_lr=1e-3, betas=(0.0, 0.99), ema_decay=0.999)
@@ -349,7 +346,7 @@ class ProGAN(Backbone[ProganGeneratorConfig, ProganCriticConfig]):
                 nn.init.normal_(module.weight)
                 if module.scale == 1.0:
                     module.weight.data.mul_(math.sqrt(2 / module.weight[0].numel()))
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(module.bias)
 
     def default_configs(
         self, size: int, channels: int, n_classes: int = 0, **settings: Any
@@ -362,7 +359,7 @@ class ProGAN(Backbone[ProganGeneratorConfig, ProganCriticConfig]):
 def default_configs(
     size: int, channels: int, latent_dim: int = 512, width: int = 512, n_classes: int = 0
 ) -> tuple[ProganGeneratorConfig, ProganCriticConfig]:
-    """Settings of a ProGAN pair whose scales have all faded in.
+    """Return the settings of a ProGAN pair whose scales have all faded in.
 
     Args:
         size: side of the images, 4 times a power of two up to 4096.

@@ -1,6 +1,6 @@
-"""Residual GANs in the manner of Miyato et al. 2018 and their kin: SNGAN, projection, SAGAN, WGAN-GP and BigGAN-like ResNets.
+"""Residual GANs in the manner of Miyato et al. 2018 and related ones: SNGAN, projection, SAGAN, WGAN-GP, BigGAN-like ResNets.
 
-One generator and one critic whose settings say which family's habits they follow: spectral normalisation (and in which
+There is one generator and one critic, whose settings say which family they follow: spectral normalisation (and in which
 dialect), bilinear or nearest upsampling, sum or mean pooling, attention, and how the class enters.
 """
 
@@ -16,9 +16,11 @@ from regraft.backbones._conditional import (
     TableNorm,
     choose_head,
     class_code,
+    class_vector,
     look_up_rows,
     mix_class_axis,
     replace_head,
+    require_code,
     split_code,
     tile_norms,
 )
@@ -27,7 +29,7 @@ from regraft.backbones._residual import BlockConfig, CriticBlock, First, Generat
 from regraft.backbones._spectral import Dialect
 from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Config, Objective, Recipe
-from regraft.core.errors import ConfigError, MissingCapability
+from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
 from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
@@ -37,27 +39,32 @@ Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ResidualGeneratorConfig(Config):
-    """Settings of a generator."""
+    """Settings of a residual generator."""
 
     latent: LatentConfig
     channels: Literal[1, 3] = 3
     bottom: Annotated[int, Field(ge=1, le=64, description="Side of the first map.")] = 4
     blocks: tuple[BlockConfig, ...]
     upsampling: _residual.Upsampling = "bilinear"
-    spectral: Annotated[Dialect | None, Field(description="Spectral normalisation of all weights.")] = None
+    spectral: Annotated[Dialect | None, Field(description="Dialect of the spectral normalisation of all weights.")] = None
     norm_eps: Epsilon = 1e-5
     sn_eps: Epsilon = 1e-12
     n_classes: Classes = 0
     conditioning: Annotated[
         Literal["none", "table", "one_hot", "shared"],
         Field(
-            description="How norms get the class: a table of gains and shifts each; 1 + gain and shift linear in the one-hot "
-            "class; or linear in a class vector that all share."
+            description="How norms get the class. table: each holds gains and shifts by class; one_hot: 1 + gain and shift are "
+            "linear in the one-hot class; shared: they are linear in a class vector that all norms share."
         ),
     ] = "none"
     class_dim: Annotated[int, Field(ge=0, le=1 << 16, description="Width of the shared class vector.")] = 0
     chunk: Annotated[
-        int, Field(ge=0, le=1 << 16, description="Numbers of the latent that go to each block's norms; 0 for none.")
+        int,
+        Field(
+            ge=0,
+            le=1 << 16,
+            description="Numbers of the latent that the first layer and each block take; 0: the first layer takes all.",
+        ),
     ] = 0
 
     @property
@@ -82,16 +89,16 @@ class ResidualGeneratorConfig(Config):
 
 
 class ResidualCriticConfig(Config):
-    """Settings of a critic."""
+    """Settings of a residual critic."""
 
     channels: Literal[1, 3] = 3
     size: tuple[Width, Width]
     blocks: tuple[BlockConfig, ...]
-    spectral: Annotated[Dialect | None, Field(description="Spectral normalisation of the blocks.")] = "stored"
-    head_spectral: Annotated[Dialect | None, Field(description="Spectral normalisation of score and classes.")] = "stored"
+    spectral: Annotated[Dialect | None, Field(description="Dialect of the spectral normalisation of the blocks.")] = "stored"
+    head_spectral: Annotated[Dialect | None, Field(description="Dialect of the spectral normalisation of the head.")] = "stored"
     sn_eps: Epsilon = 1e-12
-    norm_eps: Annotated[Epsilon | None, Field(description="Of the batch norms, for critics that have them.")] = None
-    rectified: Annotated[bool, Field(description="Shortcuts start from the rectified map.")] = True
+    norm_eps: Annotated[Epsilon | None, Field(description="Small constant of the batch norms; None: there are none.")] = None
+    rectified: Annotated[bool, Field(description="Whether shortcuts start from relu(x) instead of x.")] = True
     pooling: Literal["sum", "mean"] = "sum"
     n_classes: Classes = 0
     head: Literal["none", "projection", "auxiliary"] = "none"
@@ -111,22 +118,27 @@ class ResidualCriticConfig(Config):
 
 
 class ResidualGenerator(Generator):
-    """A residual generator."""
+    """The residual generator: first layer, blocks, last layer."""
 
     def __init__(self, config: ResidualGeneratorConfig) -> None:
         super().__init__()
         self.config = c = config
         self.latent = Latent(**c.latent.model_dump())
         self.n_classes, self.channels, self.size = c.n_classes, c.channels, (c.side, c.side)
-        spectral: dict[str, Any] = {"spectral": c.spectral, "sn_eps": c.sn_eps}
         if c.conditioning == "shared":
             self.classes = nn.Embedding(c.n_classes, c.class_dim)
-        self.first = First(c.chunk or c.latent.dim, c.blocks[0].inputs, c.bottom, **spectral)
+        self.first = First(c.chunk or c.latent.dim, c.blocks[0].inputs, c.bottom, spectral=c.spectral, sn_eps=c.sn_eps)
         self.blocks = nn.ModuleList(
-            GeneratorBlock(block, (self._norm(block.inputs), self._norm(block.hidden)), c.upsampling, **spectral)
+            GeneratorBlock(
+                block,
+                (self._norm(block.inputs), self._norm(block.hidden)),
+                c.upsampling,
+                spectral=c.spectral,
+                sn_eps=c.sn_eps,
+            )
             for block in c.blocks
         )
-        self.last = Last(c.blocks[-1].outputs, c.channels, c.norm_eps, **spectral)
+        self.last = Last(c.blocks[-1].outputs, c.channels, c.norm_eps, spectral=c.spectral, sn_eps=c.sn_eps)
 
     def _norm(self, channels: int) -> Norm:
         c = self.config
@@ -158,19 +170,14 @@ class ResidualGenerator(Generator):
         return images
 
     def _codes(self, y: Tensor | ClassCode | None, chunks: list[Tensor]) -> list[tuple[Tensor, Tensor] | None]:
-        """What the two norms of each block get."""
+        """Return the codes of the two norms of each block, None for norms that take none."""
         c = self.config
         parts: list[Tensor] = []
         if self.n_classes:
-            if y is None:
-                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
-            code = y if isinstance(y, ClassCode) else self.embed(y)
-            if c.conditioning in ("table", "one_hot"):
-                rows = split_code(self._tables, code)
+            if c.conditioning != "shared":
+                rows = split_code(self._coded_norms, require_code(self, y))
                 return list(zip(rows[::2], rows[1::2], strict=True))
-            if code.vector.dim() != 2 or code.vector.shape[1] != c.class_dim:
-                raise ConfigError(f"this generator's class codes are (N, {c.class_dim}), got {tuple(code.vector.shape)}")
-            parts = [code.vector]
+            parts = [class_vector(self, y, c.class_dim)]
         if not parts and not chunks:
             return [None] * len(self.blocks)
         by_block = [torch.cat([*parts, chunk], dim=1) for chunk in chunks] or parts * len(self.blocks)
@@ -182,36 +189,34 @@ class ResidualGenerator(Generator):
             return super().embed(y)
         if self.config.conditioning == "shared":
             return ClassCode(look_up_rows(self.classes.weight, y))
-        return class_code(self._tables, y)
+        return class_code(self._coded_norms, y)
 
     @property
-    def _tables(self) -> list[TableNorm]:
-        # OneHotNorm shares what class codes need of a TableNorm: channels and codes.
-        return [cast(TableNorm, norm) for norm in self.norms[:-1]]
+    def _coded_norms(self) -> list[TableNorm | OneHotNorm]:
+        return [norm for norm in self.norms if isinstance(norm, TableNorm | OneHotNorm)]
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResidualGenerator":
-        """See :meth:`Generator.with_classes`: gains and shifts of the blocks' norms become table rows."""
+        """See :meth:`Generator.with_classes`: gains and shifts of the blocks' norms become rows of tables."""
         if self.n_classes or self.config.chunk or how != "norm":
             return cast(ResidualGenerator, super().with_classes(n, how))
-        made = ResidualGenerator(self.config.model_copy(update={"n_classes": n, "conditioning": "table"}))
-        tensors = tile_norms(self.state_dict(), n, ("norm1", "norm2"))
-        made.load_state_dict(tensors, strict=True)
-        return made.train(self.training)
+        conditional = ResidualGenerator(self.config.model_copy(update={"n_classes": n, "conditioning": "table"}))
+        conditional.load_state_dict(tile_norms(self.state_dict(), n, ("norm1", "norm2")), strict=True)
+        return conditional.train(self.training)
 
     def with_class_mix(self, weights: Tensor) -> "ResidualGenerator":
-        """See :meth:`Generator.with_class_mix`; norms linear in a one-hot class become tables, which mix exactly."""
+        """See :meth:`Generator.with_class_mix`; norms linear in a one-hot class become tables, whose mixtures are exact."""
         c = self.config
         if not self.n_classes:
             return cast(ResidualGenerator, super().with_class_mix(weights))
         if c.conditioning != "one_hot":
             return mix_class_axis(lambda n: ResidualGenerator(c.model_copy(update={"n_classes": n})), self, weights)
-        made = ResidualGenerator(c.model_copy(update={"n_classes": len(weights), "conditioning": "table"}))
-        tensors = {k: v.clone() for k, v in self.state_dict().items() if k in made.state_dict()}
-        names = [k for k, m in made.named_modules() if isinstance(m, TableNorm)]
-        for name, norm in zip(names, self._tables, strict=True):
+        mixed = ResidualGenerator(c.model_copy(update={"n_classes": len(weights), "conditioning": "table"}))
+        tensors = {k: v.clone() for k, v in self.state_dict().items() if k in mixed.state_dict()}
+        names = [k for k, m in mixed.named_modules() if isinstance(m, TableNorm)]
+        for name, norm in zip(names, self._coded_norms, strict=True):
             tensors[f"{name}.codes"] = (weights.to(norm.codes) @ norm.codes).detach()
-        made.load_state_dict(tensors, strict=True)
-        return made.train(self.training)
+        mixed.load_state_dict(tensors, strict=True)
+        return mixed.train(self.training)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
@@ -219,18 +224,18 @@ class ResidualGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """First map, blocks, image."""
+        """The first layer, the blocks, the last layer."""
         return [self.first, *self.blocks, self.last]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """Two norms a block, then the last one."""
+        """The two norms of each block, then that of the last layer."""
         blocks = cast(list[GeneratorBlock], list(self.blocks))
         return [*(norm for block in blocks for norm in (block.norm1, block.norm2)), self.last.norm]
 
 
 class ResidualCritic(Critic):
-    """A residual critic."""
+    """The residual critic: blocks, then a head."""
 
     def __init__(self, config: ResidualCriticConfig) -> None:
         super().__init__()
@@ -259,10 +264,10 @@ class ResidualCritic(Critic):
 
     def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Critic.score_and_classify`."""
-        features = self._map(x)
+        maps = self._map(x)
         if self.head.classifier is None:
-            return self.head(features), super().classify(x)
-        return self.head(features), self.head.classifier(self.head.features(features))
+            return self.head(maps), super().classify(x)
+        return self.head(maps), self.head.classifier(self.head.features(maps))
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "ResidualCritic":
         """See :meth:`Critic.with_classes`."""
@@ -282,12 +287,12 @@ class ResidualCritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Blocks, then the head."""
+        """The blocks, then the head."""
         return [*self.blocks, self.head]
 
 
 class SNGAN(Backbone[ResidualGeneratorConfig, ResidualCriticConfig]):
-    """Residual generator and critic, trained as by Miyato et al. 2018: hinge loss, five critic steps, Adam (0, 0.9)."""
+    """The residual generator and critic, trained as by Miyato et al. 2018: hinge loss, five critic steps, Adam (0, 0.9)."""
 
     objective = Objective(loss="hinge", penalty="none", critic_steps=5)
     recipe = Recipe(betas=(0.0, 0.9), generator_norm="batch")
@@ -319,7 +324,7 @@ class SNGAN(Backbone[ResidualGeneratorConfig, ResidualCriticConfig]):
 def default_configs(
     size: int, channels: int, latent_dim: int = 128, width: int | None = None, n_classes: int = 0
 ) -> tuple[ResidualGeneratorConfig, ResidualCriticConfig]:
-    """Settings of an SNGAN pair.
+    """Return the settings of an ordinary SNGAN pair.
 
     Args:
         size: side of the images, 4 times a power of two; up to 32 all blocks are equally wide, beyond that widths halve
@@ -334,19 +339,19 @@ def default_configs(
         raise ConfigError(f"a plain SNGAN has a side of 8, 16, 32, 64, ..., not {size}")
     if size <= 32:
         width = width or 256
-        up = [width] * (doublings + 1)
+        up_widths = [width] * (doublings + 1)
         narrow = max(1, width // 2)
-        down = [(narrow, True), (narrow, True), (narrow, False), (narrow, False)]
+        down_widths = [(narrow, True), (narrow, True), (narrow, False), (narrow, False)]
     else:
         width = width or 64
-        up = [width << min(4, doublings - k) for k in range(doublings + 1)]
-        down = [(width << min(4, k), True) for k in range(max(5, doublings))]
+        up_widths = [width << min(4, doublings - k) for k in range(doublings + 1)]
+        down_widths = [(width << min(4, k), True) for k in range(max(5, doublings))]
         if doublings > 4:
-            down.append((down[-1][0], False))
-    blocks = [BlockConfig(inputs=a, hidden=b, outputs=b) for a, b in zip(up[:-1], up[1:], strict=True)]
+            down_widths.append((down_widths[-1][0], False))
+    blocks = [BlockConfig(inputs=a, hidden=b, outputs=b) for a, b in zip(up_widths[:-1], up_widths[1:], strict=True)]
     critic_blocks = []
     inputs = channels
-    for k, (outputs, resample) in enumerate(down):
+    for k, (outputs, resample) in enumerate(down_widths):
         hidden = inputs if k else outputs
         shortcut = resample or inputs != outputs
         critic_blocks.append(BlockConfig(inputs=inputs, hidden=hidden, outputs=outputs, resample=resample, shortcut=shortcut))

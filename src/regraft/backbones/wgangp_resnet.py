@@ -1,16 +1,15 @@
 """The residual WGAN-GP pair of 64x64 images that TransferGAN starts from, unconditional or with an auxiliary classifier.
 
 The authors sample with the batch's statistics, so an image depends on its batch-mates.  ``generator(z)`` in evaluation mode is
-their form; inside :func:`regraft.gan.evaluating`, where ``GAN.sample`` works, the stored statistics are used.
+their form; inside :func:`regraft.core.networks.evaluating`, where ``GAN.sample`` works, the stored statistics are used.
 
 Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix; Odena et al. 2017 for the classifier head.
 """
 
 import math
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,80 +20,32 @@ from regraft.backbones._conditional import (
     look_up_rows,
     mix_class_axis,
     replace_head,
+    require_code,
     split_code,
     tile_norms,
 )
+from regraft.backbones._wgangp_resnet_config import ResNetCriticConfig, ResNetGeneratorConfig
 from regraft.backbones.base import Backbone, check_settings
-from regraft.core.config import WGAN_GP, Config, Recipe
+from regraft.core.config import WGAN_GP, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.latent import Latent
 from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
 from regraft.core.norms import batch_norms
 from regraft.core.randomness import Rng, global_seed
 
-Width = Annotated[int, Field(ge=1, le=1 << 16)]
-Side = Annotated[int, Field(ge=1, le=1 << 10)]
-Widths = Annotated[tuple[Width, ...], Field(min_length=2, max_length=9)]
-
-
-class ResNetGeneratorConfig(Config):
-    """Generator: ``widths`` are the channels after the linear layer, then after each block, which doubles the sides."""
-
-    latent_dim: Width = 128
-    base: tuple[Side, Side] = (4, 4)
-    widths: Widths
-    channels: Literal[1, 3] = 3
-    n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
-    last_norm_by_class: bool = False
-    conditioning: Literal["norm", "concat"] = "norm"
-    batch_statistics: bool = True
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ResNetGeneratorConfig":
-        if self.last_norm_by_class and not self.n_classes:
-            raise ValueError("last_norm_by_class needs classes")
-        if self.conditioning == "concat" and (self.last_norm_by_class or not self.n_classes):
-            raise ValueError("conditioning: concat needs classes, and has no norm by class")
-        return self
-
-    @property
-    def table_rows(self) -> int:
-        """Classes that norms know."""
-        return self.n_classes if self.conditioning == "norm" else 0
-
-
-class ResNetCriticConfig(Config):
-    """Critic: ``widths`` are the channels after the first convolution, then after each block, which halves the sides."""
-
-    size: tuple[Side, Side] = (64, 64)
-    widths: Widths
-    channels: Literal[1, 3] = 3
-    n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
-
-    @property
-    def features(self) -> int:
-        """Numbers that the linear layers see."""
-        return self.widths[-1] * math.prod(side >> (len(self.widths) - 1) for side in self.size)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ResNetCriticConfig":
-        if any(side % (1 << (len(self.widths) - 1)) for side in self.size):
-            raise ValueError(f"sides of {self.size} cannot be halved {len(self.widths) - 1} times")
-        return self
-
 
 def _norm(channels: int, n_classes: int) -> nn.Module:
     return TableNorm(channels, n_classes) if n_classes else nn.BatchNorm2d(channels)
 
 
-def _normalised(norm: nn.Module, x: Tensor, codes: list[Tensor]) -> Tensor:
-    """Apply a norm; a class-conditional one takes the next of the codes."""
+def _normalise(norm: nn.Module, x: Tensor, codes: list[Tensor]) -> Tensor:
+    """Apply a norm; a class-conditional one takes the first of the codes off the list."""
     out: Tensor = norm(x, codes.pop(0)) if isinstance(norm, TableNorm) else norm(x)
     return out
 
 
 class UpBlock(nn.Module):
-    """Residual block that doubles the sides."""
+    """A residual block that doubles the sides: norm, relu, upsampling, 3x3, norm, relu, 3x3, beside an upsampled shortcut."""
 
     def __init__(self, inputs: int, outputs: int, n_classes: int) -> None:
         super().__init__()
@@ -105,15 +56,15 @@ class UpBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, codes: list[Tensor]) -> Tensor:
-        """(N, C, H, W) to (N, C', 2H, 2W); takes its norms' class codes off the list."""
-        h = self.conv1(_doubled(functional.relu(_normalised(self.norm1, x, codes))))
-        h = self.conv2(functional.relu(_normalised(self.norm2, h, codes)))
-        out: Tensor = h + self.shortcut(_doubled(x))
+        """Map (N, C, H, W) to (N, C', 2H, 2W); takes the class codes of its norms off the list."""
+        h = self.conv1(_double(functional.relu(_normalise(self.norm1, x, codes))))
+        h = self.conv2(functional.relu(_normalise(self.norm2, h, codes)))
+        out: Tensor = h + self.shortcut(_double(x))
         return out
 
 
-class Picture(nn.Module):
-    """The generator's end: norm, ReLU, convolution, tanh."""
+class ImageLayer(nn.Module):
+    """The last layer: norm, relu, 3x3, tanh."""
 
     def __init__(self, inputs: int, channels: int, n_classes: int) -> None:
         super().__init__()
@@ -121,12 +72,12 @@ class Picture(nn.Module):
         self.conv = nn.Conv2d(inputs, channels, 3, padding=1)
 
     def forward(self, x: Tensor, codes: list[Tensor]) -> Tensor:
-        """Features to images."""
-        return torch.tanh(self.conv(functional.relu(_normalised(self.norm, x, codes))))
+        """Map features (N, C, H, W) to images of the same sides; takes the class code of its norm off the list."""
+        return torch.tanh(self.conv(functional.relu(_normalise(self.norm, x, codes))))
 
 
-class WholeNorm(nn.GroupNorm):
-    """Layer norm over channels and pixels with a gain and shift per channel."""
+class LayerNorm(nn.GroupNorm):
+    """Layer norm over channels and pixels, with a gain and shift per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(1, channels)
@@ -140,30 +91,30 @@ class WholeNorm(nn.GroupNorm):
 
 
 class DownBlock(nn.Module):
-    """Residual block that halves the sides; layer norm over channels and pixels with a gain and shift per channel."""
+    """A residual block that halves the sides: norm, relu, 3x3, norm, relu, 3x3, pooling, beside a pooled shortcut."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.norm1 = WholeNorm(inputs)
+        self.norm1 = LayerNorm(inputs)
         self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1, bias=False)
-        self.norm2 = WholeNorm(inputs)
+        self.norm2 = LayerNorm(inputs)
         self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H/2, W/2)."""
+        """Map (N, C, H, W) to (N, C', H/2, W/2)."""
         h = self.conv1(functional.relu(self.norm1(x)))
         h = self.conv2(functional.relu(self.norm2(h)))
         out: Tensor = functional.avg_pool2d(h, 2) + self.shortcut(functional.avg_pool2d(x, 2))
         return out
 
 
-def _doubled(x: Tensor) -> Tensor:
+def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class ResNetGenerator(Generator):
-    """Generator."""
+    """The generator: a linear layer, blocks, and a last layer."""
 
     def __init__(self, config: ResNetGeneratorConfig) -> None:
         super().__init__()
@@ -176,10 +127,10 @@ class ResNetGenerator(Generator):
         self.input = nn.Linear(config.latent_dim + one_hot, config.widths[0] * math.prod(config.base))
         pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
         self.blocks = nn.ModuleList(UpBlock(a, b, config.table_rows) for a, b in pairs)
-        self.output = Picture(config.widths[-1], config.channels, config.n_classes if config.last_norm_by_class else 0)
+        self.output = ImageLayer(config.widths[-1], config.channels, config.n_classes if config.last_norm_by_class else 0)
 
     def train(self, mode: bool = True) -> "ResNetGenerator":
-        """Set the mode; norms stay on the batch's statistics in evaluation too, where the authors sample with these."""
+        """Set the mode; with ``batch_statistics`` norms use the batch's statistics in evaluation too, as the authors sample."""
         super().train(mode)
         if self.config.batch_statistics:
             for norm in batch_norms(self):
@@ -198,9 +149,7 @@ class ResNetGenerator(Generator):
         """See :meth:`Generator.forward`; there is no mapping network, so ``psi`` scales the latent."""
         codes: list[Tensor] = []
         if self.n_classes:
-            if y is None:
-                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
-            code = y if isinstance(y, ClassCode) else self.embed(y)
+            code = require_code(self, y)
             codes = split_code(self._tables, code) if self.config.conditioning == "norm" else [code.vector.to(z)]
         z = z if psi == 1.0 else z * psi
         if self.config.conditioning == "concat":
@@ -218,19 +167,19 @@ class ResNetGenerator(Generator):
         return class_code(self._tables, y) if self.n_classes else super().embed(y)
 
     def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResNetGenerator":
-        """See :meth:`Generator.with_classes`: all norms' gains and shifts tiled, or zero columns for a one-hot class."""
+        """See :meth:`Generator.with_classes`: equal rows for all classes in every norm, or zero columns for a one-hot class."""
         if self.n_classes:
             raise MissingCapability("this generator already has classes")
         update = {"n_classes": n, "conditioning": how, "last_norm_by_class": how == "norm"}
-        made = ResNetGenerator(self.config.model_copy(update=update))
+        conditional = ResNetGenerator(self.config.model_copy(update=update))
         tensors = {k: v.clone() for k, v in self.state_dict().items()}
         if how == "concat":
             weight = tensors["input.weight"]
             tensors["input.weight"] = torch.cat([weight, weight.new_zeros(len(weight), n)], dim=1)
         else:
             tensors = tile_norms(tensors, n, ("norm", "norm1", "norm2"))
-        made.load_state_dict(tensors, strict=True)
-        return made.train(self.training)
+        conditional.load_state_dict(tensors, strict=True)
+        return conditional.train(self.training)
 
     def with_class_mix(self, weights: Tensor) -> "ResNetGenerator":
         """See :meth:`Generator.with_class_mix`."""
@@ -238,12 +187,12 @@ class ResNetGenerator(Generator):
             return cast(ResNetGenerator, super().with_class_mix(weights))
         if self.config.conditioning == "norm":
             return mix_class_axis(lambda n: ResNetGenerator(self.config.model_copy(update={"n_classes": n})), self, weights)
-        made = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
+        mixed = ResNetGenerator(self.config.model_copy(update={"n_classes": len(weights)}))
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
-        z_part, one_hot = tensors["input.weight"].split([self.latent.dim, self.n_classes], dim=1)
-        tensors["input.weight"] = torch.cat([z_part, one_hot @ weights.to(one_hot).t()], dim=1)
-        made.load_state_dict(tensors, strict=True)
-        return made.train(self.training)
+        latent_columns, class_columns = tensors["input.weight"].split([self.latent.dim, self.n_classes], dim=1)
+        tensors["input.weight"] = torch.cat([latent_columns, class_columns @ weights.to(class_columns).t()], dim=1)
+        mixed.load_state_dict(tensors, strict=True)
+        return mixed.train(self.training)
 
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
@@ -251,7 +200,7 @@ class ResNetGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Linear layer, blocks, last convolution."""
+        """The linear layer, the blocks, the last layer."""
         return [self.input, *self.blocks, self.output]
 
     @property
@@ -266,7 +215,7 @@ class ResNetGenerator(Generator):
 
 
 class ResNetCritic(Critic):
-    """Critic; classes are known to :meth:`classify` only."""
+    """The critic: a convolution, blocks, and a linear score; classes matter to :meth:`classify` only."""
 
     def __init__(self, config: ResNetCriticConfig) -> None:
         super().__init__()
@@ -280,7 +229,7 @@ class ResNetCritic(Critic):
             self.classifier = nn.Linear(config.features, config.n_classes)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """See :meth:`Critic.forward`; the score knows no classes."""
+        """See :meth:`Critic.forward`; the score does not depend on the class."""
         scores: Tensor = self.output(self._features(x))
         return scores.flatten()
 
@@ -299,14 +248,14 @@ class ResNetCritic(Critic):
         return self.output(features).flatten(), self.classifier(features)
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "ResNetCritic":
-        """See :meth:`Critic.with_classes`: an auxiliary classifier."""
+        """See :meth:`Critic.with_classes`; the head is an auxiliary classifier."""
         check_head("auxiliary", head)
         config = self.config.model_copy(update={"n_classes": n})
-        made = replace_head(lambda: ResNetCritic(config), self, "classifier.", seed)
+        conditional = replace_head(lambda: ResNetCritic(config), self, "classifier.", seed)
         with global_seed(seed):
-            nn.init.xavier_uniform_(made.classifier.weight)
-        nn.init.zeros_(made.classifier.bias)
-        return made
+            nn.init.xavier_uniform_(conditional.classifier.weight)
+        nn.init.zeros_(conditional.classifier.bias)
+        return conditional
 
     def _features(self, x: Tensor) -> Tensor:
         for stage in self.stages[:-1]:
@@ -319,12 +268,12 @@ class ResNetCritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """First convolution, blocks, linear layer."""
+        """The first convolution, the blocks, the linear score."""
         return [self.input, *self.blocks, self.output]
 
 
 class WGANGPResNet(Backbone[ResNetGeneratorConfig, ResNetCriticConfig]):
-    """The residual WGAN-GP pair; the critic has no batch norm, because its gradient penalty is one per image."""
+    """The residual WGAN-GP pair; the critic has no batch norm, because its gradient penalty is one for each image."""
 
     objective = WGAN_GP
     recipe = Recipe(batch=64, generator_lr=1e-4, critic_lr=1e-4, betas=(0.0, 0.9), generator_norm="batch")
@@ -342,7 +291,7 @@ class WGANGPResNet(Backbone[ResNetGeneratorConfig, ResNetCriticConfig]):
         return ResNetCritic(config)
 
     def initialise(self, network: nn.Module) -> None:
-        """Uniform weights, of He's variance in the 3x3 convolutions of blocks and of Glorot's elsewhere; zero biases."""
+        """Draw uniform weights, of He's variance in the 3x3 convolutions of blocks and of Glorot's elsewhere; zero biases."""
         blocks = {
             id(m) for block in network.modules() if isinstance(block, UpBlock | DownBlock) for m in (block.conv1, block.conv2)
         }
@@ -363,7 +312,7 @@ class WGANGPResNet(Backbone[ResNetGeneratorConfig, ResNetCriticConfig]):
 def default_configs(
     size: int, channels: int, latent_dim: int = 128, width: int = 64, n_classes: int = 0
 ) -> tuple[ResNetGeneratorConfig, ResNetCriticConfig]:
-    """Settings of a regular pair.
+    """Return the settings of an ordinary pair.
 
     Args:
         size: side of the images, 4 times a power of two; published at 64.
@@ -376,10 +325,10 @@ def default_configs(
     if not 1 <= doublings <= 8 or size != 4 << doublings:
         raise ConfigError(f"a WGAN-GP ResNet has a side of 8, 16, 32, ... up to 1024, not {size}")
     widths = [width * min(8, 1 << i) for i in range(doublings)]
-    whole: tuple[int, ...] = (*widths, widths[-1])  # image side first
+    all_widths = (*widths, widths[-1])  # image side first
     common: dict[str, Any] = {"channels": channels, "n_classes": n_classes}
-    generator = {"latent_dim": latent_dim, "widths": whole[::-1], "last_norm_by_class": n_classes > 0}
-    critic = {"size": (size, size), "widths": whole}
+    generator = {"latent_dim": latent_dim, "widths": all_widths[::-1], "last_norm_by_class": n_classes > 0}
+    critic = {"size": (size, size), "widths": all_widths}
     return ResNetGeneratorConfig.model_validate(generator | common), ResNetCriticConfig.model_validate(critic | common)
 
 
