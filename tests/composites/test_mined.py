@@ -100,7 +100,7 @@ def test_an_identity_miner_has_no_gap():
 
 
 def test_a_residual_miner_has_no_input_size_of_its_own():
-    with pytest.raises(ConfigError, match="input_dim=5: a residual miner's is the latent's own"):
+    with pytest.raises(ConfigError, match="input_dim=5: a residual miner's input has the size of the latent"):
         parse(MinerConfig, {"input_dim": 5}, "miner")
 
 

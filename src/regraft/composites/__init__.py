@@ -1,1 +1,1 @@
-"""Generators made of other generators."""
+"""Generators made of other generators, or of an autoencoder's decoder."""

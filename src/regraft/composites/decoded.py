@@ -1,4 +1,4 @@
-"""MindGANs: small networks whose data are an autoencoder's codes, and the generators that they make with its decoder.
+"""MindGANs: small networks that generate and score an autoencoder's codes, and generators made of one and the decoder.
 
 Source: Fregier & Gouray 2019, "Mind2Mind: transfer learning for GANs", arXiv:1906.11613; widths from the authors' code.
 """
@@ -23,18 +23,21 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 16)], ...], Field(ma
 
 
 class MindConfig(Config):
-    """A network from latents to codes."""
+    """Settings of a network that maps latents to codes."""
 
-    code_dim: Annotated[int, Field(ge=1, le=1 << 24, description="Numbers of a code.")]
-    widths: Annotated[Widths, Field(description="Hidden widths, latent side first; none for one linear map.")] = (512, 512)
-    norm: Annotated[Literal["none", "batch"], Field(description="After each hidden layer.")] = "none"
-    output: Annotated[CodeRange, Field(description="Activation of the output: that of the codes.")] = "none"
-    latent_dim: Annotated[int, Field(ge=1, le=1 << 16, description="Numbers of a latent.")] = 128
-    distribution: Annotated[Literal["uniform", "normal"], Field(description="Of the latent; uniform is on [-1, 1].")] = (
-        "uniform"
+    code_dim: Annotated[int, Field(ge=1, le=1 << 24, description="How many numbers a code has.")]
+    widths: Annotated[Widths, Field(description="Hidden widths, from latents to codes; none for a single linear map.")] = (
+        512,
+        512,
     )
-    n_classes: Annotated[int, Field(ge=0, le=1 << 16, description="Classes, 0 for none.")] = 0
-    class_dim: Annotated[int, Field(ge=1, le=1 << 12, description="Numbers that a class is embedded in.")] = 32
+    norm: Annotated[Literal["none", "batch"], Field(description="Normalisation after each hidden layer.")] = "none"
+    output: Annotated[CodeRange, Field(description="Activation of the output, by the range of the codes.")] = "none"
+    latent_dim: Annotated[int, Field(ge=1, le=1 << 16, description="How many numbers a latent has.")] = 128
+    distribution: Annotated[
+        Literal["uniform", "normal"], Field(description="Distribution of the latent; uniform is on [-1, 1].")
+    ] = "uniform"
+    n_classes: Annotated[int, Field(ge=0, le=1 << 16, description="Number of classes, 0 for none.")] = 0
+    class_dim: Annotated[int, Field(ge=1, le=1 << 12, description="How many numbers a class vector has.")] = 32
 
 
 class Norm(nn.modules.batchnorm._BatchNorm):
@@ -44,7 +47,7 @@ class Norm(nn.modules.batchnorm._BatchNorm):
         return None
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise (N, D); a single row has no statistics of its own and gets the stored ones."""
+        """Normalise (N, D); a single row in training has no statistics of its own and is normalised with the stored ones."""
         if len(input) > 1 or not self.training:
             return super().forward(input)
         return nn.functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
@@ -54,8 +57,8 @@ class Mind(nn.Module):
     """Maps latents (N, latent_dim), and classes, to codes (N, code_dim).
 
     Attributes:
-        mean: mean code of the target, in the codes' own units; truncation pulls towards it.
-        shift, scale: of codes that were standardised; 0 and 1 else.
+        mean: mean code of the target in the autoencoder's units, towards which truncation pulls.
+        shift, scale: mean and deviation that codes were standardised with; 0 and 1 if they were not.
     """
 
     mean: Tensor
@@ -76,7 +79,7 @@ class Mind(nn.Module):
         self.register_buffer("scale", torch.ones(config.code_dim))
 
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw fresh weights: torch's own for linear layers, as published."""
+        """Draw new weights; those of linear layers as torch does, which is the published way."""
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
             for layer in self.layers:
                 cast(nn.Linear, layer).reset_parameters()
@@ -84,11 +87,11 @@ class Mind(nn.Module):
                 nn.init.normal_(self.classes)
 
     def forward(self, z: Tensor, code: Tensor | None = None) -> Tensor:
-        """Codes as the critic sees them: standardised where that was asked for.
+        """Make codes as the critic sees them, standardised if they were standardised for training.
 
         Args:
-            z: (N, latent_dim).
-            code: class vectors (N, class_dim), where there are classes.
+            z: latents (N, latent_dim).
+            code: class vectors (N, class_dim), or None without classes.
         """
         x = z if code is None else torch.cat([z, code.to(z)], dim=1)
         for k, layer in enumerate(self.layers):
@@ -98,17 +101,17 @@ class Mind(nn.Module):
         return code_activation(x, self.config.output)
 
     def unstandardise(self, codes: Tensor) -> Tensor:
-        """Standardised codes in the autoencoder's units."""
+        """Bring standardised codes (N, code_dim) back to the autoencoder's units: codes * scale + shift."""
         return codes * self.scale + self.shift
 
 
 def code_activation(x: Tensor, output: CodeRange) -> Tensor:
-    """Apply the activation that codes end in."""
+    """Apply the activation that brings numbers into the range of codes."""
     return torch.tanh(x) if output == "tanh" else nn.functional.relu(x) if output == "relu" else x
 
 
 class MindCritic(nn.Module):
-    """Scores codes (N, code_dim); with classes, by projection."""
+    """Scores codes (N, code_dim); classes enter by projection."""
 
     def __init__(self, code_dim: int, widths: tuple[int, ...], n_classes: int = 0) -> None:
         super().__init__()
@@ -120,7 +123,7 @@ class MindCritic(nn.Module):
                 self.classes = nn.Embedding(n_classes, widths[-1] if widths else code_dim)
 
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw fresh weights, as published; class vectors start at zero."""
+        """Draw new weights, as published; class vectors start at zero."""
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
             for layer in self.layers:
                 cast(nn.Linear, layer).reset_parameters()
@@ -128,7 +131,7 @@ class MindCritic(nn.Module):
             nn.init.zeros_(self.classes.weight)
 
     def forward(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
-        """Scores (N,), unbounded; ``y=None`` leaves the class term out."""
+        """Return unbounded scores (N,); ``y=None`` leaves the class term out."""
         x = codes
         for layer in self.layers[:-1]:
             x = nn.functional.relu(layer(x))
@@ -137,19 +140,19 @@ class MindCritic(nn.Module):
 
 
 class Decoding(nn.Module):
-    """An autoencoder's decoder as a module that is called."""
+    """An autoencoder's decoder as a module of its own, which hooks can follow."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
     def forward(self, codes: Tensor, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
-        """Flat codes (N, D) to images (N, C, H, W)."""
+        """Decode flat codes (N, D) to images (N, C, H, W)."""
         return self.autoencoder.decode(codes.view(len(codes), *self.autoencoder.code_shape), noise=noise, rng=rng)
 
 
 class DecodedGenerator(Generator):
-    """A MindGAN generator with an autoencoder's decoder behind it."""
+    """A network that makes codes, and an autoencoder's decoder that makes images of them."""
 
     def __init__(self, mind: Mind, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -160,21 +163,21 @@ class DecodedGenerator(Generator):
 
     @property
     def autoencoder(self) -> Autoencoder:
-        """Whose decoder it is."""
+        """The autoencoder whose decoder makes the images."""
         return self.decoding.autoencoder
 
     def codes(self, z: Tensor, y: Tensor | ClassCode | None = None, psi: float = 1.0) -> Tensor:
-        """Codes (N, D) of latents (N, dim), drawn towards the target's mean code where ``psi`` is below 1."""
+        """Make the codes (N, D) of latents (N, dim); below 1, ``psi`` pulls them towards the target's mean code."""
         vector = None
         if self.n_classes:
             if y is None:
                 raise MissingCapability("this generator is conditional: give class indices or a class code as y")
             vector = (y if isinstance(y, ClassCode) else self.embed(y)).vector
-        made = self.mind.unstandardise(self.mind(z, vector))
-        # Standardised codes have no activation of their own; what the decoder is used to is kept.
-        made = made.clamp(-1, 1) if self.autoencoder.code_range == "tanh" else made
-        made = made.clamp(min=0) if self.autoencoder.code_range == "relu" else made
-        return made if psi == 1.0 else self.mind.mean.lerp(made, psi)
+        codes = self.mind.unstandardise(self.mind(z, vector))
+        # Codes that were standardised have no activation; the decoder still gets only codes of its own range.
+        codes = codes.clamp(-1, 1) if self.autoencoder.code_range == "tanh" else codes
+        codes = codes.clamp(min=0) if self.autoencoder.code_range == "relu" else codes
+        return codes if psi == 1.0 else self.mind.mean.lerp(codes, psi)
 
     def forward(
         self,
@@ -185,7 +188,7 @@ class DecodedGenerator(Generator):
         noise: Noise = "const",
         rng: Rng | None = None,
     ) -> Tensor:
-        """See :meth:`Generator.forward`; ``psi`` draws codes towards the mean code of the target."""
+        """See :meth:`Generator.forward`; ``psi`` pulls codes towards the target's mean code."""
         images: Tensor = self.decoding(self.codes(z, y, psi), noise, rng)
         return images
 
@@ -206,28 +209,31 @@ class DecodedGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """MindGAN, decoder."""
+        """See :meth:`Generator.stages`: the network that makes codes, then the decoder."""
         return [self.mind, self.decoding]
 
 
 def autoencoder_of(generator: Generator, source: GAN | None) -> Autoencoder | None:
-    """The autoencoder of an adapted generator: the one behind it, whose decoder may have been trained, else its source's."""
+    """Return the autoencoder that belongs to an adapted generator, or None.
+
+    A decoded generator has its own, whose decoder may have been trained; for all others it is the source's.
+    """
     if isinstance(generator, DecodedGenerator):
         return generator.autoencoder
     return source.autoencoder if source is not None else None
 
 
 def from_description(description: Description) -> DecodedGenerator:
-    """Build a decoded generator, weights aside."""
+    """Build a decoded generator; its weights must be set."""
     inner = description.config["autoencoder"]
     autoencoder = cast(Autoencoder, build(Description(inner["kind"], "autoencoder", inner["config"])))
     return DecodedGenerator(Mind(parse(MindConfig, description.config["mind"], "mind")), autoencoder)
 
 
 def gaussian_prior(autoencoder: Autoencoder) -> DecodedGenerator:
-    """A decoder behind one linear map of normal latents: what an autoencoder alone has for a generator.
+    """Return a generator for an autoencoder alone: a linear map of normal latents, then the decoder.
 
-    :func:`fit_prior` makes it the source's own distribution of codes.
+    :func:`fit_prior` then fits the map to codes of images.
     """
     dim = math.prod(autoencoder.code_shape)
     config = MindConfig(code_dim=dim, widths=(), output=autoencoder.code_range, latent_dim=dim, distribution="normal")
@@ -236,7 +242,12 @@ def gaussian_prior(autoencoder: Autoencoder) -> DecodedGenerator:
 
 @torch.no_grad()
 def fit_prior(generator: DecodedGenerator, codes: Tensor) -> None:
-    """Fit a Gaussian prior to codes (N, D), before their activation, and take their mean for truncation."""
+    """Fit a Gaussian prior to codes, taken before their activation, and use their mean for truncation.
+
+    Args:
+        generator: one that :func:`gaussian_prior` returned; changed in place.
+        codes: (N, D).
+    """
     flat = codes.flatten(1).double()
     raw = torch.atanh(flat.clamp(-0.9999, 0.9999)) if generator.mind.config.output == "tanh" else flat
     centred = raw - raw.mean(0)

@@ -1,4 +1,4 @@
-"""Miners: small networks that choose where in a generator's latent and class space to sample, and generators that use them.
+"""Miners: small networks that choose the part of a generator's latent and class space to sample from.
 
 Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images".
 """
@@ -19,47 +19,49 @@ from regraft.core.networks import CENTRE_LATENTS, ClassCode, Description, Genera
 from regraft.core.randomness import Rng, generator_at, global_seed
 
 CLASS_CONTRAST = 32.0
-"""Variance of a new class miner's logits, so that most u have one class."""
+"""Variance of a new class miner's logits, so that most inputs u get one class."""
 VECTOR_CONTRAST = 8.0
+"""Factor of the distances between a free class vector and the classes, in the softmax that turns them into weights."""
 LEAST_SPREAD = 0.01
+"""Least spread of each number of a free class vector."""
 
 
 class MinerConfig(Config):
-    """A network from the miner's own input u to the source's latent z."""
+    """Settings of a miner, a network that maps its own input u to the source's latent z."""
 
     form: Annotated[
         Literal["residual", "mlp", "affine"],
         Field(
-            description="residual: z = u + f(u), the identity at first; mlp: the published ReLU network; "
-            "affine: the published BigGAN form, spectral-normalised linear maps."
+            description="residual: z = u + f(u), at first the identity; mlp: a ReLU network, as published; affine: linear maps "
+            "with spectral normalisation, as published for BigGAN."
         ),
     ] = "residual"
-    layers: Annotated[int, Field(ge=1, le=16, description="Linear layers.")] = 2
-    width: Annotated[int | None, Field(ge=1, le=16384, description="Hidden width; the latent's size if left out.")] = None
+    layers: Annotated[int, Field(ge=1, le=16, description="Number of linear layers.")] = 2
+    width: Annotated[int | None, Field(ge=1, le=16384, description="Hidden width. Default: the size of the latent.")] = None
     input_dim: Annotated[
-        int | None, Field(ge=1, le=16384, description="Size of u; the latent's size if left out (residual needs that).")
+        int | None, Field(ge=1, le=16384, description="Size of u. Default: the size of the latent, which residual requires.")
     ] = None
     prior_weight: Annotated[
         float,
         Field(
             ge=0,
-            description="Factor of the gap between mined latents and the source's own in mean and spread; 0 as published, "
-            "where mining can run into one corner of the latent space when no image of the source is near the targets.",
+            description="Factor of the gap in mean and spread between mined latents and the source's own. 0 as published; "
+            "mining can then run into one corner of the latent space if no image of the source is near the targets.",
         ),
     ] = 1.0
     classes: Annotated[
         Literal["onehot", "embedding", "keep"],
         Field(
-            description="Classes of a conditional source. embedding: mined, as a free vector of its class space; onehot: "
-            "mined, as weights of its classes; keep: not mined, the adapted generator has them too."
+            description="Classes of a conditional source. embedding: mine a free vector of its class space; onehot: mine "
+            "weights of its classes; keep: mine none, and the adapted generator has the same classes."
         ),
     ] = "embedding"
     class_weight: Annotated[
         float,
         Field(
             ge=0,
-            description="Factor of the gap between mined classes and the share of targets that look like each, for sources of "
-            "up to 32 classes; 0 as published, where rare classes get lost.",
+            description="Factor of the gap between the shares of mined classes and of targets that look like each class, for "
+            "sources of up to 32 classes. 0 as published; rare classes can then get lost.",
         ),
     ] = 1.0
 
@@ -67,13 +69,14 @@ class MinerConfig(Config):
     def _fits(self) -> "MinerConfig":
         if self.form == "residual" and self.input_dim is not None:
             raise ValueError(
-                f"input_dim={self.input_dim}: a residual miner's is the latent's own; leave it out, or choose form=mlp"
+                f"input_dim={self.input_dim}: a residual miner's input has the size of the latent; leave input_dim out, or "
+                "choose form=mlp"
             )
         return self
 
 
 class Miner(nn.Module):
-    """Maps u (N, input_dim) to z (N, dim)."""
+    """Maps the miner's input u (N, input_dim) to latents z (N, dim)."""
 
     def __init__(self, config: MinerConfig, latent: Latent) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class Miner(nn.Module):
         self.latent = latent if self.residual else Latent(inputs)
         self.prior = latent
         widths = [inputs, *[config.width or latent.dim] * (config.layers - 1), latent.dim]
-        # Linear layers and spectral norm draw from the global generator when they are made.
+        # Linear layers and spectral norm draw from torch's global generator when they are made.
         with global_seed(0):
             self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
             if config.form == "affine":
@@ -93,7 +96,7 @@ class Miner(nn.Module):
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw fresh weights: Glorot-uniform (orthogonal for affine), zero biases; a residual's last layer is zero."""
+        """Draw new weights: Glorot-uniform (orthogonal for affine), zero biases; a residual miner's last layer is zero."""
         for index, layer in enumerate(self.layers):
             tensors = dict(layer.named_parameters())
             weight = tensors.get("weight", tensors.get("parametrizations.weight.original"))
@@ -109,7 +112,7 @@ class Miner(nn.Module):
                 weight.copy_((torch.rand(weight.shape, generator=rng) * 2 - 1) * bound)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Mine: (N, input_dim) to (N, dim)."""
+        """Map u (N, input_dim) to z (N, dim)."""
         h = u
         for index, layer in enumerate(self.layers):
             h = layer(h)
@@ -119,10 +122,13 @@ class Miner(nn.Module):
 
 
 class ClassMiner(nn.Module):
-    """Maps u (N, inputs) to a source's class space: to weights of its classes, or to a free vector.
+    """Maps u (N, inputs) to a source's class space: to weights of its classes (onehot) or a free vector (embedding).
 
-    Either begins spread out: each u has one of the source's classes by and large, or, for the free vector, a point with the
-    mean and spread of the classes' own vectors.
+    New miners spread over all classes: onehot gives most u nearly one class each, embedding gives vectors with the mean and
+    spread of the classes' own.
+
+    Attributes:
+        centre, spread: mean and spread of the source's class vectors; empty for onehot.
     """
 
     centre: Tensor
@@ -139,17 +145,17 @@ class ClassMiner(nn.Module):
 
     @torch.no_grad()
     def centre_on(self, source: Generator) -> None:
-        """Take mean and spread of a source's class vectors."""
+        """Measure ``centre`` and ``spread`` on a source's class vectors."""
         if self.form == "embedding":
             table = _class_table(source)
             self.centre.copy_(table.mean(0))
             spread = table.std(0, correction=0)
-            # Numbers in which the classes are alike may move a little too.
+            # Numbers that hardly differ between classes may move a little too.
             self.spread.copy_(spread.clamp_min(max(0.1 * float(spread.mean()), LEAST_SPREAD)))
 
     @torch.no_grad()
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw fresh weights; the second layer's biases take out what its inputs have in the mean."""
+        """Draw new weights; biases of the second layer cancel the mean of its inputs."""
         first, second = (cast(nn.Linear, layer) for layer in self.layers)
         for layer, gain in ((first, 2.0), (second, CLASS_CONTRAST if self.form == "onehot" else 2.0)):
             layer.weight.copy_(torch.randn(layer.weight.shape, generator=rng) * (gain / layer.weight.shape[1]) ** 0.5)
@@ -158,22 +164,22 @@ class ClassMiner(nn.Module):
         second.bias.copy_(-(second.weight @ first.weight.norm(dim=1)) / math.sqrt(2 * math.pi))
 
     def raw(self, u: Tensor) -> Tensor:
-        """What comes out of the last layer, (N, outputs): logits of classes, or standardised vectors."""
+        """Return the output of the last layer, (N, outputs): logits of classes, or standardised class vectors."""
         first, second = self.layers
         h: Tensor = second(nn.functional.relu(first(u)))
         return h
 
     def weights(self, u: Tensor, source: Generator) -> Tensor:
-        """How much of each of the source's classes is asked for, (N, n_classes), each row adding up to one."""
+        """Return the weights of the source's classes, (N, n_classes); each row adds up to 1."""
         h = self.raw(u)
         if self.form == "onehot":
             return h.softmax(1)
-        # In units of the classes' own spread, number by number; between two classes, distances differ by about 2.
+        # Each number in units of its spread over the classes, so that mean squared distances between two classes are about 2.
         table = (_class_table(source) - self.centre) / self.spread
         return torch.softmax(-(h[:, None] - table).square().mean(2) * VECTOR_CONTRAST, dim=1)
 
     def forward(self, u: Tensor, source: Generator) -> ClassCode:
-        """Mine a class code for each u."""
+        """Map each u to a class code."""
         h = self.raw(u)
         if self.form == "onehot":
             return source.embed(h.softmax(1))
@@ -181,23 +187,33 @@ class ClassMiner(nn.Module):
 
 
 def new_class_miner(config: MinerConfig, source: Generator, inputs: int) -> ClassMiner | None:
-    """A class miner for a conditional source, with unset weights; None where there is nothing to mine."""
+    """Return a class miner for a source, its weights not yet drawn; None if the source's classes are not mined."""
     if not source.n_classes or config.classes == "keep":
         return None
     outputs = source.n_classes if config.classes == "onehot" else _class_table(source).shape[1]
-    made = ClassMiner(config.classes, inputs, outputs)
-    made.centre_on(source)
-    return made
+    miner = ClassMiner(config.classes, inputs, outputs)
+    miner.centre_on(source)
+    return miner
 
 
 def _class_table(source: Generator) -> Tensor:
+    """Return the class vectors of a source, (n_classes, D)."""
     device = device_of(source)
     return source.embed(torch.arange(source.n_classes, device=device)).vector.detach().float()
 
 
 @torch.no_grad()
 def mined_class_shares(generator: "MinedGenerator", n: int = 1000, seed: int = 0) -> Tensor | None:
-    """Shares of a source's classes among what its miner asks for, (n_classes,), by the nearest class; None without any."""
+    """Measure how often each class of a source is mined.
+
+    Args:
+        generator: the source behind its miners.
+        n: inputs to measure on.
+        seed: seed of the inputs.
+
+    Returns:
+        Mean weights (onehot) or shares of nearest classes (embedding), (n_classes,); None if no classes are mined.
+    """
     miner, source = generator.class_miner, generator.source
     if miner is None:
         return None
@@ -209,9 +225,17 @@ def mined_class_shares(generator: "MinedGenerator", n: int = 1000, seed: int = 0
 
 
 def prior_gap(miner: Miner, weight: float, rng: torch.Generator, device: torch.device, n: int = 256) -> Tensor:
-    """How far mined latents are from the source's own, times ``weight``: squared means, and shortfalls of variances.
+    """Return how far the distribution of mined latents is from the source's own, times ``weight``.
 
-    Both are per dimension, in units of the source's variance, and averaged.  Only too little spread counts.
+    It is the mean over dimensions of mean(z)^2 / v + max(0, 1 - var(z) / v)^2, where v is the source's variance: too little
+    spread counts, too much does not.
+
+    Args:
+        miner: the miner.
+        weight: factor of the result.
+        rng: source of the inputs u.
+        device: where to draw them.
+        n: inputs.
     """
     prior = miner.prior.variance
     z: Tensor = miner(miner.latent.sample(n, rng, device))
@@ -219,7 +243,7 @@ def prior_gap(miner: Miner, weight: float, rng: torch.Generator, device: torch.d
 
 
 class MinedGenerator(Generator):
-    """A source generator behind a miner, and behind a class miner where its classes are mined too."""
+    """A source generator behind a miner, and behind a class miner if its classes are mined too."""
 
     def __init__(self, miner: Miner, source: Generator, class_miner: ClassMiner | None = None) -> None:
         super().__init__()
@@ -229,14 +253,14 @@ class MinedGenerator(Generator):
         self.size, self.channels = source.size, source.channels
 
     def initialise(self, rng: torch.Generator) -> None:
-        """Draw the miners' weights."""
+        """Draw new weights of the miners."""
         self.miner.initialise(rng)
         if self.class_miner is not None:
             self.class_miner.initialise(rng)
 
     @property
-    def miners(self) -> list[nn.Parameter]:
-        """Parameters of the miners."""
+    def miner_parameters(self) -> list[nn.Parameter]:
+        """Parameters of both miners."""
         return [*self.miner.parameters(), *(self.class_miner.parameters() if self.class_miner is not None else ())]
 
     def forward(
@@ -248,7 +272,7 @@ class MinedGenerator(Generator):
         noise: Noise = "const",
         rng: Rng | None = None,
     ) -> Tensor:
-        """See :meth:`Generator.forward`; ``psi`` is the source's where it maps to styles, else it scales u."""
+        """See :meth:`Generator.forward`; ``psi`` truncates the styles of a source that has them, else it scales u."""
         if self.source.styles is not None:
             return cast(Tensor, self.source(self.miner(z), self._code(z, y), psi=psi, noise=noise, rng=rng))
         u = z * psi
@@ -273,7 +297,7 @@ class MinedGenerator(Generator):
 
     @property
     def styles(self) -> Styles | None:
-        """See :meth:`Generator.styles`: the source's, whose mapping here starts from u."""
+        """See :meth:`Generator.styles`: the source's, with a mapping that starts from u."""
         source = self.source.styles
         if source is None:
             return None
@@ -287,7 +311,7 @@ class MinedGenerator(Generator):
         return [self.miner, *inner] if inner else []
 
     def measure_mean_style(self, z: Tensor | None = None) -> None:
-        """See :meth:`Generator.measure_mean_style`: over styles of mined latents."""
+        """See :meth:`Generator.measure_mean_style`; it is the mean style of mined latents."""
         if self.style_path:
             with torch.no_grad():
                 u = self.latent.sample(CENTRE_LATENTS, generator_at(0, "mean style")) if z is None else z
@@ -295,24 +319,24 @@ class MinedGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Miners, then the source's stages."""
-        own: list[nn.Module] = [self.miner] if self.class_miner is None else [self.miner, self.class_miner]
-        return [*own, *self.source.stages]
+        """See :meth:`Generator.stages`: the miners, then the source's stages."""
+        miners: list[nn.Module] = [self.miner] if self.class_miner is None else [self.miner, self.class_miner]
+        return [*miners, *self.source.stages]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The source's norms."""
+        """See :meth:`Generator.norms`: the source's."""
         return self.source.norms
 
 
 def with_miners(config: MinerConfig, source: Generator) -> MinedGenerator:
-    """A generator behind miners with unset weights."""
+    """Put a source generator behind miners whose weights are not yet drawn."""
     miner = Miner(config, source.latent)
     return MinedGenerator(miner, source, new_class_miner(config, source, miner.latent.dim))
 
 
 def from_description(description: Description) -> MinedGenerator:
-    """Build a mined generator, weights aside."""
+    """Build a mined generator; its weights must be set."""
     inner = description.config["source"]
     source = cast(Generator, build(Description(inner["kind"], "generator", inner["config"])))
     config = parse(MinerConfig, description.config["miner"], "miner")

@@ -1,4 +1,4 @@
-"""Several mined generators as one: each image comes from one source, chosen with learned probabilities, never blended.
+"""Several mined generators as one: each image comes from a single source, drawn with learned probabilities.
 
 Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images", section 3.2.
 """
@@ -20,13 +20,13 @@ from regraft.core.latent import Latent, slerp
 from regraft.core.networks import ClassCode, Description, Generator, Noise
 from regraft.core.randomness import Rng, uniform
 
-# Weights of red, green and blue in a grey image (ITU-R BT.601), as target images are brought to grey.
+# Weights of red, green and blue in a grey image (ITU-R BT.601); target images are turned to grey with the same.
 GREY = (0.299, 0.587, 0.114)
 RESIZE = "bilinear, antialiased"
 
 
 def match_size(images: Tensor, size: tuple[int, int], channels: int) -> Tensor:
-    """Bring images (N, C, H, W) to a size and to 1 or 3 channels, differentiably; left as they are where they fit."""
+    """Bring images (N, C, H, W) to a size and to 1 or 3 channels, differentiably; images that fit stay as they are."""
     if images.shape[1] == 3 and channels == 1:
         images = (images * images.new_tensor(GREY)[None, :, None, None]).sum(1, keepdim=True)
     elif images.shape[1] == 1 and channels == 3:
@@ -38,18 +38,18 @@ def match_size(images: Tensor, size: tuple[int, int], channels: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class MixedLatent(Latent):
-    """A source's index, then that source's own latent, then zeros up to the longest.
+    """Rows of the index of a source, that source's own latent, and zeros up to the length of the longest.
 
     Attributes:
-        parts: the sources' latents.
-        probabilities: of the sources, (N,).
+        parts: the latents of the sources.
+        probabilities: the probability of each source.
     """
 
     parts: tuple[Latent, ...] = ()
     probabilities: tuple[float, ...] = ()
 
     def sample(self, n: int, rng: Rng, device: torch.device | str = "cpu") -> Tensor:
-        """Draw ``n`` rows, (n, dim): a source for each, and its latent."""
+        """Draw ``n`` rows, (n, dim): a source for each, then a latent of that source."""
         like = torch.empty(0, device=device)
         limits = torch.tensor(self.probabilities, dtype=torch.float64).cumsum(0)
         draws = uniform((n,), rng, like).cpu().double() * limits[-1]
@@ -59,22 +59,22 @@ class MixedLatent(Latent):
         for number, part in enumerate(self.parts):
             where = (index == number).nonzero()[:, 0]
             if len(where):
-                own = rng if isinstance(rng, torch.Generator) else [rng[k] for k in where.tolist()]
-                rows[where.to(device), 1 : 1 + part.dim] = part.sample(len(where), own, device)
+                rngs = rng if isinstance(rng, torch.Generator) else [rng[k] for k in where.tolist()]
+                rows[where.to(device), 1 : 1 + part.dim] = part.sample(len(where), rngs, device)
         return rows
 
     def only(self, source: int) -> "MixedLatent":
-        """The same latents with every image from one source."""
+        """Return the same latents with all images from one source."""
         chosen = tuple(float(number == source) for number in range(len(self.parts)))
         return dataclasses.replace(self, probabilities=chosen)
 
 
 class MixedGenerator(Generator):
-    """Mined generators side by side; the selector's probabilities say how often each makes an image.
+    """Mined generators side by side, one of which makes each image, with the selector's probabilities.
 
     Attributes:
         parts: one mined generator per source.
-        p: the probabilities, (N,).
+        p: the probability of each source, (number of sources,).
     """
 
     p: Tensor
@@ -84,9 +84,9 @@ class MixedGenerator(Generator):
         """Put mined generators together.
 
         Args:
-            parts: of any latent, size and colour; none with classes left.
-            size, channels: what all images are brought to.
-            lead: the part whose family says how the whole is trained further.
+            parts: mined generators of any latent, size and channels, without classes.
+            size, channels: those that all images are brought to.
+            lead: index of the part whose family says how the mixture is trained further.
 
         Raises:
             MissingCapability: if a part has classes.
@@ -100,19 +100,19 @@ class MixedGenerator(Generator):
 
     @property
     def latent(self) -> MixedLatent:  # type: ignore[override]
-        """A source and its latent, with the present probabilities."""
+        """Rows of a source and its latent, with the present probabilities."""
         parts = tuple(part.latent for part in self.mined)
         return MixedLatent(1 + max(part.dim for part in parts), parts=parts, probabilities=tuple(self.p.tolist()))
 
     @property
     def mined(self) -> list[MinedGenerator]:
-        """The parts."""
+        """The parts, typed."""
         return [cast(MinedGenerator, part) for part in self.parts]
 
     def part_images(
         self, number: int, u: Tensor, *, psi: float = 1.0, noise: Noise = "const", rng: Rng | None = None
     ) -> Tensor:
-        """Images of one source from its own latents (N, that source's dim), brought to the common size and channels."""
+        """Make images of one source, of the common size and channels, from its own latents (N, that source's dim)."""
         return match_size(self.mined[number](u, psi=psi, noise=noise, rng=rng), self.size, self.channels)
 
     def forward(
@@ -138,7 +138,7 @@ class MixedGenerator(Generator):
         return images
 
     def only(self, source: int) -> "MixedGenerator":
-        """A view of this generator that makes every image with one source."""
+        """Return a view of this generator, with shared weights, that makes all images with one source."""
         view = copy.copy(self)
         view._buffers = {**self._buffers, "p": torch.eye(len(self.parts)).to(self.p)[source]}
         return view
@@ -161,36 +161,36 @@ class MixedGenerator(Generator):
 
     @property
     def style_path(self) -> list[nn.Module]:
-        """See :meth:`Generator.style_path`: of all sources."""
+        """See :meth:`Generator.style_path`: those of all sources."""
         return [module for part in self.mined for module in part.style_path]
 
     def measure_mean_style(self, z: Tensor | None = None) -> None:
-        """See :meth:`Generator.measure_mean_style`: each source on latents of its own."""
+        """See :meth:`Generator.measure_mean_style`; each source is measured on latents of its own."""
         for part in self.mined:
             part.measure_mean_style()
 
     @property
     def stages(self) -> list[nn.Module]:
-        """The sources, one after the other."""
+        """See :meth:`Generator.stages`: the parts."""
         return list(self.parts)
 
     @property
     def norms(self) -> list[nn.Module]:
-        """All sources' norms."""
+        """See :meth:`Generator.norms`: those of all sources."""
         return [norm for part in self.mined for norm in part.norms]
 
 
 def one_source(gan: GAN, source: int) -> GAN:
-    """An adapted GAN whose images all come from one of its sources.
+    """Return an adapted GAN that makes all images with one of its sources.
 
     Raises:
-        ConfigError: if it has no such source.
+        ConfigError: if the GAN has no source of that index.
     """
     generator = gan.generator
-    n = len(generator.parts) if isinstance(generator, MixedGenerator) else 0
-    if not isinstance(generator, MixedGenerator) or source >= n:
-        have = f"sources 0 to {n - 1}" if n else "one source only"
-        raise ConfigError(f"--source-index {source}: this generator has {have}")
+    if not isinstance(generator, MixedGenerator):
+        raise ConfigError(f"--source-index {source}: this generator has one source only")
+    if source >= len(generator.parts):
+        raise ConfigError(f"--source-index {source}: this generator has sources 0 to {len(generator.parts) - 1}")
     return GAN(
         generator.only(source),
         gan.critic,
@@ -202,21 +202,32 @@ def one_source(gan: GAN, source: int) -> GAN:
 
 
 def pick_source(gan: GAN, source: int | None) -> GAN:
-    """An adapted GAN whose latents one can walk between: of several sources the named one, or the likeliest, is used."""
+    """Return a GAN between whose latents one can walk: of a mixture, that of one source.
+
+    Args:
+        gan: an adapted GAN.
+        source: index of the source; the one with the highest probability if None.
+    """
     if source is None and isinstance(gan.generator, MixedGenerator):
         source = int(gan.generator.p.argmax())
     return gan if source is None else one_source(gan, source)
 
 
 def interpolate_latents(generator: Generator, a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The latent at ``t`` between two of a generator's latents (dim,), which are of one source where there are several."""
+    """Interpolate between two latents (dim,) of a generator; in a mixture, both must be of the same source.
+
+    Args:
+        generator: the latents' generator.
+        a, b: latents.
+        t: 0 gives ``a``, 1 gives ``b``.
+    """
     if isinstance(generator, MixedGenerator):
         return torch.cat([a[:1], slerp(a[1:], b[1:], t)])
     return slerp(a, b, t)
 
 
 def from_description(description: Description) -> MixedGenerator:
-    """Build a mixture, weights aside."""
+    """Build a mixture; its weights must be set."""
     config = description.config
     parts = [build(Description("mined", "generator", part)) for part in config["parts"]]
     height, width = config["size"]

@@ -1,11 +1,9 @@
-"""Generators whose hidden layers are scaled and shifted, channel by channel, while everything else stays the source's.
+"""Generators whose hidden layers are scaled and shifted, channel by channel; all else stays as in the source.
 
 Source: Noguchi & Harada 2019, "Image generation from small datasets via batch statistics adaptation".
 """
 
-import contextlib
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -21,41 +19,46 @@ from regraft.core.randomness import Rng
 
 
 class ScalingConfig(Config):
-    """What of a scaled generator its source does not say."""
+    """Settings of a scaled generator, beside those of its source."""
 
     sampling: Annotated[
         Literal["prior", "latents"],
         Field(
-            description="prior: the middle of the source's latents, as published; latents: normal, with the means and spreads "
-            "of the learned latents, which find the targets among a source's many kinds of images."
+            description="Distribution that samples are drawn from. prior: the middle of the source's latents, as published; "
+            "latents: normal with the mean and spread of the learned latents, for a source whose images are of many kinds."
         ),
     ] = "latents"
     tau: Annotated[
         float | None,
         Field(
             gt=0,
-            description="Samples come from latents inside [-tau, tau] (latents: times the spread). If left out 0.5 for prior, "
-            "2 for latents. With prior no effect on generators that normalise their latents; there use psi.",
+            description="Samples come from latents inside [-tau, tau] (for latents: times the spread). Default: 0.5 for prior, "
+            "2 for latents. With prior, generators that normalise their latents ignore it; use psi there.",
         ),
     ] = None
     classes: Annotated[
         Literal["learn", "keep"],
         Field(
-            description="Conditional sources. learn: one class code for all images, from the mean of all classes on; "
-            "keep: the source's classes, for labelled images."
+            description="Classes of a conditional source. learn: one class code for all images, starting from the mean of all "
+            "classes; keep: the source's classes, for labelled images."
         ),
     ] = "learn"
 
 
 class Layout(Config):
-    """Where scales are, so that a generator can be built without a pass through its source."""
+    """Places of the scales in a source, so that a generator can be built without running its source.
+
+    Attributes:
+        places: names of layers and their channels.
+        code_dim: how many numbers the learned class code has, or None without one.
+    """
 
     places: tuple[tuple[str, Annotated[int, Field(ge=1, le=1 << 20)]], ...]
     code_dim: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
 
 
 class Scale(nn.Module):
-    """One gain and one shift per channel; hooked to a layer, it changes that layer's output."""
+    """One gain and one shift per channel, for the output of the layer that it is hooked to."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -63,16 +66,20 @@ class Scale(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Scale and shift an output (N, channels, ...)."""
+        """Scale and shift a layer's output (N, channels, ...); the signature is that of a forward hook."""
         shape = (1, -1, *[1] * (output.dim() - 2))
         return output * self.gain.to(output).view(shape) + self.shift.to(output).view(shape)
 
 
 class ScaledGenerator(Generator):
-    """A frozen source generator with scales and shifts after its norms, and the latents that it is sampled from.
+    """A frozen source generator with scales and shifts after some layers, and a distribution of latents to sample from.
 
-    Places are the source's norms (style layers play their part where there are styles), and the first stage where no norm is
-    inside it; where a source has none, every hidden layer.
+    The layers are the source's norms (its style layers if it has styles), and its first stage if that holds no norm; in a
+    source without norms, all hidden layers.
+
+    Attributes:
+        centre, spread: mean and spread of the learned latents, (dim,); only with ``sampling=latents``.
+        code: the learned class code (1, D), or None.
     """
 
     centre: Tensor
@@ -83,12 +90,12 @@ class ScaledGenerator(Generator):
         """Put scales of one and shifts of zero on a source.
 
         Args:
-            source: used as it is, not copied; its places get hooks.
+            source: used as it is, not copied; hooks are added to its layers.
             config: settings.
-            layout: found by a pass through the source if left out.
+            layout: where the scales are; if left out, the source is run once to find them.
 
         Raises:
-            SourceError: if there is no place, or a place is no layer of the source.
+            SourceError: if the source has no layer to scale, or not those of the layout.
         """
         super().__init__()
         self.source, self.config = source, config
@@ -126,7 +133,11 @@ class ScaledGenerator(Generator):
         noise: Noise = "const",
         rng: Rng | None = None,
     ) -> Tensor:
-        """See :meth:`Generator.forward`; ``psi`` is the source's where it maps to styles or the prior is sampled."""
+        """See :meth:`Generator.forward`.
+
+        With ``sampling=latents`` and a source without styles, ``psi`` scales the latent about ``centre``; else it is passed to
+        the source.
+        """
         if self.config.sampling == "latents":
             if self.source.styles is not None:
                 return self.render(self.centre + self.spread * z, y, psi, noise, rng)
@@ -136,14 +147,14 @@ class ScaledGenerator(Generator):
     def render(
         self, z: Tensor, y: Tensor | ClassCode | None = None, psi: float = 1.0, noise: Noise = "const", rng: Rng | None = None
     ) -> Tensor:
-        """Images of the source's own kind of latents."""
+        """Make images from latents of the source's own kind, with the learned class code if there is one."""
         if self.code is not None:
             y = ClassCode(self.code.expand(len(z), -1))
         return cast(Tensor, self.source(z, y, psi=psi, noise=noise, rng=rng))
 
     @torch.no_grad()
     def sample_like(self, latents: Tensor) -> None:
-        """Take on means and spreads of learned latents (N, dim), where samples follow them."""
+        """Take the mean and spread of learned latents (N, dim) for sampling, if samples are drawn from these."""
         if self.config.sampling == "latents":
             self.centre.copy_(latents.mean(0))
             self.spread.copy_(latents.std(0, unbiased=False))
@@ -174,16 +185,16 @@ class ScaledGenerator(Generator):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """The source's stages."""
+        """See :meth:`Generator.stages`: the source's."""
         return self.source.stages
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The source's norms."""
+        """See :meth:`Generator.norms`: the source's."""
         return self.source.norms
 
     def departure(self) -> Tensor:
-        """How far scales and shifts are from leaving the source as it is: mean squares, summed over places."""
+        """Return how far scales and shifts are from changing nothing: mean (gain - 1)^2 + mean shift^2, summed over layers."""
         return torch.stack([(s.gain - 1).square().mean() + s.shift.square().mean() for s in self._scales]).sum()
 
     @property
@@ -192,7 +203,10 @@ class ScaledGenerator(Generator):
 
 
 def truncated_latent(latent: Latent, tau: float) -> Latent:
-    """The middle of a latent distribution: inside [-tau, tau], or a uniform one of ``tau`` times the width."""
+    """Return the middle of a latent distribution.
+
+    A normal one is redrawn inside [-tau, tau], a uniform one has ``tau`` times its width, a sphere stays as it is.
+    """
     if latent.distribution in ("normal", "truncated_normal"):
         bound = tau if latent.distribution == "normal" else min(tau, latent.bound)
         return Latent(latent.dim, "truncated_normal", bound)
@@ -203,52 +217,54 @@ def truncated_latent(latent: Latent, tau: float) -> Latent:
 
 @torch.no_grad()
 def mean_class_code(source: Generator) -> Tensor:
-    """The class code (1, D) of all classes in equal parts."""
+    """Return the class code (1, D) of all classes in equal parts."""
     device = device_of(source)
     return source.embed(torch.full((1, source.n_classes), 1 / source.n_classes, device=device)).vector.clone()
 
 
 @torch.no_grad()
 def scaled_layers(source: Generator) -> dict[str, int]:
-    """Names of the layers that scales and shifts follow, in the order of computation, with their channels."""
-    names = {id(module): name for name, module in source.named_modules()}
-    wanted = list(source.norms)
-    first, has_styles = source.stages[0], source.styles is not None
-    if wanted and not has_styles and not any(m is norm for m in first.modules() for norm in wanted):
-        wanted = [first, *wanted]
-    hidden = not wanted
-    if hidden:
-        wanted = [m for m in source.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
-    seen: dict[str, Tensor] = {}
-    with _watching(wanted, names, seen), evaluating(source):
-        device = device_of(source)
-        z = source.latent.at(0, range(2)).to(device)
-        source(z, torch.zeros(2, dtype=torch.long, device=device) if source.n_classes else None)
-    if hidden and seen:
+    """Return the layers that scales and shifts follow, in the order of computation: name to channels."""
+    layers = list(source.norms)
+    first = source.stages[0]
+    if layers and source.styles is None and not any(m is norm for m in first.modules() for norm in layers):
+        layers = [first, *layers]
+    without_norms = not layers
+    if without_norms:
+        layers = [m for m in source.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    outputs = _outputs(source, layers)
+    if without_norms and outputs:
         last = {id(m) for m in source.stages[-1].modules()}
-        final = next(reversed(seen))
-        # What makes the image (also the older picture of a fading one) is not hidden.
-        pictures = {n for n, out in seen.items() if id(source.get_submodule(n)) in last and out.shape[1] == source.channels}
-        seen = {name: out for name, out in seen.items() if name not in pictures | {final}}
-    return {name: int(out.shape[1]) for name, out in seen.items()}
+        final = next(reversed(outputs))
+        # Layers that make the image (also the older image of a fading one) are not hidden.
+        visible = {n for n, x in outputs.items() if id(source.get_submodule(n)) in last and x.shape[1] == source.channels}
+        outputs = {name: x for name, x in outputs.items() if name not in visible | {final}}
+    return {name: int(x.shape[1]) for name, x in outputs.items()}
 
 
-@contextlib.contextmanager
-def _watching(modules: list[nn.Module], names: dict[int, str], seen: dict[str, Tensor]) -> Iterator[None]:
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+def _outputs(source: Generator, layers: list[nn.Module]) -> dict[str, Tensor]:
+    """Run a source once and return the outputs of some of its layers, by name and in the order of computation."""
+    names = {id(module): name for name, module in source.named_modules()}
+    outputs: dict[str, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.dim() >= 2:
-            seen[names[id(module)]] = output
+            outputs[names[id(module)]] = output
 
-    hooks = [module.register_forward_hook(note) for module in modules]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        yield
+        with evaluating(source):
+            device = device_of(source)
+            z = source.latent.at(0, range(2)).to(device)
+            source(z, torch.zeros(2, dtype=torch.long, device=device) if source.n_classes else None)
     finally:
         for hook in hooks:
             hook.remove()
+    return outputs
 
 
 def ignores_length(generator: Generator) -> bool:
-    """Whether a generator normalises its latents, so that only their direction counts."""
+    """Whether a generator gives the same images for latents of twice the length, as one that normalises them does."""
     device = device_of(generator)
     z = generator.latent.at(0, range(2)).to(device)
     y = torch.zeros(2, dtype=torch.long, device=device) if generator.n_classes else None
@@ -258,7 +274,7 @@ def ignores_length(generator: Generator) -> bool:
 
 
 def from_description(description: Description) -> ScaledGenerator:
-    """Build a scaled generator, weights aside."""
+    """Build a scaled generator; its weights must be set."""
     inner = description.config["source"]
     source = cast(Generator, build(Description(inner["kind"], "generator", inner["config"])))
     config = parse(ScalingConfig, description.config["scaling"], "scaling")

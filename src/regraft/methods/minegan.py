@@ -185,12 +185,13 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
         each = list(zip(numbers, parts, recipes, strict=True))
         phases = []
         if config.mining_steps:
-            miners = [_optimiser(game, f"miner{n}", p.miners, r.miner_lr, r) for n, p, r in each]
+            miners = [_optimiser(game, f"miner{n}", p.miner_parameters, r.miner_lr, r) for n, p, r in each]
             phases.append(Phase("mining", game.updates("miner", critic, miners), config.mining_steps))
         if config.finetuning_steps:
             # From here on a miner moves no faster than its generator.
             tuned = [
-                _optimiser(game, f"generator{n}", [*p.miners, *p.source.parameters()], r.generator_lr, r) for n, p, r in each
+                _optimiser(game, f"generator{n}", [*p.miner_parameters, *p.source.parameters()], r.generator_lr, r)
+                for n, p, r in each
             ]
             updates = game.updates("generator", critic, tuned)
             follow = [p for _, p, r in each if r.generator_norm == "batch" and norms.can_rebase(p)]
