@@ -48,10 +48,11 @@ def test_statistics_and_prior_are_those_of_all_class_folders(tmp_path, monkeypat
             image[:, ::2] += 195
             Image.fromarray(image if name == "columns" else image.T.copy()).save(tmp_path / name / f"{k:02d}.png")
     images = regraft.open_images(tmp_path).decode((8, 8), 1)
-    monkeypatch.setattr(autoencoder, "MEASURED", 64)
-    monkeypatch.setattr(autoencoder, "CALIBRATED", 48)
+    monkeypatch.setattr(autoencoder, "PRIOR_IMAGES", 64)
+    monkeypatch.setattr(autoencoder, "CALIBRATION_IMAGES", 48)
     monkeypatch.setattr(autoencoder, "CALIBRATION_BATCH", 16)
-    made = autoencoder.measured(gaussian_prior(toy_autoencoder().requires_grad_(True)), images).autoencoder
+    trained = gaussian_prior(toy_autoencoder().requires_grad_(True))
+    made = autoencoder.PLUGIN.finished({"generator": trained}, images, autoencoder.AutoencoderConfig()).autoencoder
     (norm,) = norms.batch_norms(made)
     seen = {}
     norm.register_forward_pre_hook(lambda norm, inputs: seen.update(x=inputs[0].transpose(0, 1).flatten(1)))

@@ -23,10 +23,10 @@ def test_the_guide_draws_mined_classes_to_the_targets():
                     norm.shift.copy_(torch.randn(norm.shift.shape, generator=rng(2)))
         made = with_miners(MinerConfig(classes=form), source.generator).requires_grad_(True)
         made.initialise(rng())
-        guide = ClassGuide(made, source.critic, source.recipe, 1.0)
+        guide = ClassGuide(made, made.class_miner, source.critic, source.recipe, 1.0)
         assert guide.gap(rng(), torch.device("cpu")).item() == 0
-        guide.looks.shares.copy_(torch.tensor([0.7, 0.3, 0.0]))
-        guide.looks.steps.fill_(1)
+        guide.target_shares.shares.copy_(torch.tensor([0.7, 0.3, 0.0]))
+        guide.target_shares.steps.fill_(1)
         optimiser = torch.optim.Adam(made.class_miner.parameters(), lr=2e-2)
         for step in range(150):
             optimiser.zero_grad()

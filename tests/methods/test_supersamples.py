@@ -127,12 +127,12 @@ class TestProbabilities:
         p = torch.zeros(2)
         for step in range(n // batch):
             with torch.no_grad():
-                game.fake(batch, generator_at(9, "step", step), torch.device("cpu"))
+                rows = game.rows(batch, generator_at(9, "step", step), torch.device("cpu"))
             selector = Selector(adaptation.generator, SelectorConfig(rule="published", rate=1 / (step + 1)))
-            selector.note(game.row)
+            selector.note(rows)
             selector.after_step()
             p = adaptation.generator.p
-            wins += torch.bincount(game.row.winner, minlength=2)
+            wins += torch.bincount(rows.winner, minlength=2)
         assert torch.allclose(p, wins / n, atol=1e-5)
         error = math.sqrt(2 * float(found[0] * found[1]) / n)
         assert abs(float(found[0] - p[0])) < 3 * error

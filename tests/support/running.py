@@ -5,6 +5,7 @@ from unittest import mock
 
 import torch
 
+from regraft.core import discover
 from regraft.core.config import parse
 from regraft.core.randomness import generator_at
 from regraft.runs.store import RunStore
@@ -24,7 +25,8 @@ def settings_of(name):
     given = {"steps": STEPS} if "steps" in fields else {}
     given |= {"mining_steps": 2} if "mining_steps" in fields else {}
     if method.sources[1] == 0:
-        smallest = dict(find_plugin("backbones", method.backbone).smallest)
+        families = [find_plugin("backbones", family) for family in discover.names("backbones")]
+        smallest = dict(next(family for family in families if family.pretrained_by == name).smallest)
         given |= {"size": smallest.pop("size"), "channels": 1, "backbone_settings": smallest}
     return given
 

@@ -3,8 +3,8 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -15,10 +15,11 @@ from regraft.core.config import Objective, Recipe, unknown_name
 from regraft.core.errors import ConfigError
 from regraft.core.networks import Batch, Critic, Generator, Styles
 from regraft.methods.base import MethodConfig
+from regraft.regularizers.base import Term
 from regraft.training.ada import AdaptiveAugmentation
 from regraft.training.augment import KINDS, Augmentation
 from regraft.training.objectives import critic_loss, generator_loss, path_lengths, penalty
-from regraft.training.updates import Optimiser, Parameters, Update
+from regraft.training.updates import Logs, Optimiser, Parameters, Update
 
 
 class AdversarialConfig(MethodConfig):
@@ -28,22 +29,23 @@ class AdversarialConfig(MethodConfig):
     augment: Annotated[
         tuple[str, ...] | None,
         Field(
-            description=f"What the critic's view is augmented with: any of {', '.join(KINDS)}, or [] for nothing. If left out, "
-            "all for colour images and translation for grey ones, where a hole or another brightness changes what is shown."
+            description=f"How images are augmented before the critic sees them: any of {', '.join(KINDS)}, or [] for none. "
+            "Default: all for colour images; translation for grey ones, where a hole or another brightness changes the content."
         ),
     ] = None
-
     augment_probability: Annotated[
         Annotated[float, Field(ge=0, le=1)] | Literal["ada"],
-        Field(description="Of each kind for each image; ada: as much as keeps the critic from memorising the images."),
+        Field(description="Probability of each augmentation for each image; ada: adapted to keep the critic from memorising."),
     ] = 1.0
     ada_target: Annotated[
-        float, Field(gt=-1, lt=1, description="Mean sign of the critic's scores of real images that ada aims at.")
+        float, Field(gt=-1, lt=1, description="Mean sign of the critic's scores of real images that ada aims for.")
     ] = 0.6
-    ada_images: Annotated[int, Field(ge=1, description="Images that ada takes from no augmentation to all of it.")] = 20_000
+    ada_images: Annotated[int, Field(ge=1, description="Number of images over which ada can go from probability 0 to 1.")] = (
+        20_000
+    )
 
     def augmentation(self, channels: int) -> Augmentation:
-        """What to use for images of ``channels`` channels."""
+        """Make the augmentation for images of ``channels`` channels, 1 or 3."""
         kinds = self.augment if self.augment is not None else KINDS if channels == 3 else ("translation",)
         if self.augment_probability != "ada":
             return Augmentation(kinds, self.augment_probability)
@@ -53,7 +55,7 @@ class AdversarialConfig(MethodConfig):
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _known(cls, value: Any) -> Any:
+    def _known(cls, value: object) -> object:
         kinds = [value] if isinstance(value, str) else value
         kinds = [] if kinds == ["none"] else kinds
         for kind in kinds if isinstance(kinds, list | tuple) else []:
@@ -76,37 +78,39 @@ class PathLengthMean(nn.Module):
         self.decay = decay
         self.register_buffer("mean", torch.zeros([]))
         self.register_buffer("count", torch.zeros([]))
-        self.seen: list[tuple[Tensor, int]] = []
+        self.measured: list[tuple[Tensor, int]] = []
 
     def target(self, lengths: Tensor) -> Tensor:
-        """What lengths (N,) should be; they enter the mean itself after the step."""
-        found = lengths.detach().mean()
-        self.seen.append((found, len(lengths)))
-        return self._moved(found)
+        """Return the mean that lengths (N,) should have, a scalar; they enter the stored mean after the step."""
+        mean = lengths.detach().mean()
+        self.measured.append((mean, len(lengths)))
+        return self._moved(mean)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the mean by what was measured since the last step."""
-        if self.seen:
-            total = sum(n for _, n in self.seen)
-            self.mean.copy_(self._moved(torch.stack([m * (n / total) for m, n in self.seen]).sum()))
+        if self.measured:
+            total = sum(n for _, n in self.measured)
+            self.mean.copy_(self._moved(torch.stack([mean * (n / total) for mean, n in self.measured]).sum()))
             self.count += 1
-            self.seen = []
+            self.measured = []
 
-    def _moved(self, found: Tensor) -> Tensor:
-        return self.mean + (found - self.mean) * torch.clamp(1 / (self.count + 1), min=self.decay)
-
-
-Extra = Callable[[torch.Generator, torch.device], Tensor]
-"""Another loss of the generator side, weighted: from a random generator and a device to a scalar."""
+    def _moved(self, measured: Tensor) -> Tensor:
+        return self.mean + (measured - self.mean) * torch.clamp(1 / (self.count + 1), min=self.decay)
 
 
 @dataclasses.dataclass
 class Game:
     """A generator and a critic in training, with the rules they play by.
 
-    Random noise, style mixing and path lengths are for generators with styles (``mapping`` and ``synthesis``); others do
-    without.
+    Style mixing and path lengths are for generators with :attr:`Generator.styles`; others do without.
+
+    Attributes:
+        generator, critic: in training mode.
+        objective, recipe: how they are trained.
+        augment: applied to all images that the critic sees.
+        path_mean: running mean of path lengths, where the objective asks for them.
+        extras: further weighted losses of the generator side, by their names in the log.
     """
 
     generator: Generator
@@ -115,7 +119,7 @@ class Game:
     recipe: Recipe
     augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     path_mean: PathLengthMean | None = None
-    extras: dict[str, Extra] = dataclasses.field(default_factory=dict)
+    extras: dict[str, Term] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.augment, AdaptiveAugmentation) and self.objective.loss == "wgan":
@@ -129,12 +133,12 @@ class Game:
     @property
     def modules(self) -> dict[str, nn.Module]:
         """All modules with state, by name."""
-        made: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
-        made |= {"path_mean": self.path_mean} if self.path_mean is not None else {}
-        return made | ({"augment": self.augment} if isinstance(self.augment, AdaptiveAugmentation) else {})
+        modules: dict[str, nn.Module] = {"generator": self.generator, "critic": self.critic}
+        modules |= {"path_mean": self.path_mean} if self.path_mean is not None else {}
+        return modules | ({"augment": self.augment} if isinstance(self.augment, AdaptiveAugmentation) else {})
 
     def fake(self, n: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Generate ``n`` images, with random classes where the generator has any."""
+        """Generate ``n`` images (n, C, H, W) and their random classes (n,), None where the generator has no classes."""
         z = self.generator.latent.sample(n, rng, device)
         y = None
         if self.generator.n_classes:
@@ -154,7 +158,7 @@ class Game:
         return torch.cat([w[:, :first], styles.mapping(others, y)[:, first:]], dim=1)
 
     def _scores_and_class_loss(self, images: Tensor, y: Tensor | None, weight: float) -> tuple[Tensor, Tensor | None]:
-        """Scores of images, and the loss of an auxiliary classifier where there is one, classes are known and it counts.
+        """Score images; also return the loss of an auxiliary classifier, or None without classifier, classes or weight.
 
         Source: Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs"; as TransferGAN has it, the
         critic's classifier learns from real images only.
@@ -167,44 +171,55 @@ class Game:
     def critic_update(self, optimiser: Optimiser) -> Update:
         """Teach the critic to tell target images from generated ones."""
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             with torch.no_grad():
-                fake, y_fake = self.fake(len(batch), rng, batch.data.device)
-            real, fake = self.augment(batch.data, rng), self.augment(fake, rng)
-            y_real = batch.labels if self.critic.n_classes else None
-            y_fake = y_fake if self.critic.n_classes and y_real is not None else None
-            real_scores, class_loss = self._scores_and_class_loss(real, y_real, self.objective.class_weight_critic)
-            fake_scores = self.critic(fake, y_fake)
-            self.augment.observe(real_scores)
-            value = critic_loss(self.objective, real_scores, fake_scores)
-            logs: dict[str, Tensor | float] = {
-                "critic_loss": value.detach(),
-                "real_score": real_scores.detach().mean(),
-                "fake_score": fake_scores.detach().mean(),
-            }
-            if isinstance(self.augment, AdaptiveAugmentation):
-                logs |= {"augment_probability": self.augment.now, "real_sign": real_scores.detach().sign().mean()}
-            if class_loss is not None:
-                logs["critic_class_loss"] = class_loss.detach()
-                value = value + self.objective.class_weight_critic * class_loss
-            if self.objective.penalty != "none" and self.objective.penalty_every == 1:
-                slope = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
-                logs["penalty"] = slope.detach()
-                value = value + slope
-            return value, logs
+                fake, y = self.fake(len(batch), rng, batch.data.device)
+            return self.critic_terms(batch, fake, y, rng)
 
-        def keep() -> None:
+        def after_step() -> None:
             norms.update_running_state(self.critic, parameters_of([optimiser]))
             self.augment.after_step()
 
-        return Update("critic", [optimiser], loss, after_step=keep, repeat=self.objective.critic_steps)
+        return Update("critic", [optimiser], loss, after_step=after_step, repeat=self.objective.critic_steps)
+
+    def critic_terms(self, batch: Batch, fake: Tensor, y_fake: Tensor | None, rng: torch.Generator) -> tuple[Tensor, Logs]:
+        """Compute the critic's loss and what to log.
+
+        Args:
+            batch: target images.
+            fake: generated images (N, C, H, W), without a graph.
+            y_fake: their classes (N,), or None.
+            rng: for augmentation and penalty.
+        """
+        real, fake = self.augment(batch.data, rng), self.augment(fake, rng)
+        y_real = batch.labels if self.critic.n_classes else None
+        y_fake = y_fake if self.critic.n_classes and y_real is not None else None
+        real_scores, class_loss = self._scores_and_class_loss(real, y_real, self.objective.class_weight_critic)
+        fake_scores = self.critic(fake, y_fake)
+        self.augment.observe(real_scores)
+        value = critic_loss(self.objective, real_scores, fake_scores)
+        logs: Logs = {
+            "critic_loss": value.detach(),
+            "real_score": real_scores.detach().mean(),
+            "fake_score": fake_scores.detach().mean(),
+        }
+        if isinstance(self.augment, AdaptiveAugmentation):
+            logs |= {"augment_probability": self.augment.now, "real_sign": real_scores.detach().sign().mean()}
+        if class_loss is not None:
+            logs["critic_class_loss"] = class_loss.detach()
+            value = value + self.objective.class_weight_critic * class_loss
+        if self.objective.penalty != "none" and self.objective.penalty_every == 1:
+            slope = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
+            logs["penalty"] = slope.detach()
+            value = value + slope
+        return value, logs
 
     def penalty_update(self, optimiser: Optimiser) -> Update | None:
-        """The penalty as an update of its own, where it is lazy."""
+        """Make an update of the penalty alone if it is lazy; None if it is part of the critic's loss, or there is none."""
         if self.objective.penalty == "none" or self.objective.penalty_every == 1:
             return None
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             real = fake = self.augment(batch.data, rng)
             if self.objective.penalty == "gradient":
                 with torch.no_grad():
@@ -219,33 +234,47 @@ class Game:
     def generator_update(self, name: str, optimisers: Sequence[Optimiser]) -> Update:
         """Teach generator-side parameters to please the critic."""
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             fake, y = self.fake(len(batch), rng, batch.data.device)
-            y = y if self.critic.n_classes and batch.labels is not None else None
-            scores, class_loss = self._scores_and_class_loss(self.augment(fake, rng), y, self.objective.class_weight_generator)
-            value = generator_loss(self.objective, scores)
-            logs: dict[str, Tensor | float] = {f"{name}_loss": value.detach()}
-            if class_loss is not None:
-                logs[f"{name}_class_loss"] = class_loss.detach()
-                value = value + self.objective.class_weight_generator * class_loss
-            for title, extra in self.extras.items():
-                found = extra(rng, batch.data.device)
-                logs[title] = found.detach()
-                value = value + found
-            return value, logs
+            return self.generator_terms(name, batch, fake, y, rng)
 
-        keep = functools.partial(norms.update_running_state, self.generator, parameters_of(optimisers))
-        return Update(name, optimisers, loss, after_step=keep)
+        after_step = functools.partial(norms.update_running_state, self.generator, parameters_of(optimisers))
+        return Update(name, optimisers, loss, after_step=after_step)
+
+    def generator_terms(
+        self, name: str, batch: Batch, fake: Tensor, y: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Logs]:
+        """Compute the loss of the generator side and what to log.
+
+        Args:
+            name: begins the keys in the log.
+            batch: target images; they say whether classes count.
+            fake: generated images (N, C, H, W), through which gradients pass.
+            y: their classes (N,), or None.
+            rng: for augmentation and extras.
+        """
+        y = y if self.critic.n_classes and batch.labels is not None else None
+        scores, class_loss = self._scores_and_class_loss(self.augment(fake, rng), y, self.objective.class_weight_generator)
+        value = generator_loss(self.objective, scores)
+        logs: Logs = {f"{name}_loss": value.detach()}
+        if class_loss is not None:
+            logs[f"{name}_class_loss"] = class_loss.detach()
+            value = value + self.objective.class_weight_generator * class_loss
+        for title, extra in self.extras.items():
+            term = extra(rng, batch.data.device)
+            logs[title] = term.detach()
+            value = value + term
+        return value, logs
 
     def path_length_update(self, optimisers: Sequence[Optimiser]) -> Update | None:
-        """Keep the synthesis network's path lengths alike (lazily), where the objective asks for it and it is trained."""
+        """Make a lazy update that keeps path lengths alike; None unless the objective asks for it and synthesis is trained."""
         mean, styles = self.path_mean, self.generator.styles
         moving = [o for o in optimisers if self._moves_synthesis(o.groups)]
         if mean is None or styles is None or not moving:
             return None
         weight = self.objective.path_length_weight * self.objective.path_length_every
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             # Half of a batch will do, as published; this is the most expensive of all updates.
             n, device = max(1, len(batch) // 2), batch.data.device
             with torch.autocast(device.type, enabled=False):
@@ -259,11 +288,11 @@ class Game:
                 value = weight * (lengths - mean.target(lengths)).square().mean()
             return value, {"path_length": lengths.detach().mean(), "path_penalty": value.detach()}
 
-        def keep() -> None:
+        def after_step() -> None:
             mean.after_step()
             norms.update_running_state(self.generator, parameters_of(moving))
 
-        return Update("path_length", moving, loss, after_step=keep, every=self.objective.path_length_every)
+        return Update("path_length", moving, loss, after_step=after_step, every=self.objective.path_length_every)
 
     def _moves_synthesis(self, groups: Sequence[tuple[Parameters, float]]) -> bool:
         styles = self.generator.styles
@@ -273,7 +302,7 @@ class Game:
         return any(id(p) in synthesis for parameters, _ in groups for p in parameters)
 
     def optimiser(self, name: str, groups: Sequence[tuple[Parameters, float]]) -> Optimiser:
-        """Adam as the recipe has it, corrected for the lazy penalty or regularisation that shares it."""
+        """Make Adam as the recipe sets it, corrected for the lazy penalty or regularisation that shares it."""
         lazy = None
         if name == "critic" and self.objective.penalty != "none":
             lazy = self.objective.penalty_every
@@ -282,7 +311,7 @@ class Game:
         return Optimiser(name, groups, betas=self.recipe.betas, lazy=lazy if lazy != 1 else None)
 
     def updates(self, name: str, critic: Optimiser, generator_side: Sequence[Optimiser]) -> list[Update]:
-        """One step of the game: critic, lazy penalty, generator side, path lengths."""
+        """Return the updates of one step: critic, lazy penalty, generator side, path lengths."""
         steps = [
             self.critic_update(critic),
             self.penalty_update(critic),
@@ -293,12 +322,12 @@ class Game:
 
 
 def parameters_of(optimisers: Sequence[Optimiser]) -> list[torch.nn.Parameter]:
-    """What optimisers move."""
+    """Return all parameters that optimisers move."""
     return [p for optimiser in optimisers for parameters, _ in optimiser.groups for p in parameters]
 
 
 def copy_generator(source: Generator, recipe: Recipe, trainable: bool = True) -> Generator:
-    """A copy of a source's generator, ready to train or to stay frozen."""
+    """Copy a source's generator, ready to train or to stay frozen."""
     generator = copy.deepcopy(source)
     generator.requires_grad_(trainable)
     if trainable:
@@ -309,7 +338,7 @@ def copy_generator(source: Generator, recipe: Recipe, trainable: bool = True) ->
 
 
 def copy_critic(source: Critic, recipe: Recipe) -> Critic:
-    """A copy of a source's critic, ready to train."""
+    """Copy a source's critic, ready to train."""
     critic = copy.deepcopy(source)
     critic.requires_grad_(True)
     norms.set_training(critic, recipe.critic_norm)
@@ -317,7 +346,7 @@ def copy_critic(source: Critic, recipe: Recipe) -> Critic:
 
 
 def unfrozen(critic: Critic, freeze: int) -> list[torch.nn.Parameter]:
-    """A copied critic's parameters beyond its first ``freeze`` stages, whose norms are put on stored statistics.
+    """Put a copied critic's first ``freeze`` stages on stored statistics and return the parameters of the others.
 
     Raises:
         ConfigError: if no stage would be left to train.

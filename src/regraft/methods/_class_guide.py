@@ -9,11 +9,11 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from regraft.composites.mined import MinedGenerator
+from regraft.composites.mined import ClassMiner, MinedGenerator
 from regraft.core.config import Recipe
 from regraft.core.networks import Batch, Critic
-from regraft.methods._looks import Looks
-from regraft.training.updates import Update
+from regraft.methods._target_shares import TargetShares
+from regraft.training.updates import Logs, Update
 
 MOST_CLASSES = 32
 """Above, images of all classes at each step would cost too much, and classes are mined by the critic alone."""
@@ -22,39 +22,46 @@ RATE = 0.02
 
 
 class ClassGuide:
-    """Counts whom target images look like, and draws a class miner towards it."""
+    """Counts which classes target images look like, and draws a class miner towards these shares."""
 
-    def __init__(self, generator: MinedGenerator, critic: Critic, recipe: Recipe, weight: float) -> None:
-        self.generator, self.critic, self.recipe, self.weight = generator, critic, recipe, weight
+    def __init__(self, generator: MinedGenerator, miner: ClassMiner, critic: Critic, recipe: Recipe, weight: float) -> None:
+        """Begin with equal shares.
+
+        Args:
+            generator: in training.
+            miner: its class miner.
+            critic: whose features tell classes apart.
+            recipe: kind of noise.
+            weight: of :meth:`gap`.
+        """
+        self.generator, self.miner, self.critic, self.recipe, self.weight = generator, miner, critic, recipe, weight
         self.n = generator.source.n_classes
-        self.looks = Looks(self.n, RATE)
+        self.target_shares = TargetShares(self.n, RATE)
 
     def gap(self, rng: torch.Generator, device: torch.device) -> Tensor:
-        """Relative entropy of the target's classes to the mined ones, weighted; zero before anything was counted."""
-        miner = self.generator.class_miner
-        assert miner is not None  # there is no guide without one
-        wanted = self.looks.shares
-        asked = miner.weights(self.generator.latent.sample(256, rng, device), self.generator.source).mean(0)
-        gap = (torch.xlogy(wanted, wanted) - wanted * asked.clamp_min(1e-8).log()).sum()
-        return self.weight * gap * (self.looks.steps > 0)
+        """Return weight * KL(target shares || mined shares), a scalar; zero before anything was counted."""
+        shares = self.target_shares.shares
+        mined = self.miner.weights(self.generator.latent.sample(256, rng, device), self.generator.source).mean(0)
+        gap = (torch.xlogy(shares, shares) - shares * mined.clamp_min(1e-8).log()).sum()
+        return self.weight * gap * (self.target_shares.steps > 0)
 
     def watching(self, update: Update) -> Update:
-        """The critic's update, with images of every class beside the target's."""
+        """Let the critic's update also compare target images with images of every class; leave other updates as they are."""
         if update.name != "critic":
             return update
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             value, logs = update.loss(batch, rng)
-            if self.looks.noted:  # by another part of the batch
+            if self.target_shares.noted:  # by another part of the batch
                 return value, logs
             with torch.no_grad():
-                self.looks.note(self._each_class(rng, batch.data.device), batch.data, self.critic)
+                self.target_shares.note(self._each_class(rng, batch.data.device), batch.data, self.critic)
             return value, logs
 
         def after_step() -> None:
             if update.after_step is not None:
                 update.after_step()
-            self.looks.after_step()
+            self.target_shares.after_step()
 
         return dataclasses.replace(update, loss=loss, after_step=after_step)
 
@@ -67,7 +74,9 @@ class ClassGuide:
 
 
 def class_guide(generator: object, critic: Critic, recipe: Recipe, weight: float) -> ClassGuide | None:
-    """A guide where one source's classes are mined, and they are few; else None."""
+    """Make a guide if the classes of a single source are mined and are at most ``MOST_CLASSES``; else return None."""
     if not isinstance(generator, MinedGenerator) or generator.class_miner is None or not weight:
         return None
-    return ClassGuide(generator, critic, recipe, weight) if generator.source.n_classes <= MOST_CLASSES else None
+    if generator.source.n_classes > MOST_CLASSES:
+        return None
+    return ClassGuide(generator, generator.class_miner, critic, recipe, weight)

@@ -16,7 +16,7 @@ from regraft.core.errors import MissingCapability
 from regraft.core.gan import GAN
 from regraft.core.networks import ClassHead, Critic, Generator
 from regraft.methods._adversarial import AdversarialConfig
-from regraft.methods._fresh import seed_from
+from regraft.methods._fresh_networks import seed_from
 from regraft.training.updates import Data, Parameters
 
 Group = tuple[Parameters, float]

@@ -18,9 +18,9 @@ from regraft.core.config import Config, Objective, Recipe
 from regraft.core.networks import Batch, Critic
 from regraft.core.randomness import generator_at, row_generators
 from regraft.methods._adversarial import Game, parameters_of
-from regraft.methods._looks import Looks
+from regraft.methods._target_shares import TargetShares
 from regraft.training.augment import Augmentation
-from regraft.training.updates import Optimiser, Update
+from regraft.training.updates import Logs, Optimiser, Update
 
 HANDICAP_RATE = 0.1
 """How fast handicaps move, in standard deviations of scores per step and unit of missing wins."""
@@ -36,22 +36,24 @@ class SelectorConfig(Config):
             "carry a handicap per source, so that wins and probabilities follow how many target images look like each source."
         ),
     ] = "matched"
-    rate: Annotated[float, Field(gt=0, le=1, description="How far one step moves probabilities towards its wins.")] = 0.02
+    rate: Annotated[float, Field(gt=0, le=1, description="How far one step moves probabilities towards the wins in it.")] = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """What a batch of supersamples came to.
+class Rows:
+    """A batch of rows with one image of each of N sources, and who won them.
 
     Attributes:
-        winner: which source won each row, (B,).
-        scores: of each source's images, without handicaps, (N, B).
-        images: (N, B, C, H, W).
+        winner: number of the source that won each row, (B,).
+        scores: the critic's scores of each source's images, without handicaps, (N, B).
+        images: all images, without a graph, (N, B, C, H, W).
+        fake: the winners' images, with a graph if gradients are enabled, (B, C, H, W).
     """
 
     winner: Tensor
     scores: Tensor
     images: Tensor
+    fake: Tensor
 
 
 class Selector(nn.Module):
@@ -59,11 +61,11 @@ class Selector(nn.Module):
 
     Under the rule ``published`` a source whose images are worse loses rows that it should win, however many target images are
     of its kind, because the critic tells its images from real ones.  Under ``matched`` each source's scores carry a handicap
-    that brings its wins to the share of target images that look like it, see :class:`Looks`.
+    that brings its wins to the share of target images that look like it, see :class:`TargetShares`.
 
     Attributes:
         handicap: added to each source's scores, (N,).
-        looks: whom target images look like.
+        looks: shares of target images that look like each source; the name is part of saved tensors' names.
     """
 
     handicap: Tensor
@@ -73,23 +75,31 @@ class Selector(nn.Module):
         self.config = config
         self._generator = [generator]  # inside a list it is no sub-module
         self.register_buffer("handicap", torch.zeros(len(generator.parts)))
-        self.looks = Looks(len(generator.parts), config.rate)
+        self.looks = TargetShares(len(generator.parts), config.rate)
         self._rows: list[tuple[Tensor, Tensor]] = []
 
     @property
     def p(self) -> Tensor:
-        """The probabilities, (N,)."""
+        """Probabilities of the sources, (N,), which lie in the generator."""
         return self._generator[0].p
 
     def winners(self, scores: Tensor, rng: torch.Generator) -> Tensor:
-        """Which source wins each row of scores (N, B), (B,): the best score, handicap included; ties by lot."""
+        """Find the source that wins each row.
+
+        Args:
+            scores: the critic's, (N, B).
+            rng: breaks ties by lot.
+
+        Returns:
+            The number of the source with the best score, handicap included, (B,).
+        """
         handicapped = scores + self.handicap.to(scores)[:, None]
         lots = torch.rand(handicapped.shape, generator=rng, device=rng.device).to(handicapped)
         return torch.where(handicapped == handicapped.max(0).values, lots, -1.0).argmax(0)
 
-    def note(self, row: Row) -> None:
-        """Remember wins until the next :meth:`after_step`."""
-        self._rows.append((row.winner, row.scores))
+    def note(self, rows: Rows) -> None:
+        """Remember who won until the next :meth:`after_step`."""
+        self._rows.append((rows.winner, rows.scores))
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -129,16 +139,13 @@ class Supersamples(Game):
             generator: the mixture.
             critic: scores the mixture's images.
             selector: chooses winners.
-            objective: of the game.
-            recipes: of the sources, in order.
-            augment: what the critic's view is augmented with.
-            prior_weight: of each winner's gap between mined latents and its source's own.
+            objective: rules of the game.
+            recipes: one of each source, in order.
+            augment: applied to all images that the critic sees.
+            prior_weight: factor of each winner's gap between mined latents and its source's own; 0 leaves it out.
         """
         super().__init__(generator, critic, objective, recipes[generator.lead], augment)
-        self.mixture, self.selector, self.recipes = generator, selector, recipes
-        self.row: Row | None = None
-        if prior_weight:
-            self.extras["prior_gap"] = lambda rng, device: self._prior_gap(prior_weight, rng, device)
+        self.mixture, self.selector, self.recipes, self.prior_weight = generator, selector, recipes, prior_weight
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -146,9 +153,13 @@ class Supersamples(Game):
         return super().modules | {"selector": self.selector}
 
     def fake(self, n: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, None]:
-        """Winners of ``n`` rows; only their generators are in the graph.
+        """Generate the winners of ``n`` rows, (n, C, H, W); they have no classes."""
+        return self.rows(n, rng, device).fake, None
 
-        All images are scored without a graph, and the winners made again with one if gradients are wanted.
+    def rows(self, n: int, rng: torch.Generator, device: torch.device) -> Rows:
+        """Generate ``n`` rows; only the winners' generators are in the graph.
+
+        All images are scored without a graph, and the winners made again with one if gradients are enabled.
         """
         seed = int(torch.randint(1 << 62, (), generator=rng, device=rng.device).item())
         inputs = [part.latent.sample(n, rng, device) for part in self.mixture.mined]
@@ -156,59 +167,61 @@ class Supersamples(Game):
             images = [self._images(number, u, seed, range(n)) for number, u in enumerate(inputs)]
             scores = torch.stack([self.critic(x) for x in images])
             winner = self.selector.winners(scores, rng)
-            self.row = Row(winner, scores, torch.stack(images))
+            stacked = torch.stack(images)
         if not torch.is_grad_enabled():
-            return self.row.images[winner, torch.arange(n, device=device)], None
-        made = torch.zeros_like(images[0])
+            return Rows(winner, scores, stacked, stacked[winner, torch.arange(n, device=device)])
+        fake = torch.zeros_like(images[0])
         for number, u in enumerate(inputs):
             rows = (winner == number).nonzero()[:, 0]
             if len(rows) and norms.uses_batch_statistics(self.mixture.mined[number]):
-                made = made.index_copy(0, rows, self._images(number, u, seed, range(n))[rows].to(made.dtype))
+                fake = fake.index_copy(0, rows, self._images(number, u, seed, range(n))[rows].to(fake.dtype))
             elif len(rows):
-                made = made.index_copy(0, rows, self._images(number, u[rows], seed, rows.tolist()).to(made.dtype))
-        return made, None
+                fake = fake.index_copy(0, rows, self._images(number, u[rows], seed, rows.tolist()).to(fake.dtype))
+        return Rows(winner, scores, stacked, fake)
 
     def _images(self, number: int, u: Tensor, seed: int, rows: Sequence[int]) -> Tensor:
         noise = self.recipes[number].noise
         rng = row_generators(seed, f"noise {number}", rows) if noise == "random" else None
         return self.mixture.part_images(number, u, noise=noise, rng=rng)
 
-    def _prior_gap(self, weight: float, rng: torch.Generator, device: torch.device) -> Tensor:
-        assert self.row is not None  # the generator's loss has made fakes before
-        winners = sorted(set(self.row.winner.tolist()))
-        return torch.stack([prior_gap(self.mixture.mined[k].miner, weight, rng, device) for k in winners]).sum()
+    def _prior_gap(self, winner: Tensor, rng: torch.Generator, device: torch.device) -> Tensor:
+        miners = [self.mixture.mined[number].miner for number in sorted(set(winner.tolist()))]
+        return torch.stack([prior_gap(miner, self.prior_weight, rng, device) for miner in miners]).sum()
 
     def critic_update(self, optimiser: Optimiser) -> Update:
-        """See :meth:`Game.critic_update`; also counts whom target images look like."""
+        """See :meth:`Game.critic_update`; also counts which sources target images look like."""
         update = super().critic_update(optimiser)
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            value, logs = update.loss(batch, rng)
-            assert self.row is not None
-            self.selector.note(self.row)
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
+            with torch.no_grad():
+                rows = self.rows(len(batch), rng, batch.data.device)
+            value, logs = self.critic_terms(batch, rows.fake, None, rng)
+            self.selector.note(rows)
             if self.selector.config.rule == "matched":
-                self.selector.looks.note(self._several(self.row.images, rng), batch.data, self.critic)
+                self.selector.looks.note(self._several(rows.images, rng), batch.data, self.critic)
             return value, logs
 
         return dataclasses.replace(update, loss=loss, after_step=self._then(update.after_step))
 
     def _several(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """At least two images of each source, (N, B, C, H, W): how alike images of one source are shows in pairs only."""
+        """Return at least two images of each source, (N, B, C, H, W), because only pairs show how alike they are."""
         if images.shape[1] > 1:
             return images
         with torch.no_grad():
-            self.fake(1, rng, images.device)
-        assert self.row is not None  # just made
-        return torch.cat([images, self.row.images], dim=1)
+            return torch.cat([images, self.rows(1, rng, images.device).images], dim=1)
 
     def generator_update(self, name: str, optimisers: Sequence[Optimiser]) -> Update:
-        """See :meth:`Game.generator_update`; what won nothing keeps all its state."""
+        """See :meth:`Game.generator_update`; a source that won nothing keeps all its state."""
         update = super().generator_update(name, optimisers)
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            value, logs = update.loss(batch, rng)
-            assert self.row is not None
-            self.selector.note(self.row)
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
+            rows = self.rows(len(batch), rng, batch.data.device)
+            value, logs = self.generator_terms(name, batch, rows.fake, None, rng)
+            if self.prior_weight:
+                gap = self._prior_gap(rows.winner, rng, batch.data.device)
+                logs["prior_gap"] = gap.detach()
+                value = value + gap
+            self.selector.note(rows)
             return value, logs | {f"p{number}": float(p) for number, p in enumerate(self.selector.p)}
 
         def keep() -> None:
@@ -228,15 +241,14 @@ class Supersamples(Game):
 
 @torch.no_grad()
 def win_shares(game: Supersamples, n: int = 10_000, seed: int = 0, batch: int = 50) -> Tensor:
-    """How often each source wins among ``n`` rows with all networks as they are, (N,): what the probabilities should be.
+    """Measure how often each source wins among ``n`` rows, (N,), with all networks in their present modes.
 
-    A difference is off by chance by sqrt(p (1 - p) / n), one binomial standard error.
+    The selector's probabilities should equal these; one binomial standard error is sqrt(p (1 - p) / n).
     """
     device = game.mixture.p.device
     wins = torch.zeros(len(game.mixture.parts))
     for number, start in enumerate(range(0, n, batch)):
         rng = generator_at(seed, "win shares", number, device=device)
-        game.fake(min(batch, n - start), rng, device)
-        assert game.row is not None
-        wins += torch.bincount(game.row.winner, minlength=len(wins)).cpu()
+        rows = game.rows(min(batch, n - start), rng, device)
+        wins += torch.bincount(rows.winner, minlength=len(wins)).cpu()
     return wins / n

@@ -12,28 +12,29 @@ code.
 
 import copy
 import functools
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Self, cast
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Self, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from regraft.backbones.alae import ALAE, GrowingCritic, GrowingEncoder, GrowingGenerator
-from regraft.backbones.base import Backbone
+from regraft.backbones.alae import ALAE, GrowingCritic, GrowingEncoder, GrowingGenerator, Growth
 from regraft.core import discover
 from regraft.core.build import build_with
 from regraft.core.config import Objective, Recipe
+from regraft.core.device import device_of
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.networks import Autoencoder, Batch, Critic, Generator
 from regraft.core.randomness import global_seed
+from regraft.data.images import Images
 from regraft.methods.base import MethodConfig, PretrainingMethod
 from regraft.training.objectives import critic_loss, generator_loss, penalty
-from regraft.training.updates import Adaptation, Data, Loss, Optimiser, Phase, Update
+from regraft.training.updates import Adaptation, Data, Logs, Loss, Optimiser, Phase, Update
 
-NOT_PLAYED = {"penalty_every": 1, "critic_steps": 1, "path_length_weight": 0.0}
-"""What of an objective the three updates leave out, at the values that leave it out."""
+UNSUPPORTED = {"penalty_every": 1, "critic_steps": 1, "path_length_weight": 0.0}
+"""Objective settings that ALAE does not support; each must keep this value."""
 
 
 class ALAEConfig(MethodConfig):
@@ -44,17 +45,18 @@ class ALAEConfig(MethodConfig):
         dict[str, Any], Field(description="latent_dim, width, max_width, mapping_layers of the networks.")
     ] = {}
     level_steps: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(description="In place of steps: those of each level, from 4x4 on.")
+        tuple[Annotated[int, Field(ge=0)], ...], Field(description="Steps of each level, from 4x4 on, in place of steps.")
     ] = ()
     transition: Annotated[
-        int | None, Field(ge=0, description="Most steps in which a level is blended in, at most half of its own.")
+        int | None,
+        Field(ge=0, description="Most steps over which a level is blended in; always at most half of the level's steps."),
     ] = None
     encoder_steps: Annotated[
         int,
         Field(
             ge=0,
-            description="Further steps, in which a copy of the encoder alone learns to find styles; the autoencoder gets "
-            "it. 0 as published; a tenth of steps makes reconstructions better. --more adds to these.",
+            description="Further steps, in which only a copy of the encoder learns to find styles; the autoencoder takes this "
+            "copy. 0 as published; a tenth of steps makes reconstructions better. --more adds to these.",
         ),
     ] = 0
     size: Annotated[int | None, Field(ge=8, description="Side of the images.")] = None
@@ -64,20 +66,22 @@ class ALAEConfig(MethodConfig):
         float | None,
         Field(
             gt=0,
-            description="Adam step size before each layer's factor; if left out as published: 0.0015 up to a side of "
-            "128, 0.002 at 256, 0.003 above.",
+            description="Adam step size before each layer's factor; default, as published: 0.0015 up to a side of 128, 0.002 "
+            "at 256, 0.003 above.",
         ),
     ] = None
     reciprocity: Annotated[float, Field(ge=0, description="Weight of the third update.")] = 1.0
     objective: Annotated[
         Objective | None,
         Field(
-            description="Filled in. R1's published weight of 10 is for large photographs; small images want far less: "
-            "objective.penalty_weight=0.1."
+            description="The adversarial game; default: as published. R1's published weight of 10 is for large photographs; "
+            "small images need far less: objective.penalty_weight=0.1."
         ),
     ] = None
     mixing: Annotated[float, Field(ge=0, le=1, description="Probability that styles of two latents are mixed.")] = 0.9
-    ema_half_life: Annotated[float, Field(gt=0, description="Images after which the average has forgotten half.")] = 10_000
+    ema_half_life: Annotated[
+        float, Field(gt=0, description="Images after which a change counts half in the averaged networks.")
+    ] = 10_000
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
@@ -98,17 +102,14 @@ class PretrainALAE(PretrainingMethod[ALAEConfig]):
     Config = ALAEConfig
     summary = "pretraining: a StyleALAE from images alone (regraft pretrain)"
     paper = "Pidhorskyi et al. 2020, Adversarial latent autoencoders, arXiv:2004.04467"
-    backbone: ClassVar[str] = "alae"
 
     def attach(self, sources: Sequence[GAN], images: Data, config: ALAEConfig, rng: torch.Generator) -> Adaptation:
-        """New networks with all levels, and one phase per level."""
+        """Build new networks with all levels; train one phase per level."""
         objective, _ = self.training(config, None)
         size = cast(int, config.size)
-        odd = [name for name, usual in NOT_PLAYED.items() if getattr(objective, name) != usual]
-        if odd:
-            raise ConfigError(
-                f"objective.{odd[0]}: pretraining a StyleALAE has no use for it; leave it at {NOT_PLAYED[odd[0]]}"
-            )
+        for name, value in UNSUPPORTED.items():
+            if getattr(objective, name) != value:
+                raise ConfigError(f"objective.{name}: pretraining a StyleALAE has no use for it; leave it at {value}")
         family = discover.plugin("backbones", "alae", ALAE)
         with global_seed(int(torch.randint(1 << 62, (), generator=rng))):
             generator, critic, growth = family.growing(size, config.channels, **config.backbone_settings)
@@ -126,7 +127,7 @@ class PretrainALAE(PretrainingMethod[ALAEConfig]):
             use = functools.partial(growth.set_level, level, blending if level else 0)
             side = 4 << level
             updates = game.updates(*optimisers)
-            phases.append(Phase(f"{side}x{side}", updates, steps, functools.partial(_begin, use, growth.restart_count), use))
+            phases.append(Phase(f"{side}x{side}", updates, steps, functools.partial(_begin_level, use, growth), use))
         modules: dict[str, nn.Module] = {"generator": generator, "critic": critic, "growth": growth}
         averaged: tuple[str, ...] = ("generator", "critic")
         if config.encoder_steps:
@@ -134,21 +135,21 @@ class PretrainALAE(PretrainingMethod[ALAEConfig]):
             averaged += ("encoder",)
             groups = [(parameters, lr * factor) for parameters, factor in family.step_sizes(encoder)]
             update = Update("reciprocity", [Optimiser("encoder", groups, (0.0, 0.99))], game.encoder_reciprocity(encoder))
-            begin = functools.partial(_copy, critic.encoder, encoder)
+            begin = functools.partial(_copy_tensors, critic.encoder, encoder)
             # The generator and critic that are kept are the averages, so it is theirs that the encoder has to find.
             phases.append(Phase("encoder", [update], config.encoder_steps, begin, phases[-1].modes, from_averages=True))
         decay = 0.5 ** (config.batch / config.ema_half_life)
         return Adaptation(generator, critic, phases, modules, averaged=averaged, ema_decay=decay, batch=config.batch)
 
     def training(self, config: ALAEConfig, source: GAN | None) -> tuple[Objective, Recipe]:
-        """Nonsaturating with R1, as published."""
+        """Return the nonsaturating loss with R1, as published, unless an objective is set."""
         if config.size is None:
             raise ConfigError("a StyleALAE without a source needs size=, the side of the images")
-        objective, recipe = discover.plugin("backbones", self.backbone, Backbone).training(config.size)
+        objective, recipe = discover.plugin("backbones", "alae", ALAE).training(config.size)
         return config.objective or objective, recipe
 
-    def finished(self, modules: dict[str, nn.Module], images: Data, config: ALAEConfig) -> GAN:
-        """Generator, critic and autoencoder at full size."""
+    def finished(self, modules: dict[str, nn.Module], images: Images, config: ALAEConfig) -> GAN:
+        """Build generator, critic and autoencoder at full size."""
         family = discover.plugin("backbones", "alae", ALAE)
         generator = cast(GrowingGenerator, modules["generator"])
         critic = cast(GrowingCritic, modules["critic"])
@@ -168,52 +169,54 @@ class PretrainALAE(PretrainingMethod[ALAEConfig]):
         )
 
 
-def _begin(use: Any, enter: Any) -> None:
+def _begin_level(use: Callable[[], None], growth: Growth) -> None:
     use()
-    enter()
+    growth.restart_count()
 
 
-def _copy(of: nn.Module, to: nn.Module) -> None:
-    to.load_state_dict(of.state_dict())
+def _copy_tensors(source: nn.Module, copied: nn.Module) -> None:
+    copied.load_state_dict(source.state_dict())
 
 
 def split(steps: int, levels: int) -> list[int]:
-    """Steps of each level: half for the last, the rest shared evenly."""
+    """Share steps out to levels: half for the last, the rest evenly."""
     each = steps // 2 // (levels - 1)
     return [each] * (levels - 1) + [steps - each * (levels - 1)]
 
 
 class ALAEGame:
-    """The three updates."""
+    """The three updates of a growing StyleALAE."""
 
-    def __init__(self, generator: Any, critic: Any, growth: Any, objective: Any, config: ALAEConfig) -> None:
+    def __init__(
+        self, generator: GrowingGenerator, critic: GrowingCritic, growth: Growth, objective: Objective, config: ALAEConfig
+    ) -> None:
         self.generator, self.critic, self.growth, self.objective, self.config = generator, critic, growth, objective, config
 
     def updates(self, critic: Optimiser, generator: Optimiser) -> list[Update]:
-        """One step; growing counts it when it is over."""
+        """Return the updates of one step; growth counts it after the last one."""
         return [
             Update("critic", [critic], self._critic()),
             Update("generator", [generator], self._generator()),
             Update("reciprocity", [critic, generator], self._reciprocity(), after_step=self.growth.after_step),
         ]
 
-    def _made(self, n: int, rng: torch.Generator) -> Tensor:
-        """Images of the present size, styles mixed as often as is set."""
+    def _fake(self, n: int, rng: torch.Generator) -> Tensor:
+        """Generate images of the present size; mix the styles of two latents with probability ``config.mixing``."""
         generator, used = self.generator, 2 * (self.growth.level + 1)
-        device = generator.synthesis.const.device
+        device = device_of(generator)
         w = generator.mapping(generator.latent.sample(n, rng, device))
         chance, cut = torch.rand(2, generator=rng, device=rng.device).tolist()
         if chance < self.config.mixing:
-            other = generator.mapping(generator.latent.sample(n, rng, device))
+            others = generator.mapping(generator.latent.sample(n, rng, device))
             start = 1 + int(cut * (used - 1))
-            w = torch.cat([w[:, :start], other[:, start:]], dim=1)
+            w = torch.cat([w[:, :start], others[:, start:]], dim=1)
         return cast(Tensor, generator.synthesis(w, "random", rng))
 
     def _critic(self) -> Loss:
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             real = self.growth.real_images(batch.data, self.generator.levels)
             with torch.no_grad():
-                fake = self._made(len(batch), rng)
+                fake = self._fake(len(batch), rng)
             value = critic_loss(self.objective, self.critic(real), self.critic(fake))
             slope = penalty(self.objective, self.critic, real, fake, rng)
             return value + slope, {"critic_loss": value.detach(), "penalty": slope.detach()}
@@ -221,24 +224,24 @@ class ALAEGame:
         return loss
 
     def _generator(self) -> Loss:
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-            value = generator_loss(self.objective, self.critic(self._made(len(batch), rng)))
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
+            value = generator_loss(self.objective, self.critic(self._fake(len(batch), rng)))
             return value, {"generator_loss": value.detach(), "blend": self.growth.blend}
 
         return loss
 
     def encoder_reciprocity(self, encoder: nn.Module) -> Loss:
-        """Reciprocity of an encoder with a generator that stays, half of the styles being those found in images."""
+        """Make a loss that trains only an encoder: E(G(s)) = s, for styles drawn by F and styles of images, half each."""
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             generator, n = self.generator, len(batch)
-            # Half of an odd number is rounded either way, so that parts of a batch are together what it is.
+            # Half of an odd number is rounded up or down by lot, so that parts of a batch are together what the batch is.
             half = (n + int(torch.randint(2, (), generator=rng, device=rng.device))) // 2 if n % 2 else n // 2
             # With gradients, or autocast of older torch would keep weights that have none for the pass that needs them.
-            seen = encoder(batch.data[:half]).detach()
+            encoded = encoder(batch.data[:half]).detach()
             with torch.no_grad():
                 drawn = generator.mapping(generator.latent.sample(n - half, rng, batch.data.device))
-                w = torch.cat([drawn, seen[:, None].expand(-1, drawn.shape[1], -1)])
+                w = torch.cat([drawn, encoded[:, None].expand(-1, drawn.shape[1], -1)])
                 images = generator.synthesis(w, "random", rng)
             value = (encoder(images) - w[:, 0]).square().mean()
             return value, {"reciprocity": value.detach()}
@@ -246,11 +249,11 @@ class ALAEGame:
         return loss
 
     def _reciprocity(self) -> Loss:
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             generator = self.generator
             w = generator.mapping(generator.latent.sample(len(batch), rng, batch.data.device))
-            found = self.critic.encoder(generator.synthesis(w, "random", rng))
-            value = self.config.reciprocity * (found - w[:, 0].detach()).square().mean()
+            encoded = self.critic.encoder(generator.synthesis(w, "random", rng))
+            value = self.config.reciprocity * (encoded - w[:, 0].detach()).square().mean()
             return value, {"reciprocity": value.detach()}
 
         return loss

@@ -8,7 +8,7 @@ deterministic autoencoders", section 4, for a prior fitted afterwards.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -26,11 +26,12 @@ from regraft.core.randomness import generator_at
 from regraft.data import codes
 from regraft.data.images import Images
 from regraft.methods.base import MethodConfig, PretrainingMethod
-from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
+from regraft.training.updates import Adaptation, Data, Logs, Optimiser, Phase, Update
 
-MEASURED = 10_000  # images that the prior is fitted to, at most
-CALIBRATED = 2048  # images for the statistics of batch norms, at most
-CALIBRATION_BATCH = 64
+PRIOR_IMAGES = 10_000
+"""Most images that the prior is fitted to."""
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 2048, 64
+"""Most images that statistics of batch norms are measured on."""
 
 
 class AutoencoderConfig(MethodConfig):
@@ -38,7 +39,9 @@ class AutoencoderConfig(MethodConfig):
 
     steps: Annotated[int, Field(ge=0, description="Training steps.")] = 20_000
     backbone: Annotated[str, Field(description="Family that has a plain autoencoder.")] = "autoencoder"
-    backbone_settings: Annotated[dict[str, Any], Field(description="Code size, width, ... of that backbone.")] = {}
+    backbone_settings: Annotated[
+        dict[str, Any], Field(description="Settings of that backbone, such as code size and width.")
+    ] = {}
     size: Annotated[int | None, Field(ge=4, description="Side of the images.")] = None
     channels: Annotated[int, Field(ge=1, le=3, description="1 or 3.")] = 3
     batch: Annotated[int, Field(ge=1, description="Images per step; 128 as published.")] = 128
@@ -50,15 +53,14 @@ class AutoencoderConfig(MethodConfig):
 
 
 class PretrainAutoencoder(PretrainingMethod[AutoencoderConfig]):
-    """Reconstruct."""
+    """Train an autoencoder to reconstruct."""
 
     Config = AutoencoderConfig
     summary = "pretraining: a plain autoencoder from images alone (regraft pretrain)"
     paper = "Fregier & Gouray 2019, Mind2Mind, arXiv:1906.11613, 28x28 settings"
-    backbone: ClassVar[str] = "autoencoder"
 
     def attach(self, sources: Sequence[GAN], images: Data, config: AutoencoderConfig, rng: torch.Generator) -> Adaptation:
-        """A new autoencoder, and the decoder behind a prior that is fitted in the end."""
+        """Build a new autoencoder, and put its decoder behind a prior that is fitted in the end."""
         if config.size is None:
             raise ConfigError("an autoencoder without a source needs size=, the side of the images")
         family = discover.plugin("backbones", config.backbone, Backbone)
@@ -69,7 +71,7 @@ class PretrainAutoencoder(PretrainingMethod[AutoencoderConfig]):
         norms.set_training(generator.requires_grad_(True), "batch")
         autoencoder = generator.autoencoder
 
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             error = (autoencoder.decode(autoencoder.encode(batch.data)) - batch.data).square().mean()
             return error, {"reconstruction": error.detach()}
 
@@ -77,30 +79,22 @@ class PretrainAutoencoder(PretrainingMethod[AutoencoderConfig]):
         phase = Phase("reconstruction", [Update("autoencoder", [adam], loss)], config.steps)
         return Adaptation(generator, None, [phase], {"generator": generator}, ema_decay=config.ema_decay, batch=config.batch)
 
-    def finished(self, modules: dict[str, nn.Module], images: Data, config: AutoencoderConfig) -> GAN:
-        """The averaged autoencoder with statistics and prior measured on training images."""
+    def finished(self, modules: dict[str, nn.Module], images: Images, config: AutoencoderConfig) -> GAN:
+        """Measure statistics and prior of the averaged autoencoder on training images."""
         generator = cast(DecodedGenerator, modules["generator"])
-        return measured(generator, images)
+        autoencoder, device = generator.autoencoder, device_of(generator)
+        # In class folders the first images are of one class, and so would each batch be.
+        order = torch.randperm(images.n, generator=generator_at(0, "measured"))
+        shuffled = images.tensor(order[:PRIOR_IMAGES])
 
+        def run(batch: Tensor) -> None:
+            autoencoder.decode(autoencoder.encode(batch.to(device)))
 
-def measured(generator: DecodedGenerator, images: Data) -> GAN:
-    """A source of an autoencoder: batch norms on the statistics of training images, the prior fitted to their codes."""
-    if not isinstance(images, Images):
-        raise ConfigError("an autoencoder is trained on images")
-    autoencoder = generator.autoencoder
-    # In class folders the first images are of one class, and so would each batch be.
-    some = images.tensor(torch.randperm(images.n, generator=generator_at(0, "measured"))[:MEASURED])
-    device = device_of(autoencoder)
-
-    def run(batch: Tensor) -> None:
-        autoencoder.decode(autoencoder.encode(batch.to(device)))
-
-    mixed = some[:CALIBRATED]
-    norms.calibrate_on(autoencoder, run, torch.tensor_split(mixed, -(-len(mixed) // CALIBRATION_BATCH)))
-    found = codes.encode_images(autoencoder, some)
-    fit_prior(generator, found.to(device))
-    generator.requires_grad_(False).eval()
-    return GAN(generator, autoencoder=autoencoder)
+        some = shuffled[:CALIBRATION_IMAGES]
+        norms.calibrate_on(autoencoder, run, torch.tensor_split(some, -(-len(some) // CALIBRATION_BATCH)))
+        fit_prior(generator, codes.encode_images(autoencoder, shuffled).to(device))
+        generator.requires_grad_(False).eval()
+        return GAN(generator, autoencoder=autoencoder)
 
 
 PLUGIN = PretrainAutoencoder()

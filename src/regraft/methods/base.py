@@ -12,6 +12,7 @@ from regraft.core.config import Config, Objective, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.gan import GAN
 from regraft.core.networks import Generator
+from regraft.data.images import Images
 from regraft.training.updates import Adaptation, Data
 
 
@@ -134,7 +135,7 @@ class PretrainingMethod(Method[ConfigT]):
     stands_alone: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def finished(self, modules: dict[str, nn.Module], images: Data, config: ConfigT) -> GAN:
+    def finished(self, modules: dict[str, nn.Module], images: Images, config: ConfigT) -> GAN:
         """Make the source from trained modules.
 
         Args:

@@ -14,7 +14,7 @@ from regraft.core.gan import GAN
 from regraft.core.networks import Generator
 from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfrozen
 from regraft.methods._classes import LabelledConfig, class_ready, groups
-from regraft.methods._stabilise import FinetuningConfig, stabilise
+from regraft.methods._finetuning import FinetuningConfig, add_regularizer
 from regraft.methods.base import AdaptingMethod
 from regraft.training.updates import Adaptation, Data, Phase
 
@@ -41,7 +41,7 @@ class FreezeD(AdaptingMethod[FreezeDConfig]):
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        stabilise(game, config, source)
+        add_regularizer(game, config, source)
         moved, n = {id(p) for p in unfrozen(critic, config.freeze)}, images.n_classes
         apart = groups(critic, sources[0].critic, recipe.critic_lr, config, n)
         critic_optimiser = game.optimiser("critic", [([p for p in part if id(p) in moved], lr) for part, lr in apart])

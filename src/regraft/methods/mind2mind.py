@@ -8,8 +8,7 @@ Fresh reals per critic step, standardised codes, classes, truncation, the averag
 """
 
 import copy
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
@@ -28,9 +27,10 @@ from regraft.data import codes
 from regraft.data.images import Images
 from regraft.methods.base import AdaptingMethod, MethodConfig
 from regraft.training.objectives import critic_loss, generator_loss, penalty
-from regraft.training.updates import Adaptation, Data, Loss, Optimiser, Phase, Update
+from regraft.training.updates import Adaptation, Data, Logs, Loss, Optimiser, Phase, Update
 
-LOOKED_AT = 32  # images that are decoded again, to see whether the autoencoder knows such
+RECONSTRUCTED = 32
+"""Images whose codes are decoded again, to see whether the autoencoder can represent such images."""
 Norm = Literal["none", "batch"]
 PresetName = Literal["auto", "alae-1024", "alae-1024-batch256", "28x28", "28x28-calm"]
 
@@ -75,33 +75,38 @@ class Mind2MindConfig(MethodConfig):
     preset: Annotated[
         PresetName,
         Field(
-            description="Published widths and training: alae-1024 (batch 128, as the authors' code; alae-1024-batch256 as "
-            "their text) or 28x28; 28x28-calm has one more layer in g0 and is trained in our way; auto: 28x28-calm where codes "
-            "are bounded, else alae-1024 scaled to the size of the codes."
+            description="Layer widths and training. As published: alae-1024 (batch 128, as in the authors' code), "
+            "alae-1024-batch256 (as in their text), 28x28. Ours: 28x28-calm, with one more layer in g0. auto: 28x28-calm if "
+            "codes are bounded, else alae-1024 scaled to the size of the codes."
         ),
     ] = "auto"
     generator_widths: Annotated[Widths | None, Field(description="Hidden widths of g0 instead of the preset's.")] = None
     critic_widths: Annotated[Widths | None, Field(description="Hidden widths of c0 instead of the preset's.")] = None
-    norm: Annotated[Norm | None, Field(description="Of g0's hidden layers, instead of the preset's.")] = None
-    latent_dim: Annotated[int, Field(ge=1, le=1 << 16, description="Numbers of a latent.")] = 128
-    distribution: Annotated[Literal["uniform", "normal"], Field(description="Of the latent; uniform is on [-1, 1].")] = (
-        "uniform"
-    )
+    norm: Annotated[Norm | None, Field(description="Normalisation of g0's hidden layers instead of the preset's.")] = None
+    latent_dim: Annotated[int, Field(ge=1, le=1 << 16, description="Dimension of the latent.")] = 128
+    distribution: Annotated[
+        Literal["uniform", "normal"], Field(description="Distribution of the latent; uniform: on [-1, 1].")
+    ] = "uniform"
     critic_data: Annotated[
         Literal["fresh", "reuse"],
-        Field(description="Real codes of a step's critic updates: fresh ones each, as in WGAN-GP, or the same, as published."),
+        Field(
+            description="Real codes in the critic updates of one step. fresh: new ones in each, as in WGAN-GP; reuse: the same "
+            "in all, as published."
+        ),
     ] = "fresh"
-    standardise: Annotated[bool, Field(description="Train on codes of mean 0 and deviation 1; undone before decoding.")] = False
+    standardise: Annotated[
+        bool, Field(description="Train on codes scaled to mean 0 and deviation 1; undone before decoding.")
+    ] = False
     n_classes: Annotated[
-        int | None, Field(ge=0, description="Classes of the generator; those of the labels if left out, 0 to ignore labels.")
+        int | None, Field(ge=0, description="Classes of the generator, 0 to ignore labels; default: those of the labels.")
     ] = None
     decoder_steps: Annotated[
         int, Field(ge=0, description="Steps of a last phase in image space that trains the decoder too; 0 as published.")
     ] = 0
-    decoder_lr: Annotated[float, Field(gt=0, description="Step size of the decoder, and of the rest, in that phase.")] = 1e-5
+    decoder_lr: Annotated[float, Field(gt=0, description="Step size of all networks in that last phase.")] = 1e-5
 
     def mind(self, autoencoder: Autoencoder) -> MindConfig:
-        """The generator's settings for an autoencoder's codes."""
+        """Return the settings of a generator of an autoencoder's codes."""
         preset = preset_of(self, autoencoder)
         return MindConfig(
             code_dim=code_dim(autoencoder),
@@ -115,19 +120,18 @@ class Mind2MindConfig(MethodConfig):
 
 
 def code_dim(autoencoder: Autoencoder) -> int:
-    """Numbers of a code."""
+    """Return the length of a flattened code."""
     return int(torch.Size(autoencoder.code_shape).numel())
 
 
 def preset_of(config: Mind2MindConfig, autoencoder: Autoencoder) -> Preset:
-    """The preset that a configuration means, with the layers that it says."""
-    name, d = _preset_name(config, autoencoder), code_dim(autoencoder)
-    preset = PRESETS[name]
+    """Return the preset that the settings name, with the layers that they set themselves."""
+    preset, d = PRESETS[_preset_name(config, autoencoder)], code_dim(autoencoder)
     if config.preset == "auto" and autoencoder.code_range == "none":
         widths = (max(1, d // 4), max(1, d // 2), d)
         preset = preset.model_copy(update={"generator": widths, "critic": widths[::-1]})
-    given = {"generator": config.generator_widths, "critic": config.critic_widths, "norm": config.norm}
-    return preset.model_copy(update={what: value for what, value in given.items() if value is not None})
+    layers = {"generator": config.generator_widths, "critic": config.critic_widths, "norm": config.norm}
+    return preset.model_copy(update={name: value for name, value in layers.items() if value is not None})
 
 
 def _with_classes(config: Mind2MindConfig, n_classes: int) -> Mind2MindConfig:
@@ -141,7 +145,7 @@ def _preset_name(config: Mind2MindConfig, autoencoder: Autoencoder) -> PresetNam
 
 
 class Mind2Mind(AdaptingMethod[Mind2MindConfig]):
-    """A GAN on codes."""
+    """Train a GAN on codes."""
 
     Config = Mind2MindConfig
     summary = "train a small GAN on the codes of an autoencoder; fast at any image size"
@@ -153,9 +157,9 @@ class Mind2Mind(AdaptingMethod[Mind2MindConfig]):
         """Fill in preset, layers and classes, so that an adapter can be rebuilt when presets have changed."""
         autoencoder = sources[0].require("autoencoder", for_="mind2mind")
         preset = preset_of(config, autoencoder)
-        meant: dict[str, Any] = {"preset": _preset_name(config, autoencoder), "norm": preset.norm}
-        meant |= {"generator_widths": preset.generator, "critic_widths": preset.critic}
-        return _with_classes(config.model_copy(update=meant), n_classes)
+        chosen: dict[str, Any] = {"preset": _preset_name(config, autoencoder), "norm": preset.norm}
+        chosen |= {"generator_widths": preset.generator, "critic_widths": preset.critic}
+        return _with_classes(config.model_copy(update=chosen), n_classes)
 
     def training(self, config: Mind2MindConfig, source: GAN | None) -> tuple[Objective, Recipe]:
         """Return WGAN-GP on codes, as the preset says; the average is ours (``recipe.ema_decay=0`` for none)."""
@@ -199,7 +203,7 @@ class Mind2Mind(AdaptingMethod[Mind2MindConfig]):
         if config.decoder_steps:
             phases.append(game.on_images(config))
         notes = () if isinstance(images, codes.Codes) else (f"{data.n} images encoded once; training reads their codes only",)
-        cautions = () if isinstance(images, codes.Codes) else _cautions(autoencoder, images, data)
+        cautions = _cautions(autoencoder, images, data) if isinstance(images, Images) else ()
         return Adaptation(
             generator,
             None,
@@ -213,30 +217,37 @@ class Mind2Mind(AdaptingMethod[Mind2MindConfig]):
         )
 
     def rebuild(self, sources: Sequence[GAN], config: Mind2MindConfig) -> DecodedGenerator:
-        """A MindGAN with unset weights before the source's decoder."""
+        """Put a MindGAN with unset weights before a copy of the source's decoder."""
         autoencoder = copy.deepcopy(sources[0].require("autoencoder", for_="mind2mind"))
         return DecodedGenerator(Mind(config.mind(autoencoder)), autoencoder.requires_grad_(False).eval())
 
 
-def _cautions(autoencoder: Autoencoder, images: Data, data: codes.Codes) -> tuple[str, ...]:
-    rows = torch.tensor(subset(data.n, LOOKED_AT, 0))
+def _cautions(autoencoder: Autoencoder, images: Images, data: codes.Codes) -> tuple[str, ...]:
+    """Warn if the autoencoder reconstructs the images worse than their mean would."""
+    rows = torch.tensor(subset(data.n, RECONSTRUCTED, 0))
     with evaluating(autoencoder), torch.no_grad():
-        shown = data.values[rows].view(len(rows), *autoencoder.code_shape).to(device_of(autoencoder))
-        again = autoencoder.decode(shown).cpu()
-    if len(rows) < 8 or codes.unexplained_variance(cast(Images, images).tensor(rows), again) < 1:
+        some_codes = data.values[rows].view(len(rows), *autoencoder.code_shape).to(device_of(autoencoder))
+        reconstructed = autoencoder.decode(some_codes).cpu()
+    if len(rows) < 8 or codes.unexplained_variance(images.tensor(rows), reconstructed) < 1:
         return ()
     way_out = "look at regraft diagnose; take a source of images more like these, or let the decoder learn (decoder_steps)"
     return (f"{codes.CANNOT_RECONSTRUCT}: {way_out}",)
 
 
+Fake = Callable[[int, Tensor | None, torch.Generator], Tensor]
+"""Generates n codes (n, D) or images (n, C, H, W) of given classes (n,)."""
+Score = Callable[[Tensor, Tensor | None], Tensor]
+"""Scores codes or images of given classes, (n,)."""
+
+
 class CodeGame:
-    """Generator and critic of codes, and how they are trained."""
+    """A generator and a critic of codes in training."""
 
     def __init__(self, generator: DecodedGenerator, critic: MindCritic, objective: Objective, recipe: Recipe) -> None:
         self.generator, self.critic, self.objective, self.recipe = generator, critic, objective, recipe
 
     def on_codes(self, data: codes.Codes, config: Mind2MindConfig) -> Phase:
-        """The phase of the paper: neither encoder nor decoder runs."""
+        """Return the phase of the paper, in which neither encoder nor decoder runs."""
         recipe, mind = self.recipe, self.generator.mind
 
         def real(batch: Batch) -> Tensor:
@@ -257,7 +268,7 @@ class CodeGame:
         return Phase("codes", updates, config.steps, data=data)
 
     def on_images(self, config: Mind2MindConfig) -> Phase:
-        """The same game seen through encoder and decoder; g0, c0 and the decoder learn, the encoder judges as it is."""
+        """Return a phase in image space, in which g0, c0 and the decoder learn and the encoder stays as it is."""
         autoencoder, mind = self.generator.autoencoder, self.generator.mind
 
         def score(x: Tensor, y: Tensor | None) -> Tensor:
@@ -269,8 +280,8 @@ class CodeGame:
 
         rate, betas = config.decoder_lr, self.recipe.betas
         critic = Optimiser("critic", [(list(self.critic.parameters()), rate)], betas)
-        moved = [*mind.parameters(), *decoder_parameters(autoencoder)]
-        generator = Optimiser("generator", [(moved, rate)], betas)
+        generator_side = [*mind.parameters(), *decoder_parameters(autoencoder)]
+        generator = Optimiser("generator", [(generator_side, rate)], betas)
         updates = [
             Update(
                 "critic",
@@ -290,40 +301,36 @@ class CodeGame:
     def _labels(self, batch: Batch) -> Tensor | None:
         return batch.labels if self.generator.n_classes else None
 
-    def _critic_loss(self, real: Any, fake: Any, score: Any) -> Loss:
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def _critic_loss(self, real_of: Callable[[Batch], Tensor], fake: Fake, score: Score) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             y, objective = self._labels(batch), self.objective
-            given = real(batch)
+            real = real_of(batch)
             with torch.no_grad():
-                made = fake(len(batch), y, rng)
-            scores, others = score(given, y), score(made, y)
-            value = critic_loss(objective, scores, others)
-            logs: dict[str, Tensor | float] = {
+                generated = fake(len(batch), y, rng)
+            real_scores, fake_scores = score(real, y), score(generated, y)
+            value = critic_loss(objective, real_scores, fake_scores)
+            logs: Logs = {
                 "critic_loss": value.detach(),
-                "score_real": scores.detach().mean(),
-                "score_fake": others.detach().mean(),
+                "real_score": real_scores.detach().mean(),
+                "fake_score": fake_scores.detach().mean(),
             }
             if objective.penalty != "none":
                 # No lazy form: at this size the penalty costs next to nothing.
                 every_step = objective.model_copy(update={"penalty_every": 1})
-                slope = penalty(every_step, functools.partial(_scored, score, y), given, made, rng)
+                slope = penalty(every_step, lambda x: score(x, y), real, generated, rng)
                 logs["penalty"] = slope.detach()
                 value = value + slope
             return value, logs
 
         return loss
 
-    def _generator_loss(self, fake: Any, score: Any) -> Loss:
-        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def _generator_loss(self, fake: Fake, score: Score) -> Loss:
+        def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
             y = self._labels(batch)
             value = generator_loss(self.objective, score(fake(len(batch), y, rng), y))
             return value, {"generator_loss": value.detach()}
 
         return loss
-
-
-def _scored(score: Any, y: Tensor | None, x: Tensor) -> Tensor:
-    return cast(Tensor, score(x, y))
 
 
 def check(data: codes.Codes, autoencoder: Autoencoder) -> None:
@@ -343,7 +350,7 @@ def check(data: codes.Codes, autoencoder: Autoencoder) -> None:
 
 
 def decoder_parameters(autoencoder: Autoencoder) -> list[nn.Parameter]:
-    """Parameters that decoding depends on, found by one backward pass."""
+    """Find the parameters that decoding depends on, by one backward pass."""
     trial = copy.deepcopy(autoencoder).requires_grad_(True)
     zeros = torch.zeros(1, *autoencoder.code_shape, device=device_of(trial))
     trial.decode(zeros, noise="const").square().sum().backward()  # type: ignore[no-untyped-call]

@@ -39,9 +39,9 @@ from regraft.core.networks import Batch, Critic, Generator
 from regraft.core.randomness import generator_at
 from regraft.methods._adversarial import Game, copy_generator, unfrozen
 from regraft.methods._class_guide import class_guide
-from regraft.methods._fresh import RivalConfig, critic_for
+from regraft.methods._critic_setup import WarmUpConfig, prepare_critic
+from regraft.methods._finetuning import FinetuningConfig, add_regularizer
 from regraft.methods._sparse import FilterMasks
-from regraft.methods._stabilise import FinetuningConfig, stabilise
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.methods.base import AdaptingMethod
 from regraft.training.objectives import generator_loss
@@ -52,7 +52,7 @@ IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 64, 4
 """Small ones fit in memory wherever training does, and say more about single images."""
 
 
-class MineGANConfig(RivalConfig, FinetuningConfig):
+class MineGANConfig(WarmUpConfig, FinetuningConfig):
     """Settings of MineGAN."""
 
     mining_steps: Annotated[int | None, Field(ge=0, description="Steps with the generator frozen; a fifth if left out.")] = None
@@ -143,9 +143,9 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
         generator.requires_grad_(True)
         # Batch statistics would take out again the shift of the latent that mining puts in; once mined they may follow it.
         norms.set_training(generator, "running")
-        rival = critic_for(lead, lead.recipe, False if config.critic == FRESH else None, config.warm_up, rng)
-        critic = rival.critic
-        if rival.fresh and config.freeze:
+        setup = prepare_critic(lead, lead.recipe, False if config.critic == FRESH else None, config.warm_up, rng)
+        critic = setup.critic
+        if setup.fresh and config.freeze:
             raise ConfigError(f"freeze={config.freeze}: the critic is a new one, which has nothing to keep")
         game = self._game(generator, critic, lead, recipes, config)
         guide = class_guide(generator, critic, lead.recipe, config.miner.class_weight)
@@ -153,12 +153,12 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
             game.extras["class_gap"] = guide.gap
         masks, choose = self._sparse(game, config, lead.recipe.batch, rng)
         optimiser = game.optimiser("critic", [(unfrozen(critic, config.freeze), lead.recipe.critic_lr)])
-        phases = rival.phases(game, optimiser, self._phases(game, optimiser, parts, recipes, config, choose))
+        phases = setup.phases(game, optimiser, self._phases(game, optimiser, parts, recipes, config, choose))
         if not generator.n_classes:
             phases = [dataclasses.replace(phase, updates=[_without_labels(u) for u in phase.updates]) for phase in phases]
         modules = game.modules | ({"masks": masks} if masks is not None else {})
         if guide is not None:
-            modules["classes"] = guide.looks
+            modules["classes"] = guide.target_shares
             phases = [dataclasses.replace(phase, updates=list(map(guide.watching, phase.updates))) for phase in phases]
         return Adaptation(
             generator,
@@ -167,7 +167,7 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
             modules,
             ema_decay=lead.recipe.ema_decay,
             batch=lead.recipe.batch,
-            notes=(*rival.notes, *_notes(sources, lead, config, generator)),
+            notes=(*setup.notes, *_notes(sources, lead, config, generator)),
             findings=functools.partial(_findings, game, config, lead.recipe.batch),
         )
 
@@ -220,7 +220,7 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
             if recipes[0].generator_norm == "batch" and norms.can_rebase(generator)
             else ()
         )
-        stabilise(game, config, lead, generator.source, moved)
+        add_regularizer(game, config, lead, generator.source, moved)
         if config.miner.prior_weight:
             game.extras["prior_gap"] = functools.partial(prior_gap, generator.miner, config.miner.prior_weight)
         return game

@@ -16,9 +16,11 @@ from regraft.core.config import Objective, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.networks import Critic, Generator
+from regraft.data.images import Images
 from regraft.methods._adversarial import Game
 from regraft.methods._classes import LabelledConfig, class_ready
-from regraft.methods._fresh import fresh_critic, fresh_like, fresh_pair
+from regraft.methods._critic_setup import fresh_critic
+from regraft.methods._fresh_networks import fresh_like, fresh_pair
 from regraft.methods.base import AdaptingMethod, PretrainingMethod
 from regraft.training.updates import Adaptation, Data, Phase
 
@@ -47,8 +49,8 @@ class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
         """Build networks with new weights and train both."""
         if sources:
             source = class_ready(sources[0], images, config, rng)
-            generator = cast(Generator, fresh_like(source.generator, rng))
-            critic: Critic = fresh_critic(source, rng, images.n_classes, config.class_head)
+            generator = fresh_like(source.generator, rng)
+            critic = fresh_critic(source, rng, images.n_classes, config.class_head)
             objective, recipe = source.objective, source.recipe
         else:
             objective, recipe = self.training(config, None)
@@ -73,7 +75,7 @@ class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
         objective, recipe = discover.plugin("backbones", config.backbone, Backbone).training(config.size, fresh=True)
         return config.objective or objective, config.recipe or recipe
 
-    def finished(self, modules: dict[str, nn.Module], images: Data, config: ScratchConfig) -> GAN:
+    def finished(self, modules: dict[str, nn.Module], images: Images, config: ScratchConfig) -> GAN:
         """Generator and critic, to be trained further as their family trains, or in the game that was chosen."""
         generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
         family, side = discover.plugin("backbones", generator.describe().kind, Backbone), max(generator.size)
@@ -83,7 +85,7 @@ class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
         """The architecture; every weight comes from the adapter."""
-        return cast(Generator, fresh_like(sources[0].generator, torch.Generator().manual_seed(0)))
+        return fresh_like(sources[0].generator, torch.Generator().manual_seed(0))
 
 
 PLUGIN = Scratch()

@@ -5,7 +5,7 @@ networks is best, the critic alone helps, and the generator alone hurts.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,13 +16,14 @@ from regraft.core.gan import GAN
 from regraft.core.networks import Generator
 from regraft.methods._adversarial import Game, copy_generator
 from regraft.methods._classes import LabelledConfig, class_ready, groups
-from regraft.methods._fresh import RivalConfig, critic_for, fresh_like
-from regraft.methods._stabilise import FinetuningConfig, stabilise
+from regraft.methods._critic_setup import WarmUpConfig, prepare_critic
+from regraft.methods._finetuning import FinetuningConfig, add_regularizer
+from regraft.methods._fresh_networks import fresh_like
 from regraft.methods.base import AdaptingMethod
 from regraft.training.updates import Adaptation, Data, Phase
 
 
-class TransferGANConfig(LabelledConfig, RivalConfig, FinetuningConfig):
+class TransferGANConfig(LabelledConfig, WarmUpConfig, FinetuningConfig):
     """Settings of TransferGAN."""
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
@@ -52,27 +53,26 @@ class TransferGAN(AdaptingMethod[TransferGANConfig]):
         if config.transfer_generator:
             generator = copy_generator(source.generator, recipe)
         else:
-            generator = cast(Generator, fresh_like(source.generator, rng))
+            generator = fresh_like(source.generator, rng)
             norms.set_training(generator, "batch")
-        rival = critic_for(source, recipe, config.transfer_critic, config.warm_up, rng, images.n_classes, config.class_head)
-        critic = rival.critic
-        transfers_critic = not rival.fresh
-        game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
-        stabilise(game, config, source)
         n = images.n_classes
-        before = sources[0].critic if transfers_critic else None
-        critic_optimiser = game.optimiser("critic", groups(critic, before, recipe.critic_lr, config, n))
-        start = sources[0].generator if config.transfer_generator else None
-        optimiser = game.optimiser("generator", groups(generator, start, recipe.generator_lr, config, n))
+        setup = prepare_critic(source, recipe, config.transfer_critic, config.warm_up, rng, n, config.class_head)
+        critic = setup.critic
+        game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        add_regularizer(game, config, source)
+        critic_before = None if setup.fresh else sources[0].critic
+        critic_optimiser = game.optimiser("critic", groups(critic, critic_before, recipe.critic_lr, config, n))
+        generator_before = sources[0].generator if config.transfer_generator else None
+        optimiser = game.optimiser("generator", groups(generator, generator_before, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(
             generator,
             critic,
-            rival.phases(game, critic_optimiser, [phase]),
+            setup.phases(game, critic_optimiser, [phase]),
             game.modules,
             ema_decay=recipe.ema_decay,
             batch=recipe.batch,
-            notes=rival.notes,
+            notes=setup.notes,
         )
 
     def rebuild(self, sources: Sequence[GAN], config: TransferGANConfig) -> Generator:

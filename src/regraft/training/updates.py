@@ -27,8 +27,12 @@ class Data(Protocol):
 
 Parameters = Sequence[nn.Parameter]
 
-Loss = Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Tensor | float]]]
-"""Maps a batch and a random generator to the loss, a scalar, and values for the log, by name."""
+Logs = dict[str, Tensor | float]
+"""Values for the log, by name."""
+
+
+Loss = Callable[[Batch, torch.Generator], tuple[Tensor, Logs]]
+"""Maps a batch and a random generator to the loss, a scalar, and what to log."""
 
 
 @dataclasses.dataclass(frozen=True)

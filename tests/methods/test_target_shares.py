@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from regraft.methods._looks import Looks, nearest_kind
+from regraft.methods._target_shares import TargetShares, nearest_kind
 from support.toys import rng
 
 
 def test_share_takes_confusion_out():
-    selector = Looks(2, 0.02)
+    selector = TargetShares(2, 0.02)
     selector.confusion.copy_(torch.tensor([[0.8, 0.2], [0.1, 0.9]]))
     share = torch.tensor([0.3, 0.7])
     selector.seen.copy_(share @ selector.confusion)
     for _ in range(20):
-        selector.take_confusion_out()
+        selector.correct_for_confusion()
     assert torch.allclose(selector.shares, share, atol=1e-3)
 
 
@@ -32,10 +32,10 @@ def test_nearest_kind_of_equal_clouds_is_chance():
 
 
 def test_a_share_that_went_to_nothing_comes_back():
-    looks = Looks(2, 0.02)
+    looks = TargetShares(2, 0.02)
     looks.confusion.copy_(torch.tensor([[0.9, 0.1], [0.1, 0.9]]))
     for seen, want in (([0.9, 0.1], [1.0, 0.0]), ([0.1, 0.9], [0.0, 1.0]), ([0.5, 0.5], [0.5, 0.5])):
         looks.seen.copy_(torch.tensor(seen))
         for _ in range(100):
-            looks.take_confusion_out()
+            looks.correct_for_confusion()
         assert looks.shares.tolist() == pytest.approx(want, abs=0.03)

@@ -9,7 +9,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, Provenance
 from regraft.core.randomness import generator_at
 from regraft.core.wrap import as_generator
-from regraft.methods._fresh import plain_critic
+from regraft.methods._fresh_networks import plain_critic
 from regraft.verbs.adapt import dry_run
 from support.toys import toy_gan
 

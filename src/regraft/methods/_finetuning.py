@@ -1,18 +1,16 @@
 """Losses that hold a generator near its source, for every method that fine-tunes a copy of one."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Annotated, Any, Self
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from regraft.core import discover
 from regraft.core.config import parse
 from regraft.core.gan import GAN
 from regraft.core.networks import Generator
 from regraft.methods._adversarial import AdversarialConfig, Game
-from regraft.regularizers.base import Regularizer
+from regraft.regularizers.base import Regularizer, Term
 
 
 class FinetuningConfig(AdversarialConfig):
@@ -20,9 +18,9 @@ class FinetuningConfig(AdversarialConfig):
 
     regularizer: Annotated[str | None, Field(description="Loss that holds the generator near its source: ewc or cdc.")] = None
     regularizer_weight: Annotated[
-        float | None, Field(ge=0, description="Its factor; the regularizer's own if left out, 0 for the method without it.")
+        float | None, Field(ge=0, description="Factor of that loss; default: the regularizer's own; 0 switches it off.")
     ] = None
-    regularizer_settings: Annotated[dict[str, Any], Field(description="Its own settings.")] = {}
+    regularizer_settings: Annotated[dict[str, Any], Field(description="Settings of the regularizer itself.")] = {}
 
     @model_validator(mode="after")
     def _regularized(self) -> Self:
@@ -32,14 +30,14 @@ class FinetuningConfig(AdversarialConfig):
         return self
 
 
-def stabilise(
+def add_regularizer(
     game: Game, config: FinetuningConfig, source: GAN, generator: Generator | None = None, free: Collection[str] = ()
 ) -> None:
     """Add the chosen regularizer to a game.
 
     Args:
         game: its generator side gets the loss.
-        config: names it.
+        config: names the regularizer.
         source: what the generator was copied from.
         generator: the copy, where it is a part of the game's generator.
         free: names of its parameters that the method moves without changing any image.
@@ -57,7 +55,5 @@ def stabilise(
         game.extras[config.regularizer] = _weighted(term, weight)
 
 
-def _weighted(
-    term: Callable[[torch.Generator, torch.device], Tensor], weight: float
-) -> Callable[[torch.Generator, torch.device], Tensor]:
+def _weighted(term: Term, weight: float) -> Term:
     return lambda rng, device: weight * term(rng, device)
