@@ -18,20 +18,22 @@ class TestCache:
 
         x = uniform_images(3)
         for _ in range(2):
-            first, second = _cache.kept(tmp_path, "both", "a" * 64, x, make)
+            first, second = _cache.load_or_compute(tmp_path, "both", "a" * 64, x, make)
             assert torch.equal(first, torch.ones(3, 2))
             assert torch.equal(second, torch.zeros(3))
         assert len(made) == 1
         for what, digest, pictures in (("features", "a" * 64, x), ("both", "b" * 64, x), ("both", "a" * 64, x.flip(0))):
-            _cache.kept(tmp_path, what, digest, pictures, make)
+            _cache.load_or_compute(tmp_path, what, digest, pictures, make)
         assert len(made) == 4
 
     def test_a_damaged_file_is_made_anew(self, tmp_path):
         x = uniform_images(3)
-        _cache.kept(tmp_path, "f", "a" * 64, x, lambda: (torch.ones(3, 2),))
+        _cache.load_or_compute(tmp_path, "f", "a" * 64, x, lambda: (torch.ones(3, 2),))
         (path,) = tmp_path.iterdir()
         path.write_bytes(b"damaged")
-        assert torch.equal(_cache.kept(tmp_path, "f", "a" * 64, x, lambda: (torch.zeros(3, 2),))[0], torch.zeros(3, 2))
+        assert torch.equal(
+            _cache.load_or_compute(tmp_path, "f", "a" * 64, x, lambda: (torch.zeros(3, 2),))[0], torch.zeros(3, 2)
+        )
 
     def test_only_costly_extractors_are_cached_and_only_if_asked(self, tmp_path):
         safetensors.torch.save_file({"c.weight": torch.randn(2, 3, 3, 3)}, tmp_path / "n.safetensors")

@@ -7,7 +7,7 @@ import torch
 
 from regraft.core.errors import ConfigError, SourceError
 from regraft.evaluation.compare import compare, extractor
-from regraft.extractors import _cache, inception
+from regraft.extractors import _weights, inception
 from regraft.extractors.inception import as_bytes
 from regraft.files.download import cache_folder
 from support.toys import uniform_images
@@ -25,7 +25,7 @@ class TestInception:
         assert features(grey)[:, 0].tolist() == [0, 64, 128, 255]
         assert as_bytes(grey).shape == (4, 3, 5, 5)
         found, probabilities = features.with_probabilities(grey)
-        weight = dict(_cache.scripted(program).named_parameters())["output.weight"]
+        weight = dict(_weights.load_torchscript(program).named_parameters())["output.weight"]
         assert torch.allclose(probabilities.float(), (found @ weight.T).softmax(1), atol=1e-6)
         names = {s.name for s in compare(uniform_images(20), uniform_images(20, seed=1), None, features)}
         assert {"FID", "KID", "IS"} <= names

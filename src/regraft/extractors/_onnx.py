@@ -1,6 +1,6 @@
-"""Networks in ONNX files, run by ONNX Runtime: the optional extra ``onnx``.
+"""Run networks in ONNX files with ONNX Runtime, which the optional extra ``onnx`` installs.
 
-A graph may keep its weights in further files, which no digest of its own covers; such graphs are found by a walk through the
+A graph may keep its weights in other files, which the digest of its own file does not cover.  Such graphs are recognised by the
 fields of the file, and refused.
 
 Source: onnx.proto (names and numbers of the fields), and the encoding of protocol buffers.
@@ -24,41 +24,41 @@ PARTS = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
-"""Messages that may lead to a tensor, each with its fields that do."""
+"""Messages that may contain a tensor, and their fields that lead to one."""
 LOCATION = 14
-"""Field of a tensor: where its values are, 0 for in the file."""
+"""Field of a tensor that says where its values are; 0 means in the file."""
 WIDTHS = {1: 8, 2: 0, 5: 4}
-"""Bytes of a field's value by its type; 0 where they are counted before it."""
+"""Bytes of a field's value by its type; 0 if a length stands before the value."""
 
 
 def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
-    """The first output of an ONNX graph with one input.
+    """Load an ONNX graph with one input.
 
     Args:
         path: the file.
 
     Returns:
-        Function of images (N, C, H, W), float32, on the CPU.
+        Function of images (N, C, H, W), float32, on the CPU, that returns the first output.
 
     Raises:
         MissingCapability: if ONNX Runtime is not installed.
-        SourceError: if the file is no such graph, keeps tensors in other files, or (on use) does not run.
+        SourceError: if the file is no such graph or keeps tensors in other files; when called, if the graph does not run.
     """
     try:
         import onnxruntime  # type: ignore[import-untyped]
         from onnxruntime.capi import onnxruntime_pybind11_state as runtime  # type: ignore[import-untyped]
     except ImportError:
         raise MissingCapability(f"{path}: ONNX files need ONNX Runtime: pip install 'regraft[onnx]'") from None
-    # Its errors have no common base of their own.
+    # Errors of ONNX Runtime have no base class of their own.
     failures = tuple(e for e in vars(runtime).values() if isinstance(e, type) and issubclass(e, Exception))
     unreadable: tuple[type[Exception], ...] = (*failures, OSError, UnicodeDecodeError, _Malformed)
 
-    def failed(does: str, error: Exception) -> SourceError:
-        return SourceError(f"{path}: {does}: {' '.join(str(error).split())[-200:]}")
+    def failure(what: str, error: Exception) -> SourceError:
+        return SourceError(f"{path}: {what}: {' '.join(str(error).split())[-200:]}")
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what is wrong is said by the error
+    options.log_severity_level = 4  # the error says what is wrong
     options.add_session_config_entry("session.load_model_format", "ONNX")  # its other format has other fields
     try:
         content = path.read_bytes()
@@ -69,7 +69,7 @@ def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
             )
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except unreadable as error:
-        raise failed("is not a graph that ONNX Runtime reads", error) from None
+        raise failure("is not a graph that ONNX Runtime reads", error) from None
     inputs = [i.name for i in session.get_inputs()]
     if len(inputs) != 1:
         raise SourceError(f"{path}: has {len(inputs)} inputs ({', '.join(inputs)}); a feature network has one, the images")
@@ -77,37 +77,37 @@ def graph(path: pathlib.Path) -> Callable[[Tensor], Tensor]:
 
     def run(images: Tensor) -> Tensor:
         try:
-            found = session.run([output], {inputs[0]: images.float().cpu().numpy()})[0]
+            values = session.run([output], {inputs[0]: images.float().cpu().numpy()})[0]
         except failures as error:
-            raise failed(f"does not run on {len(images)} images of {tuple(images.shape[1:])}", error) from None
-        return torch.from_numpy(found)
+            raise failure(f"does not run on {len(images)} images of {tuple(images.shape[1:])}", error) from None
+        return torch.from_numpy(values)
 
     return run
 
 
 class _Malformed(Exception):
-    """Bytes that are no protocol buffer."""
+    """The bytes are no protocol buffer."""
 
 
 def _refers_to_files(model: bytes) -> bool:
-    """Whether any tensor of a model has its values elsewhere."""
-    left = [("model", memoryview(model))]
-    while left:
-        kind, message = left.pop()
+    """Return whether a tensor of the model has its values in another file."""
+    unread = [("model", memoryview(model))]
+    while unread:
+        kind, message = unread.pop()
         for number, value in _fields(message):
             if isinstance(value, int):
                 if kind == "tensor" and number == LOCATION and value:
                     return True
             elif number in PARTS[kind]:
-                left.append((PARTS[kind][number], value))
+                unread.append((PARTS[kind][number], value))
     return False
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Numbers and values of the fields of a protocol buffer: integers, or bytes.
+    """Yield numbers and values (integers or bytes) of the fields of a protocol buffer.
 
     Raises:
-        _Malformed: if it is none.
+        _Malformed: if the bytes are none.
     """
     at = 0
     while at < len(message):
@@ -127,7 +127,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _integer(message: memoryview, at: int) -> tuple[int, int]:
-    """An integer of seven bits per byte, and where it ends."""
+    """Read an integer of seven bits per byte; return it and the position after it."""
     value = 0
     for place, byte in enumerate(message[at : at + 10]):
         value |= (byte & 127) << 7 * place

@@ -1,6 +1,6 @@
-"""What an extractor file provides: images to feature vectors, with a digest of its weights.
+"""The base of all extractors, which map images to feature vectors and have a digest of their weights.
 
-Features of one set of images under one extractor are kept on disk by the digest of both, where a folder is given.
+If a cache folder is given, features are stored on disk by the digests of the images and of the extractor.
 """
 
 import abc
@@ -18,15 +18,15 @@ from regraft.extractors import _cache
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """A ready extractor.
+    """An extractor that is ready for use.
 
     Attributes:
-        name: as scores print it.
+        name: name of the extractor in scores.
         sha256: digest of its weights.
-        function: images (N, C, H, W) in [-1, 1] to features (N, D).
-        classify: the same images to features and class logits (N, K), for classifiers.
-        classes: names of the classes, where the file has them.
-        cache: a folder that keeps features of images seen before, or None.
+        function: maps images (N, C, H, W) in [-1, 1] to features (N, D).
+        classify: maps the same images to features and class logits (N, K); None if the extractor is no classifier.
+        classes: names of the classes; empty if they are unknown.
+        cache: folder where features are stored, or None.
         batch: images at a time.
     """
 
@@ -40,27 +40,27 @@ class Features:
 
     def __call__(self, images: Tensor, batch: int | None = None) -> Tensor:
         """Extract features, (N, D), float32, on the CPU."""
-        return self.kept("features", images, lambda: self._parts(self.function, images, batch))[0]
+        return self._cached("features", images, lambda: self._compute(self.function, images, batch))[0]
 
     def with_probabilities(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features and class probabilities (N, K), None where the extractor is no classifier."""
+        """Extract features, and class probabilities (N, K); None if the extractor is no classifier."""
         classify = self.classify
         if classify is None:
             return self(images), None
-        features, logits = self.kept("both", images, lambda: self._parts(classify, images, None))
+        features, logits = self._cached("both", images, lambda: self._compute(classify, images, None))
         return features, logits.double().softmax(1)
 
-    def kept(self, what: str, images: Tensor, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """What was made of these images before, from the cache, or made now."""
-        return make() if self.cache is None else _cache.kept(self.cache, what, self.sha256, images, make)
+    def _cached(self, what: str, images: Tensor, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        return compute() if self.cache is None else _cache.load_or_compute(self.cache, what, self.sha256, images, compute)
 
     @torch.no_grad()
-    def _parts(
+    def _compute(
         self, function: Callable[[Tensor], Tensor | tuple[Tensor, ...]], images: Tensor, batch: int | None
     ) -> tuple[Tensor, ...]:
-        found = [function(part) for part in torch.split(images, batch or self.batch)]
-        rows = [(f,) if isinstance(f, Tensor) else f for f in found]
-        return tuple(torch.cat([r.float().cpu() for r in column]) for column in zip(*rows, strict=True))
+        """Apply a function to all images batch by batch, and join each of its outputs, float32, on the CPU."""
+        outputs = [function(part) for part in torch.split(images, batch or self.batch)]
+        batches = [(output,) if isinstance(output, Tensor) else output for output in outputs]
+        return tuple(torch.cat([part.float().cpu() for part in parts]) for parts in zip(*batches, strict=True))
 
 
 class Extractor(abc.ABC):
@@ -68,7 +68,7 @@ class Extractor(abc.ABC):
 
     Attributes:
         summary: one line for lists.
-        costly: whether its features are worth keeping on disk.
+        costly: whether its features are worth storing on disk.
     """
 
     summary: ClassVar[str]
@@ -76,11 +76,11 @@ class Extractor(abc.ABC):
 
     @abc.abstractmethod
     def make(self, weights: pathlib.Path | None, source: GAN | None) -> Features:
-        """Prepare it.
+        """Prepare the extractor.
 
         Args:
-            weights: a file that the user named, for extractors that are read from one.
-            source: the GAN whose critic may serve.
+            weights: file that the user named, for extractors that are read from one; or None.
+            source: GAN whose critic the extractor ``critic`` uses; or None.
 
         Raises:
             ConfigError, MissingCapability, SourceError: if something is missing or unreadable.

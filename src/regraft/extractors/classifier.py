@@ -16,8 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import GAN, tensor_digest
-from regraft.extractors import _tensors
-from regraft.extractors._tensors import Tensors
+from regraft.extractors._images import resize, three_channels
+from regraft.extractors._weights import Tensors, read_tensors
 from regraft.extractors.base import Extractor, Features
 
 MARK = "regraft_classifier"
@@ -106,7 +106,7 @@ class ConvNet:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, 128) and class logits (N, K) of images (N, 1 or 3, H, W) in [-1, 1]."""
-        x = _tensors.resized(_tensors.coloured(images), self.size)
+        x = resize(three_channels(images), self.size)
         for i in range(len(WIDTHS)):
             x = F.conv2d(x, self.tensors[f"conv{i}.weight"], stride=1 if i == 0 else 2, padding=1)
             x = F.relu(F.group_norm(x, GROUPS, self.tensors[f"norm{i}.weight"], self.tensors[f"norm{i}.bias"]))
@@ -131,7 +131,7 @@ def read_classifier(path: pathlib.Path) -> Tensors:
     Raises:
         SourceError: if it cannot be read, or holds anything but named tensors.
     """
-    return _tensors.read(path, "classifier")
+    return read_tensors(path, "classifier")
 
 
 def _network(tensors: Tensors, path: pathlib.Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -154,6 +154,8 @@ def _network(tensors: Tensors, path: pathlib.Path) -> Callable[[Tensor], tuple[T
 
 
 def _lenet(t: Tensors) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Build LeNet-5 for 32x32 digits."""
+
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         x = (images.mean(1, keepdim=True) + 1) / 2
         if x.shape[2:] != (32, 32):
@@ -168,8 +170,9 @@ def _lenet(t: Tensors) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
 
 
 def _cifar_resnet(t: Tensors) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Build a CIFAR-10 ResNet; tensor names say how many blocks each stage has."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    spread = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
     blocks = [
         sorted(int(k.split(".")[1]) for k in t if k.startswith(f"layer{s}.") and k.endswith("conv1.weight")) for s in (1, 2, 3)
     ]
@@ -179,8 +182,8 @@ def _cifar_resnet(t: Tensors) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         return F.batch_norm(x, mean, variance, t[f"{name}.weight"], t[f"{name}.bias"], eps=1e-5)
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
-        x = _tensors.resized(_tensors.coloured(images), 32)
-        x = ((x + 1) / 2 - mean) / spread
+        x = resize(three_channels(images), 32)
+        x = ((x + 1) / 2 - mean) / std
         x = F.relu(norm(F.conv2d(x, t["conv1.weight"], padding=1), "bn1"))
         for stage, numbers in enumerate(blocks, start=1):
             for number in numbers:

@@ -1,4 +1,4 @@
-"""Features of the source's own critic: what its last stage is given, averaged over the image."""
+"""Features of the source's own critic: the input of its last stage, averaged over the image."""
 
 import pathlib
 
@@ -13,7 +13,7 @@ from regraft.extractors.base import Extractor, Features
 
 
 class CriticFeatures(Extractor):
-    """The source critic's penultimate features."""
+    """Penultimate features of the source's critic."""
 
     summary = "the source critic's own features: relevant to its domain, not comparable across sources"
 
@@ -27,18 +27,18 @@ class CriticFeatures(Extractor):
         last = critic.stages[-1]
 
         def function(images: Tensor) -> Tensor:
-            seen: list[Tensor] = []
+            recorded: list[Tensor] = []
 
-            def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                seen.append(inputs[0])
+            def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                recorded.append(inputs[0])
 
-            hook = last.register_forward_pre_hook(keep)
+            hook = last.register_forward_pre_hook(record)
             try:
                 with evaluating(critic), torch.no_grad():
                     critic(images.to(device_of(critic)))
             finally:
                 hook.remove()
-            x = seen[0]
+            x = recorded[0]
             return x.mean((2, 3)) if x.dim() == 4 else x.flatten(1)
 
         return Features("critic", tensor_digest(critic), function)

@@ -15,7 +15,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import GAN, tensor_digest
-from regraft.extractors import _tensors
+from regraft.extractors._images import resize, three_channels
+from regraft.extractors._weights import read_tensors
 from regraft.extractors.base import Extractor, Features
 
 SIDE = 128
@@ -27,7 +28,7 @@ EPS = 1e-3
 
 
 class MobileNet(Extractor):
-    """MobileNet v1."""
+    """Features of MobileNet v1."""
 
     summary = "ImageNet MobileNet v1 from a safetensors file, 1024 features: --extractor mobilenet_v1:FILE"
     costly = True
@@ -36,14 +37,14 @@ class MobileNet(Extractor):
         """Read and check the tensors."""
         if weights is None:
             raise ConfigError("the extractor mobilenet_v1 needs a file: --extractor mobilenet_v1:FILE")
-        tensors = _tensors.read(weights)
+        tensors = read_tensors(weights)
         for name, expected in tensor_shapes().items():
             shape = tuple(tensors[name].shape) if name in tensors else "nothing"
             if shape != expected:
                 raise SourceError(f"{weights}: no MobileNet v1 of width 1: {name} must be {expected}, it is {shape}")
 
         def function(images: Tensor) -> Tensor:
-            return features(tensors, _tensors.resized(_tensors.coloured(images), SIDE))
+            return features(tensors, resize(three_channels(images), SIDE))
 
         return Features("mobilenet_v1", tensor_digest(tensors), function, batch=64)
 

@@ -1,6 +1,6 @@
-"""A convolutional network with fixed random weights: needs no file and no network.
+"""A convolutional network with fixed random weights, which needs neither a file nor a download.
 
-Random features see colours, edges and their arrangement, not meaning; distances under them are a relative measure.
+Its features show colours, edges and their arrangement, not meaning; distances between them only compare with one another.
 """
 
 import pathlib
@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own abbreviation
 
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, tensor_digest
+from regraft.extractors._images import three_channels
 from regraft.extractors.base import Extractor, Features
 
 WIDTHS = (3, 32, 64, 128)
@@ -35,7 +36,7 @@ class RandomConv(Extractor):
         digest = tensor_digest({str(i): k for i, k in enumerate(kernels)})
 
         def function(images: Tensor) -> Tensor:
-            x = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+            x = three_channels(images)
             pooled = [x.mean((2, 3))]
             for kernel in kernels:
                 x = F.relu(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel.to(x)))
