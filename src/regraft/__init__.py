@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from regraft.core.gan import GAN
     from regraft.core.latent import Latent
     from regraft.core.networks import Autoencoder, Critic, Generator
-    from regraft.data.images import open_images
+    from regraft.data.opening import open_images
     from regraft.metrics.base import Score
     from regraft.verbs.adapt import adapt
     from regraft.verbs.adapting.finish import Run
@@ -39,7 +39,7 @@ _HOMES = {
     "regraft.core.gan": ("GAN",),
     "regraft.core.latent": ("Latent",),
     "regraft.core.networks": ("Autoencoder", "Critic", "Generator"),
-    "regraft.data.images": ("open_images",),
+    "regraft.data.opening": ("open_images",),
     "regraft.metrics.base": ("Score",),
     "regraft.verbs.adapt": ("adapt",),
     "regraft.verbs.adapting.finish": ("Run",),

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from regraft.core.errors import DataError
-from regraft.data.images import open_images
+from regraft.data.opening import open_images
 from support.pictures import png_bytes, ramp, save
 
 

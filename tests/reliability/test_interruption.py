@@ -177,7 +177,7 @@ def test_several_families_at_once_killed(four_families, tmp_path):
 
 def test_encoding_that_is_killed_goes_on(tmp_path):
     """1,000 images: what was finished before SIGKILL is not encoded again, and a third time nothing is read or written."""
-    from regraft.data.images import open_images
+    from regraft.data.opening import open_images
     from regraft.verbs import encode
     from support.toys import toy_gan
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from regraft.data import pictures
-from regraft.data.images import open_images
+from regraft.data.opening import open_images
 
 
 def save_images(folder, images):

@@ -12,7 +12,7 @@ from regraft.composites.decoded import gaussian_prior
 from regraft.core.errors import DataError
 from regraft.core.gan import GAN
 from regraft.core.networks import Autoencoder
-from regraft.data.images import open_images
+from regraft.data.opening import open_images
 from regraft.verbs import diagnose
 from support.toys import toy_gan
 

@@ -15,7 +15,7 @@ import regraft
 from regraft.core.errors import ConfigError, DataError, MissingCapability
 from regraft.core.gan import GAN, tensor_digest
 from regraft.data import codes
-from regraft.data.images import open_images
+from regraft.data.opening import open_images
 from regraft.verbs import encode
 from support.toys import toy_autoencoder, toy_gan
 

@@ -8,19 +8,19 @@ from typing import Literal, TypeVar
 from regraft.core.config import unknown_name
 from regraft.core.errors import ConfigError
 
-Folder = Literal["methods", "backbones", "formats", "metrics", "extractors", "regularizers"]
+Folder = Literal["methods", "backbones", "formats", "metrics", "extractors", "regularizers", "containers"]
 Kind = TypeVar("Kind")
 
 
 def names(folder: Folder) -> list[str]:
     """Return the names of all plug-ins of a folder, sorted, without importing them."""
-    package = importlib.import_module(f"regraft.{folder}")
+    package = importlib.import_module(_package(folder))
     files = {m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base" and not m.name.startswith("_")}
     return sorted(files | set(_entry_points(folder)))
 
 
 def plugin(folder: Folder, name: str, kind: type[Kind]) -> Kind:
-    """Import one plug-in: ``PLUGIN`` of ``regraft/<folder>/<name>.py``, or an entry point of the group ``regraft.<folder>``.
+    """Import one plug-in: ``PLUGIN`` of ``<folder>/<name>.py``, or an entry point of the group ``regraft.<folder>``.
 
     Args:
         folder: the plug-in folder.
@@ -34,10 +34,15 @@ def plugin(folder: Folder, name: str, kind: type[Kind]) -> Kind:
     if name not in names(folder):
         raise ConfigError(unknown_name(folder[:-1], name, names(folder)))
     points = _entry_points(folder)
-    loaded: object = points[name].load() if name in points else importlib.import_module(f"regraft.{folder}.{name}").PLUGIN
+    loaded: object = points[name].load() if name in points else importlib.import_module(f"{_package(folder)}.{name}").PLUGIN
     if not isinstance(loaded, kind):
         raise ConfigError(f"the plug-in {name} of regraft.{folder} is a {type(loaded).__name__}, and must be a {kind.__name__}")
     return loaded
+
+
+def _package(folder: Folder) -> str:
+    """Return the package of a plug-in folder; containers lie with the images that they hold."""
+    return "regraft.data.containers" if folder == "containers" else f"regraft.{folder}"
 
 
 def _entry_points(folder: Folder) -> dict[str, importlib.metadata.EntryPoint]:

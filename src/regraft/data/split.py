@@ -6,7 +6,8 @@ from torch import Tensor
 from regraft.core.errors import DataError
 from regraft.core.jobs import AdaptJob
 from regraft.core.randomness import generator_at
-from regraft.data.images import Images, ImageSet, open_images
+from regraft.data.images import Images, ImageSet
+from regraft.data.opening import open_images
 
 MIN_IMAGES = 4
 """Fewest images that a run can adapt to."""

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from regraft.core.gan import GAN
-from regraft.data.images import ImageSet, open_images
+from regraft.data.images import ImageSet
+from regraft.data.opening import open_images
 
 Source = GAN | str | pathlib.Path
 """A GAN: loaded, or a file, folder, source card, run, or the name of a bundled or public source."""

@@ -15,7 +15,8 @@ from torch import Tensor
 from regraft.core import discover
 from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
-from regraft.data.images import ImageSet, Item, from_array, open_images
+from regraft.data.images import ImageSet, Item, from_array
+from regraft.data.opening import open_images
 from regraft.data.pixels import UnreadableImage, decode, fit_picture
 from regraft.data.split import MIN_IMAGES, held_out_count
 from regraft.evaluation.compare import extractor

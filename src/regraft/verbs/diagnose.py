@@ -22,7 +22,8 @@ from regraft.core.gan import GAN
 from regraft.core.networks import Autoencoder, evaluating
 from regraft.core.randomness import generator_at, subset
 from regraft.data.codes import CANNOT_RECONSTRUCT, encode_images, unexplained_variance
-from regraft.data.images import ImageSet, open_images
+from regraft.data.images import ImageSet
+from regraft.data.opening import open_images
 from regraft.verbs._open import open_gan
 
 PROBES = 32

@@ -17,7 +17,8 @@ from regraft.core.gan import GAN, tensor_digest
 from regraft.core.networks import Autoencoder
 from regraft.data import codes
 from regraft.data.codes import Codes
-from regraft.data.images import Images, ImageSet, Item, open_images
+from regraft.data.images import Images, ImageSet, Item
+from regraft.data.opening import open_images
 from regraft.data.pixels import Fit, Pixels, UnreadableImage
 from regraft.runs import adapter
 from regraft.verbs import _published

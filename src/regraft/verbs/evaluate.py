@@ -10,7 +10,8 @@ from regraft.core.config import parse
 from regraft.core.errors import DataError, RegraftError
 from regraft.core.gan import GAN
 from regraft.core.jobs import EvaluateJob
-from regraft.data.images import Images, ImageSet, open_images
+from regraft.data.images import Images, ImageSet
+from regraft.data.opening import open_images
 from regraft.data.pixels import Fit, decode
 from regraft.evaluation.compare import compare, extractor, warn_of_equal_sets
 from regraft.formats import native

@@ -10,7 +10,8 @@ from torch import Tensor
 from regraft.core.errors import ConfigError, DataError, MissingCapability
 from regraft.core.gan import GAN
 from regraft.data import pictures
-from regraft.data.images import ImageSet, open_images
+from regraft.data.images import ImageSet
+from regraft.data.opening import open_images
 from regraft.evaluation.compare import extractor
 from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import kernel_match

@@ -13,7 +13,8 @@ from regraft.core.config import parse
 from regraft.core.errors import ConfigError, DataError
 from regraft.core.jobs import ClassifierJob
 from regraft.core.randomness import generator_at
-from regraft.data.images import Images, ImageSet, open_images
+from regraft.data.images import Images, ImageSet
+from regraft.data.opening import open_images
 from regraft.extractors.classifier import ConvNet
 from regraft.files.atomic import write_tensors
 from regraft.metrics.class_accuracy import accuracy_interval

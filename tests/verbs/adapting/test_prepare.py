@@ -5,7 +5,7 @@ import pytest
 import regraft
 from regraft.core.errors import DataError
 from regraft.core.jobs import AdaptJob
-from regraft.data.images import open_images
+from regraft.data.opening import open_images
 from regraft.verbs.adapting import prepare
 from support.toys import toy_gan
 

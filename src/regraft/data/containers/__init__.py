@@ -1,0 +1,1 @@
+"""Plug-ins: one kind of file that holds many images each."""
