@@ -11,7 +11,7 @@ from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
 from regraft.training.objectives import penalty
 from support.plugins import find_plugin
-from support.running import assert_same, attach, run, state_of, stopping_inside
+from support.running import assert_same, attached, run, state_of, stopping_inside
 from support.toys import toy_gan, toy_images
 
 METHODS = ["transfergan", "freezed", "minegan", "scratch"]
@@ -23,11 +23,6 @@ LAZY = Objective(penalty_weight=0.5, penalty_every=2, path_length_weight=2.0, pa
 STYLED = Recipe(batch=4, noise="random", style_mixing=0.9, ema_decay=0.5)
 
 
-def attached(method, gan, **settings):
-    """A method on a source and toy images."""
-    return attach(method, gan, toy_images(), **settings)[0]
-
-
 def source(**settings):
     return toy_gan("stylegan2", **settings).trained_with(LAZY, STYLED)
 
@@ -36,7 +31,7 @@ def source(**settings):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_styles(method, classes):
     gan = source(n_classes=classes)
-    loop = run(attached(method, gan), toy_images(), accumulate=2)
+    loop = run(attached(method, gan, toy_images()), toy_images(), accumulate=2)
     seen = loop.adaptation.modules["path_mean"]
     assert seen.count > 0
     assert seen.mean > 0
@@ -50,10 +45,10 @@ def test_every_method_trains_styles(method, classes):
 def test_resumed_runs_equal_unbroken_ones(method, stop_at, tmp_path):
     """The running mean of path lengths among them."""
     images = toy_images()
-    whole = run(attached(method, source()), images, tmp_path / "a", accumulate=2)
+    whole = run(attached(method, source(), toy_images()), images, tmp_path / "a", accumulate=2)
     with stopping_inside(stop_at), pytest.raises(Interrupted):
-        run(attached(method, source()), images, tmp_path / "b", accumulate=2)
-    resumed = run(attached(method, source()), images, tmp_path / "b", resume=True, accumulate=2)
+        run(attached(method, source(), toy_images()), images, tmp_path / "b", accumulate=2)
+    resumed = run(attached(method, source(), toy_images()), images, tmp_path / "b", resume=True, accumulate=2)
     a, b = state_of(whole), state_of(resumed)
     assert a["path_mean.count"] >= 2
     assert_same(a, b)
@@ -61,7 +56,7 @@ def test_resumed_runs_equal_unbroken_ones(method, stop_at, tmp_path):
 
 def test_mining_alone_has_no_path_lengths_and_an_uncorrected_step():
     """Nothing of the synthesis moves, so there is nothing to regularise."""
-    adaptation = attached("minegan", source(), mining_steps=2)
+    adaptation = attached("minegan", source(), toy_images(), mining_steps=2)
     mining, finetuning = adaptation.phases
     assert [u.name for u in mining.updates] == ["critic", "penalty", "miner"]
     assert [u.name for u in finetuning.updates] == ["critic", "penalty", "generator", "path_length"]
@@ -71,7 +66,7 @@ def test_mining_alone_has_no_path_lengths_and_an_uncorrected_step():
 
 def test_families_without_styles_are_left_alone():
     gan = toy_gan("dcgan").trained_with(LAZY, STYLED)
-    adaptation = attached("transfergan", gan)
+    adaptation = attached("transfergan", gan, toy_images())
     assert set(adaptation.modules) == {"generator", "critic"}
     assert [u.name for u in adaptation.phases[0].updates] == ["critic", "penalty", "generator"]
     assert torch.isfinite(run(adaptation, toy_images(), accumulate=2).generator()(gan.generator.latent.at(0, range(2)))).all()
@@ -79,7 +74,7 @@ def test_families_without_styles_are_left_alone():
 
 def test_running_state_moves_after_the_step_only():
     gan = source()
-    adaptation = attached("transfergan", gan)
+    adaptation = attached("transfergan", gan, toy_images())
     update = adaptation.phases[0].updates[-1]
     before = {k: v.clone() for m in adaptation.modules.values() for k, v in m.named_buffers()}
     batch = toy_images().batch(torch.arange(4), torch.Generator(), torch.device("cpu"))
@@ -148,10 +143,10 @@ def test_styles_are_mixed_as_often_as_said():
 
 def test_the_mean_style_follows_what_was_trained():
     gan = source()
-    moved = run(attached("transfergan", gan), toy_images(), accumulate=2).generator()
+    moved = run(attached("transfergan", gan, toy_images()), toy_images(), accumulate=2).generator()
     w = moved.styles.mapping(moved.latent.sample(20000, torch.Generator().manual_seed(3)), None)[:, 0]
     assert torch.allclose(moved.styles.mean, w.mean(0), atol=0.03)
-    mined = run(attached("minegan", gan, mining_steps=6), toy_images(), accumulate=2).generator()
+    mined = run(attached("minegan", gan, toy_images(), mining_steps=6), toy_images(), accumulate=2).generator()
     w = mined.styles.mapping(mined.latent.sample(20000, torch.Generator().manual_seed(3)), None)[:, 0]
     assert torch.allclose(mined.styles.mean, w.mean(0), atol=0.03)
     untouched = find_plugin("methods", "untouched")
@@ -163,7 +158,7 @@ def test_the_mean_style_follows_what_was_trained():
 
 @pytest.mark.parametrize("method", ["transfergan", "minegan"])
 def test_half_precision_trains(method):
-    adaptation = attached(method, source())
+    adaptation = attached(method, source(), toy_images())
     loop = Loop(adaptation, toy_images(), Plan(precision="bfloat16"), RunStore(None))
     loop.run()
     assert all(torch.isfinite(p).all() for p in loop.generator().parameters())

@@ -38,6 +38,16 @@ def attach(name, source, images, seed=0, **settings):
     return method.attach(taken(name, source), images, config, generator_at(seed, "init")), config
 
 
+def attached(name, source, images, **settings):
+    """A method by name on a source."""
+    return attach(name, source, images, **settings)[0]
+
+
+def trained(name, source, images, **settings):
+    """Run a method by name on a source; return every tensor in the end."""
+    return state_of(run(attached(name, source, images, **settings), images))
+
+
 def taken(name, source):
     """The sources that a method takes: none if it makes them."""
     return [source] if find_plugin("methods", name).sources[1] else []
@@ -72,6 +82,11 @@ def state_of(loop):
         for number, moments in optimiser["state"].items():
             tensors |= {f"optimiser.{name}.{number}.{k}": torch.as_tensor(v).clone() for k, v in moments.items()}
     return tensors
+
+
+def same(a, b):
+    """Whether two states hold the same names and the same bytes."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def assert_same(a, b):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from regraft.training.augment import KINDS, augment, color, cutout, translation
-from support.toys import rng
+from support.running import same, trained
+from support.toys import rng, toy_gan, toy_images
 
 
 def test_nothing_asked_nothing_done():
@@ -70,3 +71,27 @@ def test_color_keeps_a_grey_image_grey():
     y = color(x, rng())
     assert torch.allclose(y[:, 0], y[:, 1], atol=1e-6)
     assert torch.allclose(y[:, 0], y[:, 2], atol=1e-6)
+
+
+def test_probability_1_is_plain_augmentation_and_0_is_none():
+    x = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    kinds = ("color", "translation", "cutout")
+    rng = torch.Generator().manual_seed(1)
+    plain, state = augment(x, kinds, rng), rng.get_state()
+    rng = torch.Generator().manual_seed(1)
+    assert torch.equal(augment(x, kinds, rng, 1.0), plain)
+    assert torch.equal(rng.get_state(), state)
+    assert torch.equal(augment(x, kinds, rng, 0.0), x)
+    gan, images = toy_gan(), toy_images()
+    assert same(trained("freezed", gan, images), trained("freezed", gan, images, augment_probability=1.0))
+    off = trained("freezed", gan, images, augment=[])
+    assert not same(trained("freezed", gan, images), off)
+
+
+def test_images_are_augmented_one_by_one():
+    x = torch.rand(4000, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.1
+    changed = augment(x, ("color",), torch.Generator().manual_seed(1), 0.3).ne(x).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.3, abs=0.03)
+    x = x.requires_grad_()
+    augment(x, ("color",), torch.Generator().manual_seed(1), 0.3).sum().backward()
+    assert x.grad.isfinite().all()
