@@ -72,15 +72,16 @@ class Case:
 
     def mapping(self, key: str = "z") -> Tensor:
         """Styles (N, num_ws, w_dim) of recorded latents."""
-        if not hasattr(self.gan.generator, "mapping"):
+        if self.gan.generator.styles is None:
             raise NotHere("no mapping")
-        styles: Tensor = self.gan.generator.mapping(self.io[key].flatten(1), self.y)
-        return styles
+        return self.gan.generator.styles.mapping(self.io[key].flatten(1), self.y)
 
     def synthesis(self, styles: Tensor) -> Tensor:
         """Images of styles, with constant noise."""
-        made: Tensor = self.gan.generator.synthesis(styles, noise="const")
-        return made
+        if self.gan.generator.styles is None:
+            raise NotHere("no synthesis")
+        images: Tensor = self.gan.generator.styles.synthesis(styles, noise="const")
+        return images
 
     def scores(self, x: Tensor) -> Tensor:
         """What the critic says of images, with the recorded labels where it knows classes."""

@@ -146,6 +146,9 @@ class Clock:
         self.since = time.perf_counter()
         return Observation({}, stop=None if self.due else "out of time")
 
+    def load(self, state: dict[str, Any]) -> None:
+        """These runs are not resumed."""
+
 
 def trained(options: Any, tier: str, name: str, method: str, seed: int) -> dict[str, Any]:
     """Train one method for its minutes."""
@@ -177,7 +180,7 @@ def trained(options: Any, tier: str, name: str, method: str, seed: int) -> dict[
         encoding = time.perf_counter() - started
     clock = Clock(options, unseen, options.minutes or minutes, seed)
     every = 20 if job.method == "mind2mind" else 5
-    loop.observe, loop.plan = clock, dataclasses.replace(loop.plan, observe_every=every)
+    loop.observer, loop.plan = clock, dataclasses.replace(loop.plan, observe_every=every)
     adapted = loop.generator
     loop.generator = functools.partial(clock.prepared, adapted)  # type: ignore[method-assign]
     clock.since = time.perf_counter()

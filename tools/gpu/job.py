@@ -134,7 +134,7 @@ def fresh_gan(family: str, size: int, channels: int = 3, n_classes: int = 0, see
     generator, critic = networks
     assert isinstance(generator, Generator)
     assert isinstance(critic, Critic)
-    generator.recentre()
+    generator.measure_mean_style()
     objective, recipe = backbone.training(size)
     return GAN(generator, critic, objective=objective, recipe=recipe, provenance=Provenance(name=f"{family}-{size}"))
 

@@ -129,11 +129,11 @@ def training(job: Job, gan: GAN, network: Network, name: str, settings: dict[str
 
 def autoencoder_gan(network: Network) -> GAN:
     """Make a StyleALAE with random weights."""
-    from regraft.backbones.alae import plain
+    from regraft.backbones.alae import default_configs
 
     roles = ("generator", "critic", "autoencoder")
     made: dict[str, Any] = {}
-    for role, config in zip(roles, plain(network.size, 3, **network.settings), strict=True):
+    for role, config in zip(roles, default_configs(network.size, 3, **network.settings), strict=True):
         description = Description("alae", role, config.model_dump(mode="json"))  # type: ignore[arg-type]
         made[role] = build_fresh(description, 0).requires_grad_(False).eval()
     autoencoder = made["autoencoder"]

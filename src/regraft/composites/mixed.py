@@ -130,10 +130,10 @@ class MixedGenerator(Generator):
         for number, part in enumerate(self.mined):
             where = (index == number).nonzero()[:, 0]
             if len(where):
-                own = rng if rng is None or isinstance(rng, torch.Generator) else [rng[k] for k in where.tolist()]
+                rngs = rng if rng is None or isinstance(rng, torch.Generator) else [rng[k] for k in where.tolist()]
                 u = z[where, 1 : 1 + part.latent.dim]
                 images = images.index_copy(
-                    0, where, self.part_images(number, u, psi=psi, noise=noise, rng=own).to(images.dtype)
+                    0, where, self.part_images(number, u, psi=psi, noise=noise, rng=rngs).to(images.dtype)
                 )
         return images
 

@@ -2,8 +2,9 @@
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+import pydantic
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +49,7 @@ def build(description: Description) -> nn.Module:
     if model is None:
         raise ConfigError(f"the backbone {description.kind} has no {description.role}")
     config = parse(model, description.config, f"{description.kind} {description.role}")
-    make: Callable[[Any], nn.Module] = getattr(backbone, description.role)
+    make: Callable[[pydantic.BaseModel], nn.Module] = getattr(backbone, description.role)
     return make(config)
 
 

@@ -168,7 +168,7 @@ MAX_YAML = 256 << 10
 class _PlainLoader(yaml.SafeLoader):
     """Safe YAML without references, because a few nested ones can unfold to more than any memory."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("references (*name) are not read; write the value out")
         return super().compose_node(parent, index)
@@ -217,7 +217,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
     return nested
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """Turn text such as ``2e-4``, which YAML 1.1 does not take for a number, into the number."""
     if isinstance(value, str):
         try:

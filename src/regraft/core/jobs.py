@@ -102,7 +102,7 @@ class AdaptJob(Config):
 
     @field_validator("objective")
     @classmethod
-    def _known(cls, value: Any) -> Any:
+    def _known(cls, value: object) -> object:
         if isinstance(value, str) and value not in OBJECTIVES:
             raise ValueError(unknown_name("objective", value, list(OBJECTIVES)))
         return value
