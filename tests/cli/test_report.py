@@ -23,8 +23,10 @@ from regraft.verbs.adapting.finish import write_page
 from regraft.verbs.load import bundled_images
 from regraft.verbs.report import page as page_module
 from regraft.verbs.report.charts import charts
+from regraft.verbs.report.images import embed, walk
 from regraft.verbs.report.page import MAX_BYTES, check_comparable
-from regraft.verbs.report.subject import _strip, embed, read
+from regraft.verbs.report.scores import score_rows
+from regraft.verbs.report.subject import read
 from support.browser import CHROMIUM, DRIVER, browser
 
 EVIL = "<img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}</script>"
@@ -142,7 +144,7 @@ class TestPage:
 
         from regraft.core.config import parse
         from regraft.core.jobs import AdaptJob
-        from regraft.verbs.report.subject import command
+        from regraft.verbs.report.content import command
 
         job = parse(AdaptJob, yaml.safe_load((run / "config.yaml").read_text()), "")
         words = shlex.split(command(job))
@@ -336,7 +338,7 @@ class TestMining:
         assert len(set(drawn)) == 2, "this seed's first latents are of both sources"
         at = GAN.at
         monkeypatch.setattr(GAN, "at", lambda gan, z, *more, **named: walked.append(z) or at(gan, z, *more, **named))
-        assert len(_strip(subject, 96)) == 16
+        assert len(walk(subject, 96)) == 16
         assert set(walked[0][:, 0].tolist()) == {float(np.argmax(subject.record["findings"]["p"]))}
         assert len(walked[0][:, 1:].unique(dim=0)) == 16
 
@@ -361,7 +363,7 @@ class TestComparison:
             elif score["better"] == "lower":
                 score["value"] = 0.0
         copying = dataclasses.replace(subjects[0], scores=copier)
-        table = page_module._scores([copying, subjects[1]])
+        table = score_rows([copying, subjects[1]])
         assert not any(row["cells"][0]["best"] for row in table)
         assert any(row["cells"][1]["best"] for row in table)
         assert any(row["replayed"] for row in table)

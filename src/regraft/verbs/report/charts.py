@@ -1,4 +1,4 @@
-"""Curves of a report: what the log of one or several runs holds, and tables of what the method learned."""
+"""Draw the figures of a page: curves from the logs of one or several runs, and tables of what the method learned."""
 
 from collections.abc import Sequence
 from html import escape
@@ -15,28 +15,29 @@ MOST_CLASSES = 10
 
 
 def charts(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
-    """All curves that can be drawn, as the template takes them."""
-    made = _course(subjects)
+    """Draw every figure that the logs allow, as the template takes them."""
+    figures = _distance_and_variety(subjects)
     if len(subjects) == 1:
-        made += [
-            _reached(subjects[0]),
-            _critic(subjects[0]),
-            _losses(subjects[0]),
-            _selector(subjects[0]),
-            *_mined(subjects[0]),
+        (subject,) = subjects
+        figures += [
+            _recall_and_copies(subject),
+            _critic_scores(subject),
+            _losses(subject),
+            _selector(subject),
+            *_mined_classes(subject),
         ]
-    return [m for m in made if m is not None and m["svg"]]
+    return [figure for figure in figures if figure is not None and figure["svg"]]
 
 
 def _figure(title: str, note: str, svg: str) -> dict[str, Any]:
     return {"title": title, "note": note, "svg": Markup(svg)}
 
 
-def _course(subjects: Sequence[Subject]) -> list[dict[str, Any] | None]:
-    """Distance to the target images and variety, one line per run."""
-    if any(len(s.history) < 2 for s in subjects) or len({s.watched for s in subjects}) > 1:
+def _distance_and_variety(subjects: Sequence[Subject]) -> list[dict[str, Any] | None]:
+    """Draw the distance to the target images and the variety over steps, one line per run."""
+    if any(len(s.history) < 2 for s in subjects) or len({s.curve_extractor for s in subjects}) > 1:
         return []
-    kind, _ = subjects[0].watched
+    extractor, _ = subjects[0].curve_extractor
     alone = len(subjects) == 1
     distance, variety = [], []
     for subject in subjects:
@@ -49,22 +50,27 @@ def _course(subjects: Sequence[Subject]) -> list[dict[str, Any] | None]:
     floors = [r["kmmd_floor"] for s in subjects for r in s.history if "kmmd_floor" in r]
     floor = ("two halves of the target images", floors[-1]) if floors else None
     mark = ("step kept", float(subjects[0].record["step"])) if alone else None
-    told = _told(distance[0]) if alone else "One line per run."
+    description = _describe(distance[0]) if alone else "One line per run."
     return [
         _figure(
             "Distance to the target images: lower is better",
-            f"Kernel discrepancy of {kind} features, square-root scale; below the dashed line it is no more than chance.",
+            f"Kernel discrepancy of {extractor} features, square-root scale; below the dashed line it is no more than chance.",
             chart(
-                distance, title="Distance to the target images over steps", description=told, floor=floor, mark=mark, root=True
+                distance,
+                title="Distance to the target images over steps",
+                description=description,
+                floor=floor,
+                mark=mark,
+                root=True,
             ),
         ),
         _figure(
             "Variety: 1 is as varied as the target images",
-            f"Variance of {kind.partition('+')[0]} features, relative to that of the target images.",
+            f"Variance of {extractor.partition('+')[0]} features, relative to that of the target images.",
             chart(
                 variety,
                 title="Variety of samples over steps",
-                description=_told(variety[0]) if alone else "One line per run.",
+                description=_describe(variety[0]) if alone else "One line per run.",
                 floor=("target images", 1.0),
                 mark=mark,
             ),
@@ -72,8 +78,7 @@ def _course(subjects: Sequence[Subject]) -> list[dict[str, Any] | None]:
     ]
 
 
-def _reached(subject: Subject) -> dict[str, Any] | None:
-    """Recall and copies."""
+def _recall_and_copies(subject: Subject) -> dict[str, Any] | None:
     rows = [r for r in subject.history if "recall" in r and "copies" in r]
     if len(rows) < 2:
         return None
@@ -86,12 +91,12 @@ def _reached(subject: Subject) -> dict[str, Any] | None:
     ]
     note = "Memorising: both rise together. Collapse: recall falls."
     mark = ("step kept", float(subject.record["step"]))
-    svg = chart(lines, title="Recall and copies over steps", description=" ".join(map(_told, lines)), mark=mark)
+    svg = chart(lines, title="Recall and copies over steps", description=" ".join(map(_describe, lines)), mark=mark)
     return _figure("Recall of target images, and copies of training images", note, svg)
 
 
-def _critic(subject: Subject) -> dict[str, Any] | None:
-    """What the critic thinks of seen, unseen and generated images, from where generated ones are."""
+def _critic_scores(subject: Subject) -> dict[str, Any] | None:
+    """Draw the critic's mean scores of training and unseen images, above its mean score of generated ones."""
     rows = [r for r in subject.history if "critic_train" in r]
     lines = [
         Line(name, [(r["step"], r[f"critic_{key}"] - r["critic_fake"]) for r in rows])
@@ -119,13 +124,13 @@ def _losses(subject: Subject) -> dict[str, Any] | None:
 
 
 def _selector(subject: Subject) -> dict[str, Any] | None:
-    """Probabilities of several sources: over steps as the log has them, and those of the kept generator."""
-    found = subject.record.get("findings") or {}
-    kept = _numbers(found.get("p"))
-    if not kept:
+    """Draw the probabilities of several sources over steps, and list those of the kept generator."""
+    findings = subject.record.get("findings") or {}
+    probabilities = _numbers(findings.get("p"))
+    if not probabilities:
         return None
-    names = [_source_name(subject, k) for k in range(len(kept))]
-    likeliest = sorted(range(len(kept)), key=lambda k: -kept[k])
+    names = [_source_name(subject, k) for k in range(len(probabilities))]
+    likeliest = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])
     lines = [
         Line(names[k], [(r["step"], r[f"p{k}"]) for r in subject.rows if isinstance(r.get(f"p{k}"), int | float)])
         for k in likeliest[:MOST_LINES]
@@ -134,21 +139,21 @@ def _selector(subject: Subject) -> dict[str, Any] | None:
     svg = chart(
         lines, title="Selector probabilities over steps", description=note, mark=("step kept", float(subject.record["step"]))
     )
-    columns = {"Probability": kept} | {
+    columns = {"Probability": probabilities} | {
         head: shares
         for head, key in (("Wins at the end", "win_shares"), ("Target images like it", "target_shares"))
-        if len(shares := _numbers(found.get(key))) == len(kept)
+        if len(shares := _numbers(findings.get(key))) == len(probabilities)
     }
     rows = [[names[k], *(f"{shares[k]:.1%}" for shares in columns.values())] for k in likeliest]
     return _figure("Which source was mined", note, svg + _table(["Source", *columns], rows))
 
 
-def _mined(subject: Subject) -> list[dict[str, Any] | None]:
-    """The classes that were mined most, one table per conditional source."""
-    found = (subject.record.get("findings") or {}).get("mined_classes")
+def _mined_classes(subject: Subject) -> list[dict[str, Any] | None]:
+    """List the classes that were mined most, in one table per conditional source."""
+    mined = (subject.record.get("findings") or {}).get("mined_classes")
     onehot = subject.record["config"].get("miner", {}).get("classes") == "onehot"
-    made: list[dict[str, Any] | None] = []
-    for number, values in enumerate(found if isinstance(found, list) else []):
+    figures: list[dict[str, Any] | None] = []
+    for number, values in enumerate(mined if isinstance(mined, list) else []):
         shares, source = _numbers(values), _source_name(subject, number)
         if not shares:
             continue
@@ -161,23 +166,25 @@ def _mined(subject: Subject) -> list[dict[str, Any] | None]:
         note = f"How much of each class of {source} is asked for, on average."
         if not onehot:
             note = f"How often what is asked for is nearest to each class of {source}."
-        made.append(_figure(f"Classes mined from {source}", note, _table(["Class of the source", "Share of samples"], rows)))
-    return made
+        figures.append(_figure(f"Classes mined from {source}", note, _table(["Class of the source", "Share of samples"], rows)))
+    return figures
 
 
 def _source_name(subject: Subject, number: int) -> str:
+    """Return the name of a run's source ``number``."""
     sources = subject.record["sources"]
     return str(sources[number]["name"]) if number < len(sources) else f"source {number}"
 
 
-def _numbers(found: Any) -> list[float]:
-    """A list of numbers as a file holds it; empty for anything else."""
-    plain = isinstance(found, list) and all(isinstance(v, int | float) for v in found)
-    return [float(v) for v in found] if plain else []
+def _numbers(value: object) -> list[float]:
+    """Return a value of a file if it is a list of numbers, else an empty list."""
+    if isinstance(value, list) and all(isinstance(number, int | float) for number in value):
+        return [float(number) for number in value]
+    return []
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table whose first column names its rows; every text is escaped."""
+    """Make an HTML table whose first column names its rows; every text is escaped."""
     top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     body = [
         f'<tr><th scope="row">{escape(name)}</th>' + "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells) + "</tr>"
@@ -186,8 +193,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _told(line: Line) -> str:
-    """A curve in words, for those who do not see it."""
+def _describe(line: Line) -> str:
+    """Describe a curve in words, for those who do not see it."""
     if len(line.points) < 2:
         return ""
     (x0, y0), (x1, y1) = line.points[0], line.points[-1]

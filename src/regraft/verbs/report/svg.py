@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: colours come from the page's style sheet, so that they follow light, dark and print."""
+"""Draw line charts as inline SVG; the page's style sheet colours them for light, dark and print."""
 
 import dataclasses
 import math
@@ -37,15 +37,16 @@ def chart(
     """Draw curves.
 
     Args:
-        lines: at most six; points that are not finite are left out.
-        title, description: read out by screen readers.
-        x_label: below the axis.
-        floor: a name and a level for a horizontal line.
-        mark: a name and an x for a vertical line.
-        root: square-root scale, for values that fall by orders of magnitude.
+        lines: at most six curves; points that are not finite are left out.
+        title: name of the chart, for screen readers.
+        description: the chart in words, for screen readers.
+        x_label: label of the x axis.
+        floor: name and level of a horizontal line.
+        mark: name and x of a vertical line.
+        root: whether the y axis has a square-root scale, for values that fall by orders of magnitude.
 
     Returns:
-        An ``<svg>`` element; every text is escaped.  Empty if there are fewer than two points.
+        An ``<svg>`` element with every text escaped; empty if no curve has two points.
     """
     lines = [_finite(line) for line in lines]
     lines = [line for line in lines if len(line.points) > 1]
@@ -92,12 +93,14 @@ def chart(
 
 
 def _finite(line: Line) -> Line:
+    """Return a curve without the points that are not finite."""
     spread = line.spread or [0.0] * len(line.points)
-    kept = [(p, s) for p, s in zip(line.points, spread, strict=True) if math.isfinite(p[1]) and math.isfinite(s)]
-    return Line(line.name, [p for p, _ in kept], [s for _, s in kept] if line.spread else None)
+    finite = [(p, s) for p, s in zip(line.points, spread, strict=True) if math.isfinite(p[1]) and math.isfinite(s)]
+    return Line(line.name, [p for p, _ in finite], [s for _, s in finite] if line.spread else None)
 
 
 def _curve(line: Line, number: int, at: Callable[[float, float], tuple[float, float]]) -> list[str]:
+    """Draw a curve and the band around it; ``at`` maps values to places on the chart."""
     parts = []
     if line.spread is not None:
         pairs = list(zip(line.points, line.spread, strict=True))
@@ -112,6 +115,7 @@ def _joined(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _ticks(low: float, high: float, root: bool = False) -> list[float]:
+    """Return about five round values between two."""
     if root:
         return [_round((math.sqrt(high) * k / 4) ** 2) for k in range(5)]
     step = 10 ** math.floor(math.log10((high - low) / 3)) if high > low else 1.0
