@@ -20,7 +20,7 @@ ALARM_EXCESS = 0.15
 MAX_SAMPLES = 400
 """Samples, or training images, that are compared."""
 MIN_HELD_OUT = 20
-"""Fewest held-out images that show what share of real images lies on training images."""
+"""Fewest held-out images that show how near unseen images are to training images."""
 TWIN_RADIUS = 0.2
 """Distance within which two training images are twins, over the usual distance between neighbours."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regraft.core.randomness import subset
 from regraft.data.nearest import small
-from regraft.evaluation.copying import COPY_RADIUS, MAX_SAMPLES, NeighbourScale, critic_gap
+from regraft.evaluation.copying import COPY_RADIUS, MAX_SAMPLES, MIN_HELD_OUT, NeighbourScale, critic_gap
 
 Word = Literal["good", "still improving", "overfitting", "collapsed", "copying", "unknown"]
 History = Sequence[dict[str, Any]]
@@ -98,7 +98,7 @@ def judge(
     training = training.cpu()
     real = training if held is None else torch.cat([training, held.cpu()])
     cautions = []
-    if held is None or len(held) < 20:
+    if held is None or len(held) < MIN_HELD_OUT:
         held_out = "No image was" if held is None else f"Only {len(held)} image{'s were' if len(held) > 1 else ' was'}"
         cautions.append(f"{held_out} held out of training: mild overfitting cannot be told from chance.")
     if not samples.isfinite().all():

@@ -84,17 +84,17 @@ class Discrepancy:
         The quadratic part follows from the residuals of the kernel values.
         """
         n, m = self.sizes
-        whole = self.across.total
+        across_total = self.across.total
         removing_one, quadratic = 0.0, 0.0
         for sums, between, k, other in ((self.real, self.across.rows, n, m), (self.fake, self.across.columns, m, n)):
             within = (sums.total - 2 * sums.rows) / ((k - 1) * (k - 2))
-            left_out = within - 2 * (whole - between) / ((k - 1) * other)
+            left_out = within - 2 * (across_total - between) / ((k - 1) * other)
             removing_one += float((k - 1) / k * (left_out - left_out.mean()).square().sum())
             mean = sums.total / (k * (k - 1))
             effects = (sums.rows - (k - 1) * mean) / (k - 2)
             residual = sums.squares - k * (k - 1) * mean**2 - 2 * (k - 2) * float(effects.square().sum())
             quadratic += 2 * residual / (k * (k - 3)) / (k * (k - 1))
-        mean = whole / (n * m)
+        mean = across_total / (n * m)
         rows, columns = self.across.rows / m - mean, self.across.columns / n - mean
         residual = self.across.squares - n * m * mean**2 - m * float(rows.square().sum()) - n * float(columns.square().sum())
         return removing_one, max(quadratic + 4 * residual / ((n - 1) * (m - 1)) / (n * m), 0.0)
