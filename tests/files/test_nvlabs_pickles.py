@@ -14,7 +14,7 @@ import torch
 import regraft
 from regraft.core.errors import SourceError
 from regraft.files import pickle_machine as _pickle_machine
-from regraft.files.nvlabs_pickles import opened
+from regraft.files.nvlabs_pickles import open_archive
 from support.nvlabs_files import Module, dumped, nvlabs_modules, tree
 
 RECONSTRUCT = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n"
@@ -37,7 +37,7 @@ def read(tmp_path):
     def run(content, protocol=3, then=None):
         path = tmp_path / "x.pkl"
         path.write_bytes(content if isinstance(content, bytes) else dumped(content, protocol))
-        with opened(path) as archive:
+        with open_archive(path) as archive:
             return archive.root if then is None else then(archive)
 
     return run
@@ -317,7 +317,7 @@ def test_mutations(tmp_path):
             changed[place] = rng.integers(256)
         path.write_bytes(changed)
         try:
-            with opened(path) as archive:
+            with open_archive(path) as archive:
                 state = archive.root["G_ema"].state["_modules"]["fc"].state
                 for name in ("weight", "bias"):
                     archive.tensor(state["_parameters"][name], name)
@@ -346,7 +346,7 @@ def test_modules_stay_unimported(tmp_path):
         pass
     path = tmp_path / "x.pkl"
     path.write_bytes(module_bytes(tmp_path))
-    with opened(path) as archive:
+    with open_archive(path) as archive:
         assert archive.root["D"] is None
     assert "torch_utils" not in sys.modules
     assert "dnnlib" not in sys.modules

@@ -155,12 +155,12 @@ def changed(which, edit):
     "which, edit, message",
     [
         ("g_ema", lambda t: t.pop("convs.1.conv.weight"), "convs.1.conv.weight is missing"),
-        ("g_ema", lambda t: t.pop("convs.1.noise.weight"), "missing: synthesis.b8.conv1.noise_strength"),
-        ("g_ema", lambda t: t.pop("noises.noise_2"), "missing: synthesis.b8.conv1.noise_const"),
-        ("g_ema", lambda t: t.update(surprise=torch.zeros(2)), "surprise is not a tensor of this network"),
+        ("g_ema", lambda t: t.pop("convs.1.noise.weight"), "convs.1.noise.weight is missing"),
+        ("g_ema", lambda t: t.pop("noises.noise_2"), "noises.noise_2 is missing"),
+        ("g_ema", lambda t: t.update(surprise=torch.zeros(2)), "not used: surprise"),
         ("g_ema", lambda t: t.update({"conv1.activate.bias": torch.zeros(3)}), "wrong shape"),
         ("g_ema", lambda t: t.update({"convs.2.conv.blur.kernel": FIR}), "not the filter"),
-        ("g_ema", lambda t: t.update({"input.input": torch.zeros(4)}), "must have 4 axes"),
+        ("g_ema", lambda t: t.update({"input.input": torch.zeros(4)}), "must have 4 dimensions"),
         ("g_ema", lambda t: t.update({"to_rgbs.40.bias": torch.zeros(4)}), "numbered"),
         ("g_ema", lambda t: t.update({"noises.noise_0": 3}), "must map names to tensors"),
         ("d", lambda t: t.pop("final_conv.0.weight"), "final_conv.0.weight is missing"),
@@ -179,7 +179,9 @@ def test_more_refusals(saved):
     with pytest.raises(SourceError, match="latent_avg must hold 6 numbers"):
         regraft.load(saved({"g_ema": generator_state(), "latent_avg": torch.zeros(7)}))
     smaller = {k: v for k, v in critic_state().items() if not k.startswith("convs.2")}
-    smaller |= {"final_conv.0.weight": torch.zeros(5, 6, 3, 3)}
+    smaller |= {"final_conv.0.weight": torch.zeros(5, 6, 3, 3), "final_conv.1.bias": torch.zeros(5)}
+    smaller |= {"final_linear.0.weight": torch.zeros(5, 80), "final_linear.0.bias": torch.zeros(5)}
+    smaller |= {"final_linear.1.weight": torch.zeros(1, 5)}
     with pytest.raises(SourceError, match="makes images of 16 px, the critic takes 8 px"):
         regraft.load(saved({"g_ema": generator_state(), "d": smaller}))
     path = saved(training_file())

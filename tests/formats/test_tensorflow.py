@@ -18,7 +18,7 @@ def weights(n=23, seed=0):
 
 
 def read(path):
-    checkpoint = _tensorflow.opened(path)
+    checkpoint = _tensorflow.open_checkpoint(path)
     return checkpoint.tensors(list(checkpoint.headers))
 
 
@@ -116,7 +116,7 @@ def bad_tables():
 def test_lying_tables_are_refused(tmp_path, content, message):
     (tmp_path / "m.index").write_bytes(content)
     with pytest.raises(SourceError, match=message):
-        _tensorflow.opened(tmp_path / "m.index")
+        _tensorflow.open_checkpoint(tmp_path / "m.index")
 
 
 def test_many_tiny_entries_with_growing_keys_take_little_time(tmp_path):
@@ -125,7 +125,7 @@ def test_many_tiny_entries_with_growing_keys_take_little_time(tmp_path):
     (tmp_path / "m.index").write_bytes(framed(block))
     begun = time.perf_counter()
     with pytest.raises(SourceError):
-        _tensorflow.opened(tmp_path / "m.index")
+        _tensorflow.open_checkpoint(tmp_path / "m.index")
     assert time.perf_counter() - begun < 5
 
 
@@ -136,7 +136,7 @@ def test_one_block_named_again_and_again_is_refused(tmp_path):
     footer = number(0) + number(0) + number(len(block) + 5) + number(len(index))
     (tmp_path / "m.index").write_bytes(out + footer.ljust(40, b"\0") + _table.MAGIC)
     with pytest.raises(SourceError, match="overlap"):
-        _tensorflow.opened(tmp_path / "m.index")
+        _tensorflow.open_checkpoint(tmp_path / "m.index")
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["small", "too large for checksums"])

@@ -133,7 +133,7 @@ def wrong():
     made = variables()
     key = "Generator.Res1.Conv1/Generator.Res1.Conv1.Filters"
     yield "missing", without(made, "Generator.Res2.Conv2.Biases"), "Generator.Res2.Conv2.Biases is missing"
-    yield "surplus", made | {"Generator.Extra.W": made[key]}, "belong to no layer.*Generator.Extra.W"
+    yield "surplus", made | {"Generator.Extra.W": made[key]}, "not used: Generator.Extra.W"
     yield "shape", made | {key.replace("Res1", "Res2"): made[key]}, "wrong shape"
     yield "dimensions", made | {key: made[key][0]}, "must have 4 dimensions"
     yield "twice", made | {f"again/{key}": made[key]}, "the same variable"

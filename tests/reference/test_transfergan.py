@@ -28,7 +28,7 @@ def gan(folder):
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_every_tensor_is_read_exactly(folder, name):
-    checkpoint = _tensorflow.opened(folder / name)
+    checkpoint = _tensorflow.open_checkpoint(folder / name)
     found = checkpoint.tensors(list(checkpoint.headers))
     wanted = np.load(folder / "params.npz")
     assert set(found) == set(wanted.files)

@@ -313,7 +313,7 @@ class Archive:
 
 
 @contextlib.contextmanager
-def opened(path: pathlib.Path) -> Iterator[Archive]:
+def open_archive(path: pathlib.Path) -> Iterator[Archive]:
     """Open a pickle; whatever goes wrong inside the block is said as one error that names the file.
 
     Raises:

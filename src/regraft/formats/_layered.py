@@ -15,7 +15,8 @@ from regraft.core.config import Config
 from regraft.core.errors import SourceError
 from regraft.core.networks import Description
 from regraft.core.randomness import generator_at
-from regraft.formats._shapes import Chain, Part, critic_chains, generator_chains, ordered, parts
+from regraft.formats._shapes import Chain, Part, critic_chains, generator_chains, joined, ordered, parts
+from regraft.formats._tensor_reader import TensorReader
 from regraft.formats.base import Network
 
 Activation = Literal["none", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu"]
@@ -104,16 +105,17 @@ def read_pair(
         notes.append(f"critic read from shapes as {d_chain.path}, its score taken before any sigmoid")
     g_config, g_notes = _generator_config(g_parts, g_chain, generator_hints, latent, image_range)
     kind = "mlp" if all(p.is_linear for p in g_parts) else "dcgan"
-    made = Network(Description(kind, "generator", g_config), _tensors(g_parts, generator))
-    made, fitted = _fit_to_statistics(made, where, generator_hints, latent)
+    g_tensors = _tensors(g_parts, generator, f"{where}: generator")
+    g_network = Network(Description(kind, "generator", g_config), g_tensors)
+    g_network, fitted = _fit_to_statistics(g_network, where, generator_hints, latent)
     notes += fitted or g_notes
-    d_made = None
-    if d_parts is not None and d_chain is not None:
+    d_network = None
+    if critic is not None and d_parts is not None and d_chain is not None:
         d_config = _critic_config(d_parts, d_chain, critic_hints, image_range)
-        d_made = Network(Description(kind, "critic", d_config), _tensors(d_parts, critic or {}))
+        d_network = Network(Description(kind, "critic", d_config), _tensors(d_parts, critic, f"{where}: critic"))
         if critic_hints.activation is None:
             notes.append("critic activations assumed to be leaky_relu 0.2")
-    return Read(made, d_made, tuple(notes))
+    return Read(g_network, d_network, tuple(notes))
 
 
 def _fit(
@@ -209,28 +211,29 @@ def _with_activations(
     return layers
 
 
-def _tensors(items: Sequence[Part], source: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename tensors to the layered backbones' names; every one must find a place."""
-    made: dict[str, Tensor] = {}
-    used = 0
+def _tensors(items: Sequence[Part], tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Move tensors to the names of the layered backbones.
+
+    A batch norm may lack gain, shift and counter; it then has those of a fresh one.
+
+    Raises:
+        SourceError: if one is left over.
+    """
+    reader = TensorReader(tensors, where)
     for index, part in enumerate(items):
-        made[f"layers.{index}.weights.weight"] = part.weight
-        used += 1
+        reader.move(joined(part.prefix, "weight"), f"layers.{index}.weights.weight")
         if part.bias is not None:
-            made[f"layers.{index}.weights.bias"] = part.bias
-            used += 1
-        if part.norm:
-            mean = part.norm["running_mean"]
-            defaults = {
-                "weight": torch.ones_like(mean),
-                "bias": torch.zeros_like(mean),
-                "num_batches_tracked": torch.tensor(0),
-            }
-            made |= {f"layers.{index}.norm.{leaf}": value for leaf, value in (defaults | part.norm).items()}
-            used += len(part.norm)
-    if used != len(source):
-        raise SourceError(f"{len(source) - used} tensors were not understood")
-    return {name: value.detach().contiguous() for name, value in made.items()}
+            reader.move(joined(part.prefix, "bias"), f"layers.{index}.weights.bias")
+        if part.norm_prefix is None:
+            continue
+        for leaf in part.norm:
+            reader.move(joined(part.norm_prefix, leaf), f"layers.{index}.norm.{leaf}")
+        mean = part.norm["running_mean"]
+        fresh = {"weight": torch.ones_like(mean), "bias": torch.zeros_like(mean), "num_batches_tracked": torch.tensor(0)}
+        for leaf, value in fresh.items():
+            if leaf not in part.norm:
+                reader.put(f"layers.{index}.norm.{leaf}", value)
+    return reader.finish()
 
 
 UNTRUSTED_GAP = 0.8

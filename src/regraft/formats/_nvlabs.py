@@ -1,18 +1,15 @@
 """What the NVlabs formats share: a pickled module as settings and named tensors."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regraft.backbones.base import Backbone
-from regraft.core import discover
-from regraft.core.config import parse, unknown_name
-from regraft.core.errors import ConfigError, SourceError
-from regraft.core.networks import Description
+from regraft.core.config import unknown_name
+from regraft.core.errors import SourceError
 from regraft.files.nvlabs_pickles import Archive, Record, TensorRef
-from regraft.formats.base import Network, Probe
+from regraft.formats.base import Probe
 
 LICENCE = "the file names no licence; networks that NVIDIA published are for non-commercial use only"
 NEAR_START = 1 << 18
@@ -23,7 +20,7 @@ MAX_ITEMS = 500
 MAX_STRING = 80
 
 
-class Net:
+class PickledNetwork:
     """One pickled network.
 
     Attributes:
@@ -139,16 +136,10 @@ class Net:
             if drop is not None and name.rpartition(".")[2] == drop:
                 if not isinstance(ref, TensorRef) or ref.shape != (4, 4):
                     raise SourceError(f"{where}: must be the 4x4 filter of [1, 3, 3, 1]")
-                same(self.archive.tensor(ref, where), fir(), where)
+                check_filter(self.archive.tensor(ref, where), fir(), where)
             else:
                 found[name] = self.archive.tensor(ref, where)
         return found
-
-    def network(
-        self, kind: str, role: Literal["generator", "critic"], config: dict[str, Any], tensors: dict[str, Tensor]
-    ) -> Network:
-        """Check settings and bring them together with the tensors."""
-        return Network(described(kind, role, config, self.where), tensors)
 
 
 def _items(record: Record, group: str) -> list[tuple[str, Any]]:
@@ -160,20 +151,6 @@ def _items(record: Record, group: str) -> list[tuple[str, Any]]:
     ):
         raise SourceError(f"a module {record.class_name[:60]} without {group}, or with more than {MAX_ITEMS} of them")
     return list(value.items())
-
-
-def described(kind: str, role: Literal["generator", "critic"], config: dict[str, Any], where: str) -> Description:
-    """A description whose settings its backbone accepts.
-
-    Raises:
-        SourceError: if it does not.
-    """
-    backbone = discover.plugin("backbones", kind, Backbone)
-    model = backbone.GeneratorConfig if role == "generator" else backbone.CriticConfig
-    try:
-        return Description(kind, role, parse(model, config, where).model_dump(mode="json"))
-    except ConfigError as error:
-        raise SourceError(str(error)) from None
 
 
 def resolutions(size: int, where: str) -> list[int]:
@@ -204,7 +181,7 @@ def fir() -> Tensor:
     return torch.outer(taps, taps) / 64
 
 
-def same(value: Tensor | None, expected: Tensor, where: str) -> None:
+def check_filter(value: Tensor | None, expected: Tensor, where: str) -> None:
     """Refuse a constant that is not what it must be.
 
     Raises:

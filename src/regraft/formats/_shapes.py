@@ -51,6 +51,11 @@ class Chain:
         return " -> ".join("x".join(str(n) for n in shape) for shape in self.shapes)
 
 
+def joined(prefix: str, leaf: str) -> str:
+    """Name of a layer's tensor; a network that is one layer has no prefix."""
+    return f"{prefix}.{leaf}" if prefix else leaf
+
+
 def ordered(tensors: dict[str, Tensor], order: Sequence[str], where: str) -> dict[str, Tensor]:
     """Tensors in the order of computation that a card gives as names of layers.
 

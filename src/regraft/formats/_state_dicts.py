@@ -3,13 +3,15 @@
 import math
 import pathlib
 import re
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import SourceError
-from regraft.files.weights import read_safetensors
+from regraft.files import weights
+from regraft.files.containers import pickle_head
+from regraft.formats.base import load_torch
 
 GENERATOR_KEYS = (
     "g_ema",
@@ -26,124 +28,159 @@ GENERATOR_KEYS = (
 CRITIC_KEYS = ("critic", "discriminator", "netD", "D", "d", "disc", "dis", "discriminator_state_dict", "model_d")
 PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "net", "params", "weights")
 
+StateDict = dict[str, Tensor]
 
-def is_state_dict(value: Any) -> bool:
+
+def is_state_dict(value: object) -> TypeGuard[StateDict]:
     """Whether a value maps names to tensors and to nothing else."""
-    return (
-        isinstance(value, dict)
-        and len(value) > 0
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-    )
+    return isinstance(value, dict) and len(value) > 0 and all(_is_tensor(name, entry) for name, entry in value.items())
 
 
-def find(value: Any, keys: tuple[str, ...]) -> dict[str, Tensor] | None:
-    """A state dict under one of several usual keys."""
-    if not isinstance(value, dict):
+def state_dict_under(content: object, *keys: str) -> StateDict | None:
+    """The state dict under the first of some keys that a file has, or the file itself; None if that is no state dict."""
+    if isinstance(content, dict):
+        content = next((content[key] for key in keys if key in content), content)
+    return without_prefix(content, "module.") if is_state_dict(content) else None
+
+
+def the_state_dict(content: object, where: str) -> StateDict:
+    """What a file holds, which must be a state dict, without the prefix ``module.`` of a wrapper.
+
+    Raises:
+        SourceError: if it is something else.
+    """
+    tensors = state_dict_under(content)
+    if tensors is None:
+        raise SourceError(f"{where}: must map names to tensors (a state dict), and is {described(content)}")
+    return tensors
+
+
+def find_state_dict(content: object, keys: tuple[str, ...]) -> StateDict | None:
+    """The first state dict under one of several usual keys, cleaned."""
+    if not isinstance(content, dict):
         return None
     for key in keys:
-        inner: Any = value.get(key)
+        inner: object = content.get(key)
         if is_state_dict(inner):
             return clean(inner)
     return None
 
 
-def only(value: Any, where: str, key: str | None = None) -> dict[str, Tensor]:
-    """The one state dict of a file, or the one under ``key``.
+def only_state_dict(content: object, where: str, key: str | None = None) -> StateDict:
+    """The one state dict of a file, or the one under ``key`` (``outer.inner``), cleaned.
 
     Raises:
-        SourceError: if there is none, or it is not clear which.
+        SourceError: if there is none, or several.
     """
-    if key is not None:
-        for part in key.split("."):
-            if not isinstance(value, dict) or part not in value:
-                have = ", ".join(map(str, list(value)[:8])) if isinstance(value, dict) else type(value).__name__
-                raise SourceError(f"{where}: has no key {key}; there are: {have}")
-            value = value[part]
-    if is_state_dict(value):
-        return clean(value)
-    inner = find(value, PLAIN_KEYS)
+    for part in key.split(".") if key is not None else ():
+        if not isinstance(content, dict) or part not in content:
+            present = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
+            raise SourceError(f"{where}: has no key {key}; there are: {present}")
+        content = content[part]
+    if is_state_dict(content):
+        return clean(content)
+    inner = find_state_dict(content, PLAIN_KEYS)
     if inner is not None:
         return inner
-    if isinstance(value, dict):
-        candidates = [str(k) for k, v in value.items() if is_state_dict(v)]
+    if isinstance(content, dict):
+        candidates = {str(name): value for name, value in content.items() if is_state_dict(value)}
         if len(candidates) == 1:
-            return clean(value[candidates[0]])
+            return clean(next(iter(candidates.values())))
         if candidates:
-            raise SourceError(f"{where}: holds several state dicts ({', '.join(candidates)}); name one as key in a source card")
-    raise SourceError(f"{where}: holds no state dict (names to tensors), but {_describe(value)}")
+            names = ", ".join(candidates)
+            raise SourceError(f"{where}: holds several state dicts ({names}); name one as key in a source card")
+    raise SourceError(f"{where}: holds no state dict (names to tensors), but {described(content)}")
 
 
-def clean(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def without_prefix(tensors: StateDict, prefix: str) -> StateDict:
+    """Drop a prefix that a wrapper has added to every name; if one lacks it, nothing changes."""
+    if not all(name.startswith(prefix) for name in tensors):
+        return tensors
+    return {name.removeprefix(prefix): value for name, value in tensors.items()}
+
+
+def clean(tensors: StateDict) -> StateDict:
     """Drop prefixes that wrappers add to every name, bake spectral norm, make floating tensors float32."""
     for prefix in ("module.", "_orig_mod.", "model."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
-    baked: dict[str, Tensor] = {}
-    single: dict[int, Tensor] = {}  # a file may hold one tensor under many names
+        tensors = without_prefix(tensors, prefix)
+    cleaned: StateDict = {}
+    converted: dict[int, Tensor] = {}  # a file may hold one tensor under many names
     for name, value in tensors.items():
-        stem, _, leaf = name.rpartition(".")
-        if leaf in ("weight_u", "weight_v") and _normalised(tensors, stem):
+        layer, _, leaf = name.rpartition(".")
+        if leaf in ("weight_u", "weight_v") and _is_normalised(tensors, layer):
             continue
-        if leaf == "weight_orig" and _normalised(tensors, stem):
-            u, v = tensors[f"{stem}.weight_u"].float(), tensors[f"{stem}.weight_v"].float()
+        if leaf == "weight_orig" and _is_normalised(tensors, layer):
+            u, v = tensors[f"{layer}.weight_u"].float(), tensors[f"{layer}.weight_v"].float()
             sigma = u @ (value.float().flatten(1) @ v)
-            name, value = f"{stem}.weight", value.float() / sigma
+            name, value = f"{layer}.weight", value.float() / sigma
         if value.is_floating_point() and value.dtype != torch.float32:
-            if id(value) not in single:
-                single[id(value)] = value.float()
-            value = single[id(value)]
-        baked[name] = value
-    return baked
+            if id(value) not in converted:
+                converted[id(value)] = value.float()
+            value = converted[id(value)]
+        cleaned[name] = value
+    return cleaned
 
 
-def _normalised(tensors: dict[str, Tensor], stem: str) -> bool:
+def _is_normalised(tensors: StateDict, layer: str) -> bool:
     """Whether a layer has spectral normalisation whose vectors fit its weight."""
-    weight, u, v = (tensors.get(f"{stem}.weight_{leaf}") for leaf in ("orig", "u", "v"))
+    weight, u, v = (tensors.get(f"{layer}.weight_{leaf}") for leaf in ("orig", "u", "v"))
     if weight is None or u is None or v is None or weight.dim() < 2 or weight.is_complex():
         return False
     return u.shape == weight.shape[:1] and v.shape == (math.prod(weight.shape[1:]),) and not (u.is_complex() or v.is_complex())
 
 
-def refuse_complex(tensors: dict[str, Tensor], where: str) -> None:
-    """Refuse numbers whose imaginary part would get lost.
-
-    Raises:
-        SourceError: naming the first such tensor.
-    """
-    for name, value in tensors.items():
-        if value.is_complex():
-            raise SourceError(f"{where}: {name} holds complex numbers, which no network here has")
+def mentions(path: pathlib.Path, *names: str) -> bool:
+    """Whether a ``torch.save`` file holds all of these texts among its names, found without unpickling it."""
+    head = pickle_head(path)
+    return all(name.encode() in head for name in names)
 
 
-def read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+def read_safetensors(path: pathlib.Path) -> StateDict:
+    """Read a safetensors file, names sorted so that layer 10 comes after layer 9: the file keeps no order.
 
     Raises:
         SourceError: if it is damaged.
     """
-    tensors = read_safetensors(path)
-    # The file keeps no order; numbers in names usually do.
-    return {name: tensors[name] for name in sorted(tensors, key=_natural)}
+    tensors = weights.read_safetensors(path)
+    return {name: tensors[name] for name in sorted(tensors, key=_numbers_by_value)}
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def read_weights(path: pathlib.Path) -> object:
+    """What a safetensors or ``torch.save`` file holds.
+
+    Raises:
+        SourceError: if it is damaged, or holds more than tensors and plain data.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    return read_safetensors(path) if head[8:] == b"{" else load_torch(path)
+
+
+def _numbers_by_value(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which layer 10 comes after layer 9."""
     return [(0, int(part)) if part.isdecimal() and len(part) < 10 else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def pair_name(name: str) -> list[str]:
+def critic_names(name: str) -> list[str]:
     """Names that the critic's file may have beside a generator's file ``name``."""
     swaps = [("netG", "netD"), ("Generator", "Discriminator"), ("generator", "discriminator"), ("_G", "_D")]
     swaps += [("G_", "D_"), ("gen", "disc"), ("gen", "critic"), ("generator", "critic"), ("-G", "-D")]
-    found = [name.replace(a, b) for a, b in swaps if a in name]
+    names = [name.replace(generator, critic) for generator, critic in swaps if generator in name]
     stem, dot, suffix = name.partition(".")
     if stem == "G":
-        found.append(f"D{dot}{suffix}")
-    return [n for n in dict.fromkeys(found) if n != name]
+        names.append(f"D{dot}{suffix}")
+    return [n for n in dict.fromkeys(names) if n != name]
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, dict):
-        shown = ", ".join(f"{k}: {type(v).__name__}" for k, v in list(value.items())[:6])
-        return f"a mapping with {shown}" if shown else "an empty mapping"
-    return f"a {type(value).__name__}" + (f" {tuple(value.shape)}" if isinstance(value, torch.Tensor) else "")
+def described(content: object) -> str:
+    """What a file holds, in a few words for an error."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}" + (f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else "")
+    others = {name: value for name, value in content.items() if not _is_tensor(name, value)}
+    shown = ", ".join(f"{str(name)[:60]}: {type(value).__name__}" for name, value in list((others or content).items())[:6])
+    tensors = len(content) - len(others)
+    return f"a mapping with {f'{tensors} tensors and ' if tensors and others else ''}{shown or 'nothing in it'}"
+
+
+def _is_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)

@@ -152,7 +152,7 @@ def _tables_in(folder: pathlib.Path) -> list[pathlib.Path]:
     return chosen or found
 
 
-def opened(path: pathlib.Path) -> Checkpoint:
+def open_checkpoint(path: pathlib.Path) -> Checkpoint:
     """Read what a table holds, tensors aside.
 
     Raises:

@@ -6,19 +6,16 @@ mapping.
 """
 
 import re
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from regraft.backbones import alae
 from regraft.core.build import build_with
-from regraft.core.config import Config, parse
-from regraft.core.discover import plugin
-from regraft.core.errors import ConfigError, SourceError
+from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
-from regraft.core.networks import Description
-from regraft.formats import _state_dicts as state_dicts
+from regraft.formats._state_dicts import clean, described, is_state_dict
+from regraft.formats._tensor_reader import TensorReader, checked_network, under
 from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
 
 PARTS = ("generator", "discriminator", "mapping_fl", "mapping_tl", "dlatent_avg")
@@ -46,10 +43,10 @@ class ALAE(Format):
 
     def read(self, probe: Probe) -> Parsed:
         """Read the fully grown networks."""
-        found = networks(probe.torch_object["models"], str(probe.path))
+        grown = networks(probe.torch_object["models"], str(probe.path))
         files = {probe.path.name: sha256(probe.path)}
-        provenance = Provenance(name=probe.path.stem, format=self.name, files=files, assumptions=found.notes)
-        return Parsed(found.generator, found.critic, provenance, found.autoencoder)
+        provenance = Provenance(name=probe.path.stem, format=self.name, files=files, assumptions=grown.notes)
+        return Parsed(grown.generator, grown.critic, provenance, grown.autoencoder)
 
 
 class Networks(NamedTuple):
@@ -74,138 +71,136 @@ def networks(models: dict[str, Any], where: str, level: int | None = None, blend
         SourceError: if parts are missing or do not fit.
     """
     parts, notes = _parts(models, where)
-    if parts["generator"] is None or parts["mapping_fl"] is None:
-        lacking = "generator" if parts["generator"] is None else "mapping_fl"
+    decoder_reader, mapping_reader = parts.get("generator"), parts.get("mapping_fl")
+    if decoder_reader is None or mapping_reader is None:
+        lacking = "generator" if decoder_reader is None else "mapping_fl"
         raise SourceError(
             f"{where}: an ALAE source needs generator and mapping_fl (or their averages _s), and {lacking} is absent"
         )
-    levels = len(_chain(parts["generator"], "decode_block.{}.conv_2.weight", where))
+    levels = len(_level_numbers(decoder_reader, "decode_block"))
     last = levels - 1 if level is None else level
-    if not 1 <= last < levels <= MOST_LEVELS:
-        raise SourceError(
-            f"{where}: {levels} levels, the last in use {last}; there must be 2 to {MOST_LEVELS}, and 1 the least last"
-        )
-    decoder = _levels(
-        parts["generator"], "decode_block", {k: k for k in range(last + 1)}, _images("to_rgb", last, -1, blend), where
-    )
-    widths = [len(weight) for weight in _chain(decoder, "decode_block.{}.conv_2.weight", where)]
-    mapping, mapped = _linears(parts["mapping_fl"], "map_blocks.{}.fc", "mapping.layers.{}", where)
-    common = {"style_dim": mapped[-1], "channels": len(_matrix(decoder, "to_rgb.weight", where)), "blend": blend}
-    mean = _mean(parts["dlatent_avg"], 2 * levels, mapped[-1], where)
-    tensors = mapping | _under("synthesis", decoder)
+    if not 1 <= last < levels:
+        raise SourceError(f"{where}: level {last} of {levels} is not there, or the 4x4 one, which is never the last in use")
+    decoder = _levels(decoder_reader, "decode_block", {k: k for k in range(last + 1)}, _image_layers("to_rgb", last, -1, blend))
+    widths = [len(decoder[f"decode_block.{k}.conv_2.weight"]) for k in range(last + 1)]
+    mapping, mapped = _linears(mapping_reader, "map_blocks.{}.fc", "mapping.layers.{}")
+    common = {"style_dim": mapped[-1], "channels": len(decoder["to_rgb.weight"]), "blend": blend}
+    mean = _mean(parts.get("dlatent_avg"), 2 * levels, mapped[-1])
+    tensors = mapping | under("synthesis", decoder)
     tensors["mapping.w_avg"] = torch.zeros(2 * (last + 1), mapped[-1]) if mean is None else mean[: 2 * (last + 1)].clone()
-    generator = _network("generator", common | {"widths": widths, "mapping": mapped}, tensors, where)
+    generator = checked_network("alae", "generator", common | {"widths": widths, "mapping": mapped}, tensors, where)
     if mean is None:
         notes.append(f"no mean style in the file; measured over {MEASURED_STYLES} latents")
         tensors["mapping.w_avg"] = _measured(generator, where)
     notes.append("truncation acts on the first 8 style vectors, the authors' default; files do not say")
-    if parts["discriminator"] is None:
+    if "discriminator" not in parts:
         return Networks(generator, None, None, (*notes, "no encoder found, so neither critic nor autoencoder"))
     skipped = levels - 1 - last
     places = {k: k - skipped for k in range(skipped, levels)}
-    encoder = _levels(parts["discriminator"], "encode_block", places, _images("from_rgb", skipped, 1, blend), where)
-    kernels = _chain(encoder, "encode_block.{}.conv_2.weight", where)
-    seen = [*(kernel.shape[1] for kernel in kernels), len(kernels[-1])]
-    both = _under("encoder", encoder) | _under("decoder", decoder) | {"mean_code": tensors["mapping.w_avg"][0].clone()}
-    autoencoder = _network("autoencoder", common | {"encoder": seen, "decoder": widths}, both, where)
-    if parts["mapping_tl"] is None:
+    encoder = _levels(parts["discriminator"], "encode_block", places, _image_layers("from_rgb", skipped, 1, blend))
+    kernels = [encoder[f"encode_block.{k}.conv_2.weight"] for k in range(last + 1)]
+    encoder_widths = [*(kernel.shape[1] for kernel in kernels), len(kernels[-1])]
+    both = under("encoder", encoder) | under("decoder", decoder) | {"mean_code": tensors["mapping.w_avg"][0].clone()}
+    settings = common | {"encoder": encoder_widths, "decoder": widths}
+    autoencoder = checked_network("alae", "autoencoder", settings, both, where)
+    if "mapping_tl" not in parts:
         return Networks(generator, None, autoencoder, (*notes, "no critic's head found, so no critic"))
-    head, scored = _linears(parts["mapping_tl"], "map_blocks.{}", "head.layers.{}", where)
-    critic = _network("critic", common | {"widths": seen, "head": scored}, _under("encoder", encoder) | head, where)
+    head, scored = _linears(parts["mapping_tl"], "map_blocks.{}", "head.layers.{}")
+    settings = common | {"widths": encoder_widths, "head": scored}
+    critic = checked_network("alae", "critic", settings, under("encoder", encoder) | head, where)
     return Networks(generator, critic, autoencoder, tuple(notes))
 
 
-def _parts(models: dict[str, Any], where: str) -> tuple[dict[str, State | None], list[str]]:
-    """State dicts by part, averages preferred, and what had to be taken instead."""
+def _parts(models: dict[str, Any], where: str) -> tuple[dict[str, TensorReader], list[str]]:
+    """Readers of the parts that are there, averages preferred, and what had to be taken instead."""
     unknown = [str(name) for name in models if str(name).removesuffix("_s") not in PARTS]
     if unknown:
         raise SourceError(f"{where}: models holds {', '.join(unknown[:3])}, which StyleALAE does not have")
-    parts: dict[str, State | None] = {}
+    parts: dict[str, TensorReader] = {}
     notes = []
     for part in PARTS:
         name = next((n for n in (f"{part}_s", part) if models.get(n) is not None), None)
-        if name is not None and not state_dicts.is_state_dict(models[name]):
-            raise SourceError(f"{where}: {name} is no state dict of names and tensors")
-        parts[part] = None if name is None else state_dicts.clean(models[name])
+        if name is None:
+            continue
+        tensors = models[name]
+        if not is_state_dict(tensors):
+            raise SourceError(f"{where}: {name} is no state dict of names and tensors, but {described(tensors)}")
+        parts[part] = TensorReader(clean(tensors), f"{where}: {name}")
         if name == part and part != "dlatent_avg":
             notes.append(f"{part} as last trained, since there is no average of it")
     return parts, notes
 
 
-def _levels(tensors: State, kind: str, places: dict[int, int], images: dict[int, str], where: str) -> State:
-    """Tensors of the levels in use under our names; those of other levels are left out, blur kernels only checked."""
-    found: State = {}
+def _level_numbers(reader: TensorReader, kind: str) -> list[int]:
+    """Numbers of all levels of a decoder or encoder."""
+    if f"{kind}.0.conv_2.weight" not in reader:
+        raise SourceError(
+            f"{reader.where}: {kind}.0.conv_2.weight is missing; regraft reads StyleALAE, not ALAE's fully connected networks"
+        )
+    return reader.numbered(f"{kind}.{{}}.conv_2.weight", least=2, most=MOST_LEVELS)
+
+
+def _levels(reader: TensorReader, kind: str, places: dict[int, int], images: dict[int, str]) -> State:
+    """Move the levels in use; those of other levels are ignored, blur kernels only checked.
+
+    Args:
+        reader: of the decoder or encoder.
+        kind: ``decode_block`` or ``encode_block``, as names begin.
+        places: number of a level in the file to its number in the network.
+        images: number of a layer between features and image to its name in the network.
+    """
     to_or_from = "to_rgb" if kind == "decode_block" else "from_rgb"
-    for name, value in tensors.items():
-        block = re.fullmatch(rf"{kind}\.(\d{{1,3}})\.(.+)", name)
-        image = re.fullmatch(rf"{to_or_from}\.(\d{{1,3}})\.{to_or_from}\.(weight|bias)", name)
+    for number in places:
+        reader.shape(f"{kind}.{number}.conv_2.weight", 4)
+    for number in images:
+        reader.shape(f"{to_or_from}.{number}.{to_or_from}.weight", 4)
+    for name in list(reader.left):
+        block = re.fullmatch(rf"{kind}\.([0-9]{{1,3}})\.(.+)", name)
+        image = re.fullmatch(rf"{to_or_from}\.([0-9]{{1,3}})\.{to_or_from}\.(weight|bias)", name)
         if block and block[2] == "blur.weight":
-            _check_blur(value, name, where)
-        elif block:
-            if int(block[1]) in places:
-                found[f"{kind}.{places[int(block[1])]}.{block[2]}"] = value
-        elif image:
-            if int(image[1]) in images:
-                found[f"{images[int(image[1])]}.{image[2]}"] = value
-        elif name == "const" and kind == "decode_block":
-            found[name] = value
-        else:
-            raise SourceError(f"{where}: {name} belongs to no layer of StyleALAE")
-    return found
+            _check_blur(reader, name)
+        elif block and int(block[1]) in places:
+            reader.move(name, f"{kind}.{places[int(block[1])]}.{block[2]}")
+        elif image and int(image[1]) in images:
+            reader.move(name, f"{images[int(image[1])]}.{image[2]}")
+    if kind == "decode_block":
+        reader.move("const", "const")
+    reader.ignore(rf"{kind}\.[0-9]{{1,3}}\..+", rf"{to_or_from}\.[0-9]{{1,3}}\.{to_or_from}\.(weight|bias)")
+    return reader.finish()
 
 
-def _images(name: str, index: int, step: int, blend: float) -> dict[int, str]:
+def _image_layers(name: str, index: int, step: int, blend: float) -> dict[int, str]:
     """Which layers between features and image are in use."""
     return {index: name} | ({index + step: f"{name}_before"} if blend < 1 else {})
 
 
-def _check_blur(value: Tensor, name: str, where: str) -> None:
+def _check_blur(reader: TensorReader, name: str) -> None:
+    kernel = reader.take(name, 4)
     line = torch.tensor([0.25, 0.5, 0.25])
-    if value.dim() != 4 or value.shape[1:] != (1, 3, 3) or not len(value) or (value - line[:, None] * line).abs().max() > 1e-6:
-        raise SourceError(f"{where}: {name} is not the blur [1, 2, 1] / 4 that StyleALAE has")
+    if kernel.shape[1:] != (1, 3, 3) or (kernel - line[:, None] * line).abs().max() > 1e-6:
+        raise SourceError(f"{reader.where}: {name} is not the blur [1, 2, 1] / 4 that StyleALAE has")
 
 
-def _chain(tensors: State, pattern: str, where: str) -> list[Tensor]:
-    """Weights whose names differ in a number that counts from 0."""
-    found: list[Tensor] = []
-    while pattern.format(len(found)) in tensors:
-        found.append(_matrix(tensors, pattern.format(len(found)), where))
-    if not found:
-        raise SourceError(
-            f"{where}: {pattern.format(0)} is missing; regraft reads StyleALAE, not ALAE's fully connected networks"
-        )
-    return found
+def _linears(reader: TensorReader, theirs: str, ours: str) -> tuple[State, list[int]]:
+    """Move a stack of linear layers; returns its tensors, and its widths from the input on."""
+    numbers = reader.numbered(theirs + ".weight")
+    for k in numbers:
+        for leaf, dims in (("weight", 2), ("bias", 1)):
+            reader.move(f"{theirs.format(k)}.{leaf}", f"{ours.format(k)}.{leaf}", dims)
+    tensors = reader.finish()
+    weights = [tensors[f"{ours.format(k)}.weight"] for k in numbers]
+    return tensors, [weights[0].shape[1], *(len(weight) for weight in weights)]
 
 
-def _matrix(tensors: State, name: str, where: str) -> Tensor:
-    value = tensors.get(name)
-    if value is None or value.dim() not in (2, 4) or not value.numel():
-        raise SourceError(f"{where}: {name} is {'missing' if value is None else tuple(value.shape)}, must be a layer's weight")
-    return value
-
-
-def _linears(tensors: State, theirs: str, ours: str, where: str) -> tuple[State, list[int]]:
-    """A stack of linear layers under our names, and its widths from the input on."""
-    weights = _chain(tensors, theirs + ".weight", where)
-    found = {}
-    for k in range(len(weights)):
-        for leaf in ("weight", "bias"):
-            if f"{theirs.format(k)}.{leaf}" not in tensors:
-                raise SourceError(f"{where}: {theirs.format(k)}.{leaf} is missing")
-            found[f"{ours.format(k)}.{leaf}"] = tensors[f"{theirs.format(k)}.{leaf}"]
-    if len(found) != len(tensors):
-        raise SourceError(f"{where}: a stack of {len(weights)} linear layers holds {len(tensors)} tensors")
-    return found, [weights[0].shape[1], *(len(weight) for weight in weights)]
-
-
-def _mean(tensors: State | None, rows: int, style_dim: int, where: str) -> Tensor | None:
-    if tensors is None:
+def _mean(reader: TensorReader | None, rows: int, style_dim: int) -> Tensor | None:
+    """The mean style of every layer, (rows, style_dim), where the file has it."""
+    if reader is None:
         return None
-    buff = tensors.get("buff")
-    if len(tensors) != 1 or buff is None or tuple(buff.shape) != (rows, style_dim):
-        shapes = {name: tuple(value.shape) for name, value in list(tensors.items())[:3]}
-        raise SourceError(f"{where}: dlatent_avg must hold buff of ({rows}, {style_dim}), and holds {shapes}")
-    return buff
+    mean = reader.take("buff")
+    reader.finish()
+    if tuple(mean.shape) != (rows, style_dim):
+        raise SourceError(f"{reader.where}: buff has shape {tuple(mean.shape)}, and must hold ({rows}, {style_dim})")
+    return mean
 
 
 def _measured(generator: Network, where: str) -> Tensor:
@@ -213,26 +208,6 @@ def _measured(generator: Network, where: str) -> Tensor:
     network: Any = build_with(generator.description, generator.tensors, where).double()
     with torch.no_grad():
         return reproducible(network.mapping(network.latent.at(0, range(MEASURED_STYLES)).double()).mean(0))
-
-
-def _under(prefix: str, tensors: State) -> State:
-    return {f"{prefix}.{name}": value for name, value in tensors.items()}
-
-
-def _network(
-    role: Literal["generator", "critic", "autoencoder"], config: dict[str, Any], tensors: State, where: str
-) -> Network:
-    backbone = plugin("backbones", "alae", alae.ALAE)
-    models: dict[str, type[Config]] = {
-        "generator": backbone.GeneratorConfig,
-        "critic": backbone.CriticConfig,
-        "autoencoder": backbone.AutoencoderConfig,
-    }
-    try:
-        checked = parse(models[role], config, where)
-    except ConfigError as error:
-        raise SourceError(str(error)) from None
-    return Network(Description("alae", role, checked.model_dump(mode="json")), tensors)
 
 
 PLUGIN = ALAE()

@@ -10,7 +10,7 @@ import re
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.formats import _biggan
-from regraft.formats._tensors import Taker, mentions, state_dict
+from regraft.formats._state_dicts import mentions, the_state_dict
 from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
 
 GENERATOR = ("output_layer.0.gain", "blocks.0.0.bn1.gain.weight")
@@ -19,7 +19,7 @@ NAME = re.compile(r"(G_ema|G|D)(?:_(?!optim)(.+))?\.pth")
 
 
 class BigGANFormat(Format):
-    """What BigGAN-PyTorch saves."""
+    """State dicts that BigGAN-PyTorch saves."""
 
     name = "BigGAN-PyTorch"
     order = 40
@@ -34,10 +34,9 @@ class BigGANFormat(Format):
     def read(self, probe: Probe) -> Parsed:
         """Read the generator and, if there is one, its critic."""
         path, critic_path = _pair(probe.path)
-        where = str(path)
-        source = Taker(state_dict(load_torch(path), where), where)
-        deep = "blocks.0.0.conv4.weight" in source
-        generator, size, notes = (_biggan.read_deep_generator if deep else _biggan.read_generator)(source)
+        reader = _reader(path)
+        deep = "blocks.0.0.conv4.weight" in reader
+        generator, size, notes = (_biggan.read_deep_generator if deep else _biggan.read_generator)(reader)
         averaged = path.name.startswith("G_ema")
         unsure = "" if averaged else "; the file does not say whether its weights are averaged"
         notes.insert(0, f"generator taken from {path.name}{unsure}")
@@ -47,24 +46,31 @@ class BigGANFormat(Format):
             notes.append("no critic found")
         else:
             files[critic_path.name] = sha256(critic_path)
-            source = Taker(state_dict(load_torch(critic_path), str(critic_path)), str(critic_path))
-            critic = (_biggan.read_deep_critic if deep else _biggan.read_critic)(source, size)
-            channels = generator.description.config["channels"]
-            if critic.description.config["channels"] != channels:
-                raise SourceError(f"{critic_path}: takes images of other channels than the generator's {channels}")
+            critic = (_biggan.read_deep_critic if deep else _biggan.read_critic)(_reader(critic_path), size)
+            makes, takes = (network.description.config["channels"] for network in (generator, critic))
+            if makes != takes:
+                raise SourceError(f"{critic_path}: takes images of {takes} channels, and the generator makes {makes}")
         name = path.parent.resolve().name if NAME.fullmatch(path.name) else path.stem
         provenance = Provenance(name=name, format=self.name, files=files, assumptions=tuple(notes))
         return Parsed(generator, critic, provenance)
 
 
+def _reader(path: pathlib.Path) -> _biggan.BigGANReader:
+    return _biggan.BigGANReader(the_state_dict(load_torch(path), str(path)), str(path))
+
+
 def _generator_file(folder: pathlib.Path, suffix: str | None = None) -> pathlib.Path | None:
-    """The generator of a folder: averaged before not, the last save before named ones unless a suffix says which."""
-    found = []
+    """The generator that a folder means.
+
+    Files without a suffix (the last save) come before others, and averaged weights before those that are not; with ``suffix``
+    only files of that one count.
+    """
+    candidates = []
     for file in folder.iterdir():
         match = NAME.fullmatch(file.name)
         if match and match[1] != "D" and file.is_file() and (suffix is None or (match[2] or "") == suffix):
-            found.append((match[2] or "", match[1] == "G", file))
-    return min(found, default=("", False, None))[2]
+            candidates.append((match[2] or "", match[1] == "G", file))
+    return min(candidates, default=("", False, None))[2]
 
 
 def _pair(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None]:

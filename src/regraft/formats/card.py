@@ -12,16 +12,17 @@ Every key but ``regraft_card`` and ``generator`` may be left out; what is left o
 
 import contextlib
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from regraft.core.config import OBJECTIVES, Config, Objective, Recipe, parse, read_yaml
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
-from regraft.formats import _state_dicts as state_dicts
 from regraft.formats._layered import LatentHints, NetworkHints, read_pair
-from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
+from regraft.formats._state_dicts import only_state_dict, read_weights
+from regraft.formats.base import Format, Parsed, Probe, sha256
 
 NAMES = ("source.yaml", "source.yml")
 
@@ -48,12 +49,12 @@ class Card(Config):
 
     @field_validator("generator", "critic", mode="before")
     @classmethod
-    def _file(cls, value: Any) -> Any:
+    def _file_alone(cls, value: object) -> object:
         return {"file": value} if isinstance(value, str) else value
 
     @field_validator("objective", mode="before")
     @classmethod
-    def _named(cls, value: Any) -> Any:
+    def _by_name(cls, value: object) -> object:
         return OBJECTIVES.get(value, value) if isinstance(value, str) else value
 
 
@@ -79,8 +80,8 @@ class CardFormat(Format):
         if card.generator.file is None:
             raise SourceError(f"{path}: generator.file is missing: name the generator's weights")
         files: dict[str, str] = {}
-        generator = _tensors(path, card.generator, files)
-        critic = _tensors(path, card.critic, files) if card.critic and card.critic.file else None
+        generator = _read_tensors(path, card.generator, files)
+        critic = _read_tensors(path, card.critic, files) if card.critic and card.critic.file else None
         size = (card.size, card.size) if isinstance(card.size, int) else card.size
         read = read_pair(
             generator,
@@ -111,15 +112,13 @@ def card_path(path: pathlib.Path) -> pathlib.Path | None:
     return path if path.suffix in (".yaml", ".yml") and path.is_file() else None
 
 
-def _tensors(card: pathlib.Path, hints: NetworkHints, files: dict[str, str]) -> Any:
+def _read_tensors(card: pathlib.Path, hints: NetworkHints, files: dict[str, str]) -> dict[str, Tensor]:
+    """Read the state dict that a card names, and note the file's digest in ``files``."""
     file = card.parent / str(hints.file)
     if not file.is_file():
         raise SourceError(f"{card}: names {hints.file}, and there is no such file beside it")
     files[file.name] = sha256(file)
-    with file.open("rb") as stream:
-        head = stream.read(9)
-    content = state_dicts.read_tensors(file) if head[8:9] == b"{" else load_torch(file)
-    return state_dicts.only(content, str(file), hints.key)
+    return only_state_dict(read_weights(file), str(file), hints.key)
 
 
 PLUGIN = CardFormat()

@@ -15,7 +15,8 @@ from regraft.core.config import Objective
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.containers import pickle_head
-from regraft.formats._moving import Moving, state_of
+from regraft.formats._layers import LayerReader
+from regraft.formats._state_dicts import state_dict_under
 from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, sha256
 
 MARK = b"models.utils.config\nBaseConfig\n"
@@ -50,7 +51,7 @@ class GanZoo(Format):
             raise SourceError(f"{path}: holds no pytorch_GAN_zoo settings")
         settings = Settings(vars(content["config"]), str(path))
         notes = []
-        which = "avgG" if state_of(content.get("avgG")) is not None else "netG"
+        which = "avgG" if state_dict_under(content.get("avgG")) is not None else "netG"
         if which == "netG":
             notes.append("the generator is not the averaged one, which the file does not hold")
         generator = _tensors(content.get(which))
@@ -145,7 +146,7 @@ def _attribute(value: Any) -> tuple[int, int]:
 
 def _tensors(value: Any) -> dict[str, Tensor] | None:
     """A state dict in the newer dialect's names, without the wrapper that some files name before ``weight`` and ``bias``."""
-    tensors = state_of(value)
+    tensors = state_dict_under(value)
     if tensors is None:
         return None
     return {re.sub(r"\.module\.(weight|bias)$", r".\1", name): tensor for name, tensor in tensors.items()}
@@ -169,119 +170,112 @@ def _shared(settings: Settings, widths: list[int], channels: int) -> dict[str, A
     }
 
 
-def _scales(moving: Moving) -> int:
-    numbers = sorted({int(m[1]) for name in moving.left if (m := re.match(r"scaleLayers\.(\d{1,3})\.", name))})
-    if numbers != list(range(len(numbers))) or len(numbers) > 10:
-        raise SourceError(f"{moving.where}: scales {numbers} are not numbered from 0 on without a gap")
-    return len(numbers)
-
-
-def _pair(moving: Moving, source: str, target: str) -> None:
+def _pair(reader: LayerReader, source: str, target: str) -> None:
     for k in (0, 1):
-        moving.layer(f"{source}.{k}", f"{target}.conv{k + 1}")
+        reader.layer(f"{source}.{k}", f"{target}.conv{k + 1}")
 
 
 def _progan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
-    moving = Moving(tensors, f"{settings.where}: generator")
+    reader = LayerReader(tensors, f"{settings.where}: generator")
     if not settings.flag("perChannelNormalization", True):
         raise SourceError(f"{settings.where}: perChannelNormalization is off, with which the repository's own generator fails")
-    scales = _scales(moving)
-    inputs = moving.shape("formatLayer")[1]
-    widths = [moving.shape("groupScale0.0")[0], *(moving.shape(f"scaleLayers.{i}.1")[0] for i in range(scales))]
-    config = _shared(settings, widths, moving.shape(f"toRGBLayers.{scales}")[0])
+    scales = len(reader.numbered("scaleLayers.{}.", least=0, most=10))
+    inputs = reader.weight_shape("formatLayer")[1]
+    widths = [reader.weight_shape("groupScale0.0")[0], *(reader.weight_shape(f"scaleLayers.{i}.1")[0] for i in range(scales))]
+    config = _shared(settings, widths, reader.weight_shape(f"toRGBLayers.{scales}")[0])
     dim = inputs - sum(config["attributes"])
     if dim < 1:
         raise SourceError(f"{settings.where}: the generator takes {inputs} numbers, all of them classes")
-    moving.layer("formatLayer", "start.format")
-    moving.layer("groupScale0.0", "start.conv")
+    reader.layer("formatLayer", "start.format")
+    reader.layer("groupScale0.0", "start.conv")
     for i in range(scales):
-        _pair(moving, f"scaleLayers.{i}", f"scales.{i}" if i < scales - 1 else "end.scale")
-    _colours(moving, "toRGBLayers", scales, config["alpha"], "end")
+        _pair(reader, f"scaleLayers.{i}", f"scales.{i}" if i < scales - 1 else "end.scale")
+    _colours(reader, "toRGBLayers", scales, config["alpha"], "end")
     config |= {"latent": {"dim": dim}, "output": settings.output}
-    return moving.network("progan", "generator", config)
+    return reader.network("progan", "generator", config)
 
 
 def _progan_critic(tensors: dict[str, Tensor], settings: Settings) -> Network:
-    moving = Moving(tensors, f"{settings.where}: critic")
-    scales = _scales(moving)
-    width, taken = moving.shape("groupScaleZero.0")[:2]
-    widths = [width, *(moving.shape(f"scaleLayers.{i}.0")[0] for i in range(scales))]
-    config = _shared(settings, widths, moving.shape(f"fromRGBLayers.{scales}")[1])
+    reader = LayerReader(tensors, f"{settings.where}: critic")
+    scales = len(reader.numbered("scaleLayers.{}.", least=0, most=10))
+    width, taken = reader.weight_shape("groupScaleZero.0")[:2]
+    widths = [width, *(reader.weight_shape(f"scaleLayers.{i}.0")[0] for i in range(scales))]
+    config = _shared(settings, widths, reader.weight_shape(f"fromRGBLayers.{scales}")[1])
     for i in range(scales):
-        _pair(moving, f"scaleLayers.{i}", f"scales.{scales - 2 - i}" if i < scales - 1 else "start.scale")
-    _colours(moving, "fromRGBLayers", scales, config["alpha"], "start")
-    moving.layer("groupScaleZero.0", "end.conv")
-    moving.layer("groupScaleZero.1", "end.dense")
-    moving.layer("decisionLayer", "end.decision")
+        _pair(reader, f"scaleLayers.{i}", f"scales.{scales - 2 - i}" if i < scales - 1 else "start.scale")
+    _colours(reader, "fromRGBLayers", scales, config["alpha"], "start")
+    reader.layer("groupScaleZero.0", "end.conv")
+    reader.layer("groupScaleZero.1", "end.dense")
+    reader.layer("decisionLayer", "end.decision")
     config["stddev"] = taken == width + 1
-    return moving.network("progan", "critic", config)
+    return reader.network("progan", "critic", config)
 
 
-def _colours(moving: Moving, name: str, scales: int, alpha: float, target: str) -> None:
+def _colours(reader: LayerReader, name: str, scales: int, alpha: float, target: str) -> None:
     """Move the colour layers in use; those of scales that have faded away are left out by name."""
-    moving.layer(f"{name}.{scales}", f"{target}.colour")
+    reader.layer(f"{name}.{scales}", f"{target}.colour")
     if alpha > 0:
-        moving.layer(f"{name}.{scales - 1}", f"{target}.older")
-    moving.ignore(*(f"{name}.{i}.{leaf}" for i in range(scales) for leaf in ("weight", "bias")))
+        reader.layer(f"{name}.{scales - 1}", f"{target}.older")
+    reader.ignore(*(rf"{name}\.{scale}\.(weight|bias)" for scale in range(scales)))
 
 
 HALF: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1), "bias": False}
 
 
 def _dcgan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
-    moving = Moving(tensors, f"{settings.where}: generator")
-    inputs, width = moving.shape("formatLayer")[:2]
+    reader = LayerReader(tensors, f"{settings.where}: generator")
+    inputs, width = reader.weight_shape("formatLayer")[:2]
     attributes = settings.attributes()
     hidden = {"kind": "deconv", "norm": "batch", "activation": "relu"}
     layers: list[dict[str, Any]] = [hidden | {"inputs": inputs, "outputs": width, "kernel": (4, 4), "bias": False}]
-    moving.layer("formatLayer", "layers.0.weights")
-    moving.batch_norm("main.batchNorm0", "layers.0.norm")
+    reader.layer("formatLayer", "layers.0.weights")
+    reader.batch_norm("main.batchNorm0", "layers.0.norm")
     depth = sum(name.startswith("main.convTranspose") for name in tensors)
     for i in range(1, depth + 1):
-        a, b = moving.shape(f"main.convTranspose{i}")[:2]
+        a, b = reader.weight_shape(f"main.convTranspose{i}")[:2]
         layers.append(hidden | HALF | {"inputs": a, "outputs": b})
-        moving.layer(f"main.convTranspose{i}", f"layers.{i}.weights")
-        moving.batch_norm(f"main.batchNorm{i}", f"layers.{i}.norm")
-    a, b = moving.shape("main.outlayer")[:2]
+        reader.layer(f"main.convTranspose{i}", f"layers.{i}.weights")
+        reader.batch_norm(f"main.batchNorm{i}", f"layers.{i}.norm")
+    a, b = reader.weight_shape("main.outlayer")[:2]
     layers.append(HALF | {"kind": "deconv", "inputs": a, "outputs": b, "activation": settings.output})
-    moving.layer("main.outlayer", f"layers.{depth + 1}.weights")
+    reader.layer("main.outlayer", f"layers.{depth + 1}.weights")
     config: dict[str, Any] = {"latent": {"dim": inputs - sum(attributes)}, "layers": layers}
     if attributes:
         table = _table(settings)
         config |= {"n_classes": len(table), "conditioning": "concat", "class_dim": table.shape[1]}
-        moving.made["classes"] = table
-    return moving.network("dcgan", "generator", config)
+        reader.put("classes", table)
+    return reader.network("dcgan", "generator", config)
 
 
 def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> Network:
-    moving = Moving(tensors, f"{settings.where}: critic")
+    reader = LayerReader(tensors, f"{settings.where}: critic")
     depth = sum(name.startswith("main.convTranspose") for name in tensors) - 1
     layers: list[dict[str, Any]] = []
     for i in range(max(depth, 0), -1, -1):
         k = len(layers)
-        b, a = moving.shape(f"main.convTranspose{i}")[:2]
+        b, a = reader.weight_shape(f"main.convTranspose{i}")[:2]
         layer = HALF | {"kind": "conv", "inputs": a, "outputs": b, "activation": "leaky_relu"}
         layers.append(layer | {"norm": "batch"} if k else layer)
-        moving.layer(f"main.convTranspose{i}", f"layers.{k}.weights")
+        reader.layer(f"main.convTranspose{i}", f"layers.{k}.weights")
         if k:
-            moving.batch_norm(f"main.batchNorm{i}", f"layers.{k}.norm")
+            reader.batch_norm(f"main.batchNorm{i}", f"layers.{k}.norm")
     channels = layers[0]["inputs"]
-    rows, width = moving.shape("decisionLayer")[:2]
+    rows, width = reader.weight_shape("decisionLayer")[:2]
     layers.append({"kind": "conv", "inputs": width, "outputs": 1, "kernel": (4, 4), "bias": False})
     config: dict[str, Any] = {"channels": channels, "size": (side, side), "layers": layers}
-    decision = moving.take("decisionLayer.weight")
-    moving.made[f"layers.{len(layers) - 1}.weights.weight"] = decision[:1].contiguous()
+    decision = reader.take("decisionLayer.weight")
+    reader.put(f"layers.{len(layers) - 1}.weights.weight", decision[:1].contiguous())
     if settings.attributes():
         table = _table(settings)
         if rows != 1 + table.shape[1]:
-            raise SourceError(f"{moving.where}: decisionLayer has {rows} outputs, must have {1 + table.shape[1]}")
+            raise SourceError(f"{reader.where}: decisionLayer has {rows} outputs, must have {1 + table.shape[1]}")
         config |= {"n_classes": len(table), "head": "auxiliary"}
         # A class's logit is the sum of its attribute values' logits.
-        moving.made["classifier.weight"] = table @ decision[1:].flatten(1)
-        moving.made["classifier.bias"] = torch.zeros(len(table))
+        reader.put("classifier.weight", table @ decision[1:].flatten(1))
+        reader.put("classifier.bias", torch.zeros(len(table)))
     elif rows != 1:
-        raise SourceError(f"{moving.where}: decisionLayer has {rows} outputs, and the settings name no classes")
-    return moving.network("dcgan", "critic", config)
+        raise SourceError(f"{reader.where}: decisionLayer has {rows} outputs, and the settings name no classes")
+    return reader.network("dcgan", "critic", config)
 
 
 def _table(settings: Settings) -> Tensor:

@@ -5,7 +5,6 @@ beside ``netG/``).  A folder with such files is read at its highest step.  Which
 """
 
 import contextlib
-import math
 import pathlib
 import re
 from typing import Any
@@ -15,7 +14,8 @@ from torch import Tensor
 from regraft.core.config import WGAN_GP, Objective
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
-from regraft.formats._moving import Moving, state_of
+from regraft.formats._layers import LayerReader
+from regraft.formats._state_dicts import state_dict_under
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
@@ -36,7 +36,7 @@ class Mimicry(Format):
         if not probe.is_torch_file:
             return False
         with contextlib.suppress(SourceError):
-            tensors = state_of(probe.torch_object, "model_state_dict")
+            tensors = state_dict_under(probe.torch_object, "model_state_dict")
             return tensors is not None and (_is_generator(tensors) or _is_critic(tensors))
         return False
 
@@ -44,7 +44,7 @@ class Mimicry(Format):
         """Read generator and, where it can be found, critic."""
         g_path, d_path, notes = _files(probe)
         g_content: Any = load_torch(g_path)
-        tensors = state_of(g_content, "model_state_dict")
+        tensors = state_dict_under(g_content, "model_state_dict")
         if tensors is None or not _is_generator(tensors):
             raise SourceError(f"{g_path}: holds no generator of a mimicry ResNet")
         generator, side, g_notes = _generator(tensors, str(g_path))
@@ -53,7 +53,7 @@ class Mimicry(Format):
         if d_path is not None:
             files[d_path.name] = sha256(d_path)
             d_content: Any = load_torch(d_path)
-            d_tensors = state_of(d_content, "model_state_dict")
+            d_tensors = state_dict_under(d_content, "model_state_dict")
             if d_tensors is None or not _is_critic(d_tensors):
                 raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
             critic, objective, d_notes = _critic(d_tensors, str(d_path), side)
@@ -116,7 +116,7 @@ def _files(probe: Probe) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
         if len(generators) == len(critics) == 1:
             return generators[0], critics[0], ["generator and critic are of different steps"]
         return generators[0], None, []
-    tensors = state_of(probe.torch_object, "model_state_dict") or {}
+    tensors = state_dict_under(probe.torch_object, "model_state_dict") or {}
     generator = path
     if not _is_generator(tensors):
         generator = _beside(path, "netD", "netG") or path
@@ -134,112 +134,100 @@ def _beside(path: pathlib.Path, own: str, other: str) -> pathlib.Path | None:
     return next((c for c in candidates if c.is_file()), None)
 
 
-def _numbered(tensors: dict[str, Tensor], pattern: str, first: int, where: str) -> list[int]:
-    numbers = sorted({int(m.group(1)) for name in tensors if (m := re.match(pattern, name)) and len(m.group(1)) < 4})
-    if not numbers or numbers != list(range(first, first + len(numbers))):
-        raise SourceError(f"{where}: blocks {numbers} are not numbered from {first} on without a gap")
-    return numbers
-
-
 def _generator(tensors: dict[str, Tensor], where: str) -> tuple[Network, int, list[str]]:
-    moving = Moving(tensors, where)
-    numbers = _numbered(tensors, r"block(\d+)\.", 2, where)
-    rows, latent = moving.shape("l1")[:2]
-    area, remainder = divmod(rows, moving.shape("block2.c1")[1])
-    bottom = math.isqrt(area)
-    if remainder or bottom * bottom != area:
-        raise SourceError(f"{where}: the {rows} outputs of l1 are no square map of {moving.shape('block2.c1')[1]} channels")
-    n_classes = moving.shape("block2.b1.embed")[0] if moving.has("block2.b1.embed.weight") else 0
+    reader = LayerReader(tensors, where)
+    numbers = reader.numbered("block{}.", first=2)
+    rows, latent_dim = reader.weight_shape("l1")[:2]
+    bottom = reader.square_side(rows, reader.weight_shape("block2.c1")[1], "l1")
+    n_classes = reader.weight_shape("block2.b1.embed")[0] if "block2.b1.embed.weight" in reader else 0
     notes = ["latent assumed to be normal"]
-    moving.layer("l1", "first.linear")
+    reader.layer("l1", "first.linear")
     blocks = []
     for index, number in enumerate(numbers):
         source, target = f"block{number}", f"blocks.{index}"
-        blocks.append(_block(moving, source, target) | {"resample": True})
+        blocks.append(_block(reader, source, target) | {"resample": True})
         for k in (1, 2):
             if n_classes:
-                moving.move(f"{source}.b{k}.embed.weight", f"{target}.norm{k}.codes")
-                moving.batch_norm(f"{source}.b{k}.bn", f"{target}.norm{k}.norm", affine=False)
+                reader.move(f"{source}.b{k}.embed.weight", f"{target}.norm{k}.codes")
+                reader.batch_norm(f"{source}.b{k}.bn", f"{target}.norm{k}.norm", affine=False)
             else:
-                moving.batch_norm(f"{source}.b{k}", f"{target}.norm{k}")
+                reader.batch_norm(f"{source}.b{k}", f"{target}.norm{k}")
     # At 16x16 for 32-pixel images, at 32x32 for 128-pixel ones.
     place = len(numbers) - 2 if len(numbers) < 5 else len(numbers) - 3
-    notes += _attention(moving, blocks, place, "generator")
+    notes += _attention(reader, blocks, place, "generator")
     end = numbers[-1] + 1
-    moving.batch_norm(f"b{end}", "last.norm")
-    channels = moving.shape(f"c{end}")[0]
-    moving.layer(f"c{end}", "last.conv")
+    reader.batch_norm(f"b{end}", "last.norm")
+    channels = reader.weight_shape(f"c{end}")[0]
+    reader.layer(f"c{end}", "last.conv")
     config = {
-        "latent": {"dim": latent},
+        "latent": {"dim": latent_dim},
         "channels": channels,
         "bottom": bottom,
         "blocks": blocks,
         "upsampling": "bilinear",
-        "spectral": moving.dialect(),
+        "spectral": reader.dialect(),
         "n_classes": n_classes,
         "conditioning": "table" if n_classes else "none",
     }
-    return moving.network("sngan", "generator", config), bottom << len(numbers), notes
+    return reader.network("sngan", "generator", config), bottom << len(numbers), notes
 
 
-def _block(moving: Moving, source: str, target: str) -> dict[str, Any]:
+def _block(reader: LayerReader, source: str, target: str) -> dict[str, Any]:
     """Move a block's convolutions; returns its settings but for resampling."""
-    hidden, inputs = moving.shape(f"{source}.c1")[:2]
-    outputs = moving.shape(f"{source}.c2")[0]
-    shortcut = moving.has_layer(f"{source}.c_sc")
-    moving.layer(f"{source}.c1", f"{target}.conv1")
-    moving.layer(f"{source}.c2", f"{target}.conv2")
+    hidden, inputs = reader.weight_shape(f"{source}.c1")[:2]
+    outputs = reader.weight_shape(f"{source}.c2")[0]
+    shortcut = reader.has_layer(f"{source}.c_sc")
+    reader.layer(f"{source}.c1", f"{target}.conv1")
+    reader.layer(f"{source}.c2", f"{target}.conv2")
     if shortcut:
-        moving.layer(f"{source}.c_sc", f"{target}.shortcut")
+        reader.layer(f"{source}.c_sc", f"{target}.shortcut")
     return {"inputs": inputs, "hidden": hidden, "outputs": outputs, "shortcut": shortcut}
 
 
-def _attention(moving: Moving, blocks: list[dict[str, Any]], place: int, role: str) -> list[str]:
+def _attention(reader: LayerReader, blocks: list[dict[str, Any]], place: int, role: str) -> list[str]:
     """Move an attention layer, which files hold without its place."""
-    if not moving.has("attn_block.gamma"):
+    if "attn_block.gamma" not in reader:
         return []
-    keys, width = moving.shape("attn_block.theta")[:2]
+    keys, width = reader.weight_shape("attn_block.theta")[:2]
     place = max(0, place)
     if blocks[place]["outputs"] != width:
         raise SourceError(
-            f"{moving.where}: its attention takes {width} channels, and block {place + 1} of the {role}, after which "
+            f"{reader.where}: its attention takes {width} channels, and block {place + 1} of the {role}, after which "
             f"mimicry has it, gives {blocks[place]['outputs']}"
         )
-    blocks[place]["attention"] = (keys, moving.shape("attn_block.g")[0])
-    for theirs, ours in ATTENTION.items():
-        moving.layer(f"attn_block.{theirs}", f"blocks.{place}.attention.{ours}")
-    moving.move("attn_block.gamma", f"blocks.{place}.attention.strength", ())
+    blocks[place]["attention"] = (keys, reader.weight_shape("attn_block.g")[0])
+    reader.attention("attn_block.", f"blocks.{place}.attention", ATTENTION, "attn_block.gamma")
     return [f"attention of the {role} assumed to follow its block {place + 1}, as in mimicry's SAGAN"]
 
 
 def _critic(tensors: dict[str, Tensor], where: str, side: int) -> tuple[Network, Objective | None, list[str]]:
-    moving = Moving(tensors, where)
+    reader = LayerReader(tensors, where)
     notes = []
-    if moving.has_layer("linear"):
-        sources = [f"local_feat_blocks.{k}" for k in _numbered(tensors, r"local_feat_blocks\.(\d+)\.", 0, where)]
-        sources += [f"global_feat_blocks.{k}" for k in _numbered(tensors, r"global_feat_blocks\.(\d+)\.", 0, where)]
+    if reader.has_layer("linear"):
+        sources = [f"local_feat_blocks.{k}" for k in reader.numbered("local_feat_blocks.{}.")]
+        sources += [f"global_feat_blocks.{k}" for k in reader.numbered("global_feat_blocks.{}.")]
         score = "linear"
-        moving.ignore("local_nrkhs_*", "global_nrkhs_*")
+        reader.ignore(r"(local|global)_nrkhs_.*")
         notes.append("InfoMax heads left out")
     else:
-        numbers = _numbered(tensors, r"block(\d+)\.", 1, where)
+        numbers = reader.numbered("block{}.", first=1)
         sources = [f"block{k}" for k in numbers]
-        score = next((f"l{n}" for n in (numbers[-1], numbers[-1] + 1) if moving.has_layer(f"l{n}")), f"l{numbers[-1] + 1}")
-    blocks = [_block(moving, source, f"blocks.{index}") for index, source in enumerate(sources)]
+        score = next((f"l{n}" for n in (numbers[-1], numbers[-1] + 1) if reader.has_layer(f"l{n}")), f"l{numbers[-1] + 1}")
+    blocks = [_block(reader, source, f"blocks.{index}") for index, source in enumerate(sources)]
     for block in blocks:
         block["resample"] = block["shortcut"]
     if side % 3 == 0 and len(blocks) > 4:  # the last block of 48-pixel critics changes the width only
         blocks[-1]["resample"] = False
-    notes += _attention(moving, blocks, 1, "critic")
-    moving.layer(score, "head.score", "head")
+    notes += _attention(reader, blocks, 1, "critic")
+    reader.layer(score, "head.score", "head")
     n_classes, head = 0, "none"
-    if moving.has("l_y.bias"):
-        moving.ignore("l_y.*")
+    if "l_y.bias" in reader:
+        reader.ignore(r"l_y\..*")
         notes.append("rotation head of SSGAN left out")
-    elif moving.has_layer("l_y"):
-        n_classes, head = moving.shape("l_y")[0], "projection"
-        moving.layer("l_y", "head.classes", "head")
-    plain = moving.dialect() is None
+    elif reader.has_layer("l_y"):
+        n_classes, head = reader.weight_shape("l_y")[0], "projection"
+        reader.layer("l_y", "head.classes", "head")
+    plain = reader.dialect() is None
     if plain:
         notes.append(
             "a critic without spectral normalisation is taken to be WGAN-GP's: mean pooling, gradient penalty "
@@ -249,13 +237,13 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int) -> tuple[Network,
         "channels": blocks[0]["inputs"],
         "size": (side, side),
         "blocks": blocks,
-        "spectral": moving.dialect(),
-        "head_spectral": moving.dialect("head"),
+        "spectral": reader.dialect(),
+        "head_spectral": reader.dialect("head"),
         "pooling": "mean" if plain else "sum",
         "n_classes": n_classes,
         "head": head,
     }
-    return moving.network("sngan", "critic", config), WGAN_GP if plain else None, notes
+    return reader.network("sngan", "critic", config), WGAN_GP if plain else None, notes
 
 
 PLUGIN = Mimicry()

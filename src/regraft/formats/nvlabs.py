@@ -16,9 +16,10 @@ from regraft.backbones.stylegan3 import StyleGAN3
 from regraft.core import discover
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
-from regraft.files.nvlabs_pickles import Archive, Record, opened
+from regraft.files.nvlabs_pickles import Archive, Record, open_archive
 from regraft.formats import _nvlabs
-from regraft.formats._nvlabs import Net
+from regraft.formats._nvlabs import PickledNetwork
+from regraft.formats._tensor_reader import checked_network
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
 
 MARKER = b"torch_utils.persistence"
@@ -56,7 +57,7 @@ class NVlabs(Format):
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and critic."""
-        with opened(probe.path) as archive:
+        with open_archive(probe.path) as archive:
             return _read(archive, probe.path)
 
 
@@ -72,18 +73,18 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
         raise SourceError(f"holds no module G_ema; there are: {', '.join(str(k)[:40] for k in list(root)[:8])}")
     if name == "G":
         notes.append("the raw generator G is taken, because there is no averaged G_ema")
-    made = Net(archive, root[name], name, GENERATOR)
-    alias_free = made.has("synthesis.input.freqs")
-    generator = _stylegan3(made) if alias_free else _stylegan2(made)
+    pickled = PickledNetwork(archive, root[name], name, GENERATOR)
+    alias_free = pickled.has("synthesis.input.freqs")
+    generator = _stylegan3(pickled) if alias_free else _stylegan2(pickled)
     critic = None
     if isinstance(root.get("D"), Record):
-        critic_net = Net(archive, root["D"], "D", CRITIC)
-        critic = _critic(critic_net, flat=alias_free or made.flat)
-        notes += critic_net.notes
+        pickled_critic = PickledNetwork(archive, root["D"], "D", CRITIC)
+        critic = _critic(pickled_critic, flat=alias_free or pickled.flat)
+        notes += pickled_critic.notes
     else:
         notes.append("no critic found")
-    notes += made.notes
-    if made.half:
+    notes += pickled.notes
+    if pickled.half:
         notes.append("blocks that ran in float16 are computed in float32")
     provenance = Provenance(
         name=path.stem,
@@ -95,92 +96,94 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     return Parsed(generator, critic, provenance)
 
 
-def _stylegan2(net: Net) -> Network:
+def _stylegan2(network: PickledNetwork) -> Network:
     """Settings of a StyleGAN2 generator in either dialect."""
-    net.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), SYNTHESIS2)
-    synthesis = net.group("synthesis_kwargs", (*SYNTHESIS2, "block_kwargs"))
-    options = {**net.kwargs, **synthesis, **_nested(synthesis, "block_kwargs")}
-    size = net.integer("img_resolution")
-    sides = _nvlabs.resolutions(size, net.where)
-    tensors = net.tensors(drop="resample_filter")
+    network.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), SYNTHESIS2)
+    synthesis = network.group("synthesis_kwargs", (*SYNTHESIS2, "block_kwargs"))
+    options = {**network.kwargs, **synthesis, **_nested(synthesis, "block_kwargs")}
+    size = network.integer("img_resolution")
+    sides = _nvlabs.resolutions(size, network.where)
+    tensors = network.tensors(drop="resample_filter")
     config = {
-        **_mapping(net, tensors, default_layers=8),
-        "z_dim": net.integer("z_dim"),
-        "w_dim": net.integer("w_dim"),
+        **_mapping(network, tensors, default_layers=8),
+        "z_dim": network.integer("z_dim"),
+        "w_dim": network.integer("w_dim"),
         "img_resolution": size,
-        "img_channels": net.integer("img_channels"),
-        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", net.where) for r in sides],
-        "architecture": net.effective("synthesis.b4", "architecture", options, "skip"),
-        "use_noise": net.effective("synthesis.b4.conv1", "use_noise", options, True),
-        "conv_clamp": net.effective("synthesis.b4.conv1", "conv_clamp", options, 256 if net.flat else None),
-        "activation": net.effective("synthesis.b4.conv1", "activation", options, "lrelu"),
+        "img_channels": network.integer("img_channels"),
+        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", network.where) for r in sides],
+        "architecture": network.effective("synthesis.b4", "architecture", options, "skip"),
+        "use_noise": network.effective("synthesis.b4.conv1", "use_noise", options, True),
+        "conv_clamp": network.effective("synthesis.b4.conv1", "conv_clamp", options, 256 if network.flat else None),
+        "activation": network.effective("synthesis.b4.conv1", "activation", options, "lrelu"),
     }
-    return net.network("stylegan2", "generator", config, tensors)
+    return checked_network("stylegan2", "generator", config, tensors, network.where)
 
 
-def _stylegan3(net: Net) -> Network:
+def _stylegan3(network: PickledNetwork) -> Network:
     """Settings of a StyleGAN3 generator."""
-    net.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))
-    options = {**net.kwargs, **net.group("synthesis_kwargs", (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))}
-    tensors = net.tensors()
-    config = {key: net.plain(options.get(key, default)) for key, default in SYNTHESIS3.items()}
+    network.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))
+    options = {**network.kwargs, **network.group("synthesis_kwargs", (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))}
+    tensors = network.tensors()
+    config = {key: network.plain(options.get(key, default)) for key, default in SYNTHESIS3.items()}
     count = config["num_layers"]
     if type(count) is not int or not 1 <= count <= 64:
-        raise SourceError(f"{net.where}: num_layers must be from 1 to 64")
+        raise SourceError(f"{network.where}: num_layers must be from 1 to 64")
     layers = sorted({name.split(".")[1] for name in tensors if name.startswith("synthesis.L")}, key=_layer_number)
     if [_layer_number(layer) for layer in layers] != list(range(count + 1)):
-        raise SourceError(f"{net.where}: {len(layers)} synthesis layers, must be {count + 1}")
+        raise SourceError(f"{network.where}: {len(layers)} synthesis layers, must be {count + 1}")
     config |= {
-        **_mapping(net, tensors, default_layers=2),
-        "z_dim": net.integer("z_dim"),
-        "w_dim": net.integer("w_dim"),
-        "img_resolution": net.integer("img_resolution"),
-        "img_channels": net.integer("img_channels"),
-        "channels": [_nvlabs.width(tensors, f"synthesis.{layer}.weight", net.where) for layer in layers[:-1]],
+        **_mapping(network, tensors, default_layers=2),
+        "z_dim": network.integer("z_dim"),
+        "w_dim": network.integer("w_dim"),
+        "img_resolution": network.integer("img_resolution"),
+        "img_channels": network.integer("img_channels"),
+        "channels": [_nvlabs.width(tensors, f"synthesis.{layer}.weight", network.where) for layer in layers[:-1]],
     }
-    network = net.network("stylegan3", "generator", config, tensors)
-    designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3", StyleGAN3).filters(network.description.config)
+    read = checked_network("stylegan3", "generator", config, tensors, network.where)
+    designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3", StyleGAN3).filters(config)
     for name, expected in designed.items():
-        _nvlabs.same(tensors.get(name), expected, f"{net.where}: {name}")
-    return network
+        _nvlabs.check_filter(tensors.get(name), expected, f"{network.where}: {name}")
+    return read
 
 
-def _critic(net: Net, flat: bool) -> Network:
+def _critic(network: PickledNetwork, flat: bool) -> Network:
     """Settings of the critic that both families share."""
     groups = {
         "block_kwargs": ("activation", "resample_filter", "fp16_channels_last", "freeze_layers"),
         "mapping_kwargs": MAPPING,
         "epilogue_kwargs": ("mbstd_group_size", "mbstd_num_channels", "activation"),
     }
-    net.only(CRITIC, tuple(groups), ("architecture", "channel_base", "channel_max", "conv_clamp", "cmap_dim", "num_fp16_res"))
-    options = {name: net.group(name, known) for name, known in groups.items()}
-    size = net.integer("img_resolution")
-    sides = _nvlabs.resolutions(size, net.where)
-    tensors = net.tensors(drop="resample_filter")
-    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", net.where) for r in sides[1:]]
-    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", net.where))
-    mapping = _mapping(net, tensors, default_layers=8)
+    network.only(
+        CRITIC, tuple(groups), ("architecture", "channel_base", "channel_max", "conv_clamp", "cmap_dim", "num_fp16_res")
+    )
+    options = {name: network.group(name, known) for name, known in groups.items()}
+    size = network.integer("img_resolution")
+    sides = _nvlabs.resolutions(size, network.where)
+    tensors = network.tensors(drop="resample_filter")
+    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
+    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", network.where))
+    mapping = _mapping(network, tensors, default_layers=8)
     ending = options["epilogue_kwargs"]
-    cmap_dim = net.plain(net.kwargs.get("cmap_dim"))
+    cmap_dim = network.plain(network.kwargs.get("cmap_dim"))
     config = {
         **mapping,
         "img_resolution": size,
-        "img_channels": net.integer("img_channels"),
+        "img_channels": network.integer("img_channels"),
         "channels": channels,
-        "architecture": net.effective(f"b{size}", "architecture", net.kwargs, "resnet"),
-        "conv_clamp": net.effective(f"b{size}.fromrgb", "conv_clamp", net.kwargs, 256 if flat else None),
-        "activation": net.effective(f"b{size}.fromrgb", "activation", options["block_kwargs"], "lrelu"),
-        "mbstd_group_size": net.effective("b4.mbstd", "group_size", {"group_size": ending.get("mbstd_group_size", 4)}, 4),
+        "architecture": network.effective(f"b{size}", "architecture", network.kwargs, "resnet"),
+        "conv_clamp": network.effective(f"b{size}.fromrgb", "conv_clamp", network.kwargs, 256 if flat else None),
+        "activation": network.effective(f"b{size}.fromrgb", "activation", options["block_kwargs"], "lrelu"),
+        "mbstd_group_size": network.effective("b4.mbstd", "group_size", {"group_size": ending.get("mbstd_group_size", 4)}, 4),
         "mbstd_channels": ending.get("mbstd_num_channels", 1),
         "cmap_dim": (channels[0] if cmap_dim is None else cmap_dim) if mapping["c_dim"] else 0,
     }
-    return net.network("stylegan2", "critic", config, tensors)
+    return checked_network("stylegan2", "critic", config, tensors, network.where)
 
 
-def _mapping(net: Net, tensors: dict[str, Tensor], default_layers: int) -> dict[str, Any]:
+def _mapping(network: PickledNetwork, tensors: dict[str, Tensor], default_layers: int) -> dict[str, Any]:
     """Settings of a mapping network."""
-    options = net.group("mapping_kwargs", MAPPING)
-    classes = net.integer("c_dim")
+    options = network.group("mapping_kwargs", MAPPING)
+    classes = network.integer("c_dim")
     config = {
         "c_dim": classes,
         "mapping_layers": options.get("num_layers", default_layers),
@@ -189,10 +192,10 @@ def _mapping(net: Net, tensors: dict[str, Tensor], default_layers: int) -> dict[
         "layer_features": options.get("layer_features"),
     }
     if options.get("activation", "lrelu") != "lrelu":
-        raise SourceError(f"{net.where}: the mapping's activation is {options['activation']!r}; only lrelu is known")
+        raise SourceError(f"{network.where}: the mapping's activation is {options['activation']!r}; only lrelu is known")
     found = sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in tensors)
-    if (classes or net.name != "D") and config["mapping_layers"] != found:
-        raise SourceError(f"{net.where}: {found} mapping layers, where its settings say {config['mapping_layers']}")
+    if (classes or network.name != "D") and config["mapping_layers"] != found:
+        raise SourceError(f"{network.where}: {found} mapping layers, where its settings say {config['mapping_layers']}")
     return config
 
 

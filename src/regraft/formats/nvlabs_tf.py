@@ -8,15 +8,16 @@ Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleG
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
-from regraft.files.nvlabs_pickles import Archive, ArrayRef, TFNetwork, opened
+from regraft.files.nvlabs_pickles import Archive, TFNetwork, open_archive
 from regraft.formats import _nvlabs
+from regraft.formats._tensor_reader import TensorReader, checked_network
 from regraft.formats.base import Format, Network, Parsed, Probe, sha256
 
 MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
@@ -56,7 +57,8 @@ def _around_one(x: Tensor) -> Tensor:
     return x + 1
 
 
-RANKS: dict[Rule, int] = {_kernel: 4, _flipped: 4, _matrix: 2}
+RANKS: dict[Rule, tuple[int, ...]] = {_kernel: (4,), _flipped: (4,), _matrix: (2,)}
+"""Dimensions that a variable must have for a rule."""
 STYLED = {
     "weight": ("weight", _kernel),
     "bias": ("bias", _same),
@@ -127,19 +129,19 @@ class NVlabsTF(Format):
     def read(self, probe: Probe) -> Parsed:
         """Read averaged generator and critic."""
         path = probe.path
-        with opened(path) as archive:
+        with open_archive(path) as archive:
             networks = archive.root
             if not isinstance(networks, tuple) or len(networks) != 3 or not all(isinstance(n, TFNetwork) for n in networks):
                 raise SourceError("must hold a tuple (G, D, Gs) of TensorFlow networks")
-            generator = _generator(Part(archive, networks[2], "Gs", (*COMMON, *GENERATOR)))
-            critic = _critic(Part(archive, networks[1], "D", (*COMMON, *CRITIC)))
+            generator = _generator(TensorFlowNetwork(archive, networks[2], "Gs", (*COMMON, *GENERATOR)))
+            critic = _critic(TensorFlowNetwork(archive, networks[1], "D", (*COMMON, *CRITIC)))
         provenance = Provenance(
             name=path.stem, format=self.name, files={path.name: sha256(path)}, assumptions=(READ, _nvlabs.LICENCE)
         )
         return Parsed(generator, critic, provenance)
 
 
-class Part:
+class TensorFlowNetwork:
     """One network: arguments and variables of it and its components."""
 
     def __init__(self, archive: Archive, network: TFNetwork, where: str, known: tuple[str, ...]) -> None:
@@ -194,7 +196,7 @@ class Part:
         """A whole argument."""
         return int(self.option(name, default, (int,)))
 
-    def checked(self) -> None:
+    def check_activations(self) -> None:
         """Refuse activations and filters that the networks here do not have."""
         for name in ("nonlinearity", "mapping_nonlinearity"):
             if (found := self.option(name, "lrelu", (str,))) != "lrelu":
@@ -202,86 +204,82 @@ class Part:
         if list(self.option("resample_kernel", [1, 3, 3, 1], (list, tuple))) != [1, 3, 3, 1]:
             raise SourceError(f"{self.where}: resample_kernel must be [1, 3, 3, 1]")
 
-    def converted(self, rename: Callable[[str], tuple[str, Rule] | None]) -> dict[str, Tensor]:
+    def tensors(self, rename: Callable[[str], tuple[str, Rule] | None]) -> dict[str, Tensor]:
         """All variables under the names and in the layouts that regraft has.
 
         Raises:
-            SourceError: if one has no known place.
+            SourceError: if one cannot be read, or has no known place.
         """
-        tensors = {}
-        for name, ref in self.variables.items():
-            found = rename(name)
-            if found is None:
+        reader = TensorReader({name: self._variable(name) for name in self.variables}, self.where)
+        for name in self.variables:
+            place = rename(name)
+            if place is None:
                 raise SourceError(f"{self.where}: the variable {name[:80]} has no place in a StyleGAN2")
-            if not isinstance(ref, ArrayRef):
-                value = torch.tensor(float(ref)) if isinstance(ref, int | float) else None
-            else:
-                value = self.archive.tensor(ref, f"{self.where}: {name}")
-            wanted = RANKS.get(found[1])
-            if value is None or wanted not in (None, value.dim()) or found[0] in tensors:
-                raise SourceError(f"{self.where}: the variable {name[:80]} has an unknown layout, or comes twice")
-            tensors[found[0]] = found[1](value).contiguous()
-        return tensors
+            target, rule = place
+            reader.move(name, target, *RANKS.get(rule, ()), layout=rule)
+        return reader.finish()
 
-    def network(self, role: Literal["generator", "critic"], config: dict[str, Any], tensors: dict[str, Tensor]) -> Network:
-        """Check settings and bring them together with the tensors."""
-        return Network(_nvlabs.described("stylegan2", role, config, self.where), tensors)
+    def _variable(self, name: str) -> Tensor:
+        value = self.variables[name]
+        if isinstance(value, int | float):
+            return torch.tensor(float(value))
+        return self.archive.tensor(value, f"{self.where}: {name[:80]}")
 
 
-def _generator(part: Part) -> Network:
-    part.checked()
-    tensors = part.converted(_generator_name)
-    size = part.integer("resolution", 1024)
+def _generator(network: TensorFlowNetwork) -> Network:
+    network.check_activations()
+    tensors = network.tensors(_generator_name)
+    size = network.integer("resolution", 1024)
     config = {
-        "z_dim": part.integer("latent_size", 512),
-        "w_dim": part.integer("dlatent_size", 512),
-        "c_dim": part.integer("label_size", 0),
+        "z_dim": network.integer("latent_size", 512),
+        "w_dim": network.integer("dlatent_size", 512),
+        "c_dim": network.integer("label_size", 0),
         "img_resolution": size,
-        "img_channels": part.integer("num_channels", 3),
-        "mapping_layers": part.integer("mapping_layers", 8),
-        "mapping_lr": part.option("mapping_lrmul", 0.01, (int, float)),
-        "embed_features": part.option("label_fmaps", None, (int,)),
-        "layer_features": part.option("mapping_fmaps", None, (int,)),
-        "architecture": part.option("architecture", "skip", (str,)),
-        "use_noise": part.option("use_noise", True, (bool,)),
-        "conv_clamp": part.option("conv_clamp", None, (int, float)),
-        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", part.where) for r in _sides(size, part)],
+        "img_channels": network.integer("num_channels", 3),
+        "mapping_layers": network.integer("mapping_layers", 8),
+        "mapping_lr": network.option("mapping_lrmul", 0.01, (int, float)),
+        "embed_features": network.option("label_fmaps", None, (int,)),
+        "layer_features": network.option("mapping_fmaps", None, (int,)),
+        "architecture": network.option("architecture", "skip", (str,)),
+        "use_noise": network.option("use_noise", True, (bool,)),
+        "conv_clamp": network.option("conv_clamp", None, (int, float)),
+        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", network.where) for r in _sides(size, network)],
     }
-    return part.network("generator", config, tensors)
+    return checked_network("stylegan2", "generator", config, tensors, network.where)
 
 
-def _critic(part: Part) -> Network:
-    part.checked()
-    tensors = part.converted(_critic_name)
-    size, classes = part.integer("resolution", 1024), part.integer("label_size", 0)
-    sides = _sides(size, part)
-    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", part.where) for r in sides[1:]]
-    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", part.where))
-    features = part.option("mapping_fmaps", None, (int,))
+def _critic(network: TensorFlowNetwork) -> Network:
+    network.check_activations()
+    tensors = network.tensors(_critic_name)
+    size, classes = network.integer("resolution", 1024), network.integer("label_size", 0)
+    sides = _sides(size, network)
+    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
+    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", network.where))
+    features = network.option("mapping_fmaps", None, (int,))
     # The first release's critic had groups of four; ADA's takes the whole batch unless it is told.
-    group = part.option("mbstd_group_size", 4 if part.function == "D_stylegan2" else None, (int,))
-    if classes and part.function == "D_stylegan2":
-        raise SourceError(f"{part.where}: the first StyleGAN2's critics with classes are not read")
+    group = network.option("mbstd_group_size", 4 if network.function == "D_stylegan2" else None, (int,))
+    if classes and network.function == "D_stylegan2":
+        raise SourceError(f"{network.where}: the first StyleGAN2's critics with classes are not read")
     config = {
         "c_dim": classes,
         "img_resolution": size,
-        "img_channels": part.integer("num_channels", 3),
+        "img_channels": network.integer("num_channels", 3),
         "channels": channels,
-        "architecture": part.option("architecture", "resnet", (str,)),
-        "conv_clamp": part.option("conv_clamp", None, (int, float)),
-        "mapping_layers": part.integer("mapping_layers", 0),
-        "mapping_lr": part.option("mapping_lrmul", 0.1, (int, float)),
+        "architecture": network.option("architecture", "resnet", (str,)),
+        "conv_clamp": network.option("conv_clamp", None, (int, float)),
+        "mapping_layers": network.integer("mapping_layers", 0),
+        "mapping_lr": network.option("mapping_lrmul", 0.1, (int, float)),
         "embed_features": features,
         "layer_features": features,
         "mbstd_group_size": group,
-        "mbstd_channels": part.integer("mbstd_num_features", 1),
+        "mbstd_channels": network.integer("mbstd_num_features", 1),
         "cmap_dim": (features or channels[0]) if classes else 0,
     }
-    return part.network("critic", config, tensors)
+    return checked_network("stylegan2", "critic", config, tensors, network.where)
 
 
-def _sides(size: int, part: Part) -> list[int]:
-    return _nvlabs.resolutions(size, part.where)
+def _sides(size: int, network: TensorFlowNetwork) -> list[int]:
+    return _nvlabs.resolutions(size, network.where)
 
 
 def _generator_name(name: str) -> tuple[str, Rule] | None:

@@ -3,16 +3,24 @@
 The critic is looked for inside the file (keys like ``netD``) or beside it (``netG.pth`` and ``netD.pth``).
 """
 
+import contextlib
 import pathlib
-from typing import Any
 
 from torch import Tensor
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
-from regraft.formats import _state_dicts as state_dicts
 from regraft.formats._layered import LatentHints, NetworkHints, read_pair
-from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
+from regraft.formats._state_dicts import (
+    CRITIC_KEYS,
+    GENERATOR_KEYS,
+    critic_names,
+    find_state_dict,
+    only_state_dict,
+    read_safetensors,
+    read_weights,
+)
+from regraft.formats.base import Format, Parsed, Probe, sha256
 
 
 class StateDict(Format):
@@ -22,24 +30,24 @@ class StateDict(Format):
     order = 90
 
     def matches(self, probe: Probe) -> bool:
-        """Any torch or safetensors file that no other format claimed."""
-        return probe.is_torch_file or is_safetensors(probe)
+        """Whether it is any torch or safetensors file; formats that ask for more come before."""
+        return probe.is_torch_file or _is_safetensors(probe)
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
         path = probe.path
-        content: Any = state_dicts.read_tensors(path) if is_safetensors(probe) else probe.torch_object
+        content: object = read_safetensors(path) if _is_safetensors(probe) else probe.torch_object
         files = {path.name: sha256(path)}
-        generator = state_dicts.find(content, state_dicts.GENERATOR_KEYS)
-        critic = state_dicts.find(content, state_dicts.CRITIC_KEYS)
+        generator = find_state_dict(content, GENERATOR_KEYS)
+        critic = find_state_dict(content, CRITIC_KEYS)
         notes = []
         if generator is None:
-            generator = state_dicts.only(content, str(path))
+            generator = only_state_dict(content, str(path))
             if critic is None:
-                critic, beside = _beside(path)
-                if beside:
-                    files[beside.name] = sha256(beside)
-                    notes.append(f"critic taken from {beside.name} beside it")
+                critic, critic_path = _critic_beside(path)
+                if critic_path:
+                    files[critic_path.name] = sha256(critic_path)
+                    notes.append(f"critic taken from {critic_path.name} beside it")
         read = read_pair(
             generator,
             critic,
@@ -50,27 +58,24 @@ class StateDict(Format):
         )
         if critic is None:
             notes.append("no critic found")
-        name = path.stem
-        provenance = Provenance(name=name, format=self.name, files=files, assumptions=(*notes, *read.assumptions))
+        assumptions = (*notes, *read.assumptions)
+        provenance = Provenance(name=path.stem, format=self.name, files=files, assumptions=assumptions)
         return Parsed(read.generator, read.critic, provenance)
 
 
-def is_safetensors(probe: Probe) -> bool:
-    """A header length of plausible size, then JSON."""
+def _is_safetensors(probe: Probe) -> bool:
+    """Whether a file begins with a header's length of plausible size, then JSON."""
     head = probe.head
     return len(head) > 9 and int.from_bytes(head[:8], "little") < 1 << 27 and head[8:9] == b"{"
 
 
-def _beside(path: pathlib.Path) -> tuple[dict[str, Tensor] | None, pathlib.Path | None]:
-    for name in state_dicts.pair_name(path.name):
+def _critic_beside(path: pathlib.Path) -> tuple[dict[str, Tensor] | None, pathlib.Path | None]:
+    """The critic in a file beside the generator's whose name fits, and that file; None twice if there is none."""
+    for name in critic_names(path.name):
         other = path.with_name(name)
         if other.is_file():
-            probe = Probe(other)
-            try:
-                content = state_dicts.read_tensors(other) if is_safetensors(probe) else load_torch(other)
-                return state_dicts.only(content, str(other)), other
-            except SourceError:
-                continue
+            with contextlib.suppress(SourceError):
+                return only_state_dict(read_weights(other), str(other)), other
     return None, None
 
 

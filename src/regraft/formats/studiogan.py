@@ -15,7 +15,8 @@ from torch import Tensor
 from regraft.core.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Recipe, read_yaml
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
-from regraft.formats._moving import Moving, state_of
+from regraft.formats._layers import LayerReader
+from regraft.formats._state_dicts import state_dict_under
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
 
 NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
@@ -49,14 +50,14 @@ class StudioGAN(Format):
         if not probe.is_torch_file:
             return False
         with contextlib.suppress(SourceError):
-            return _is_generator(state_of(probe.torch_object, "state_dict"))
+            return _is_generator(state_dict_under(probe.torch_object, "state_dict"))
         return False
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
         g_path, d_path, notes = _files(probe.path)
         run = Run.beside(g_path)
-        tensors = state_of(load_torch(g_path), "state_dict")
+        tensors = state_dict_under(load_torch(g_path), "state_dict")
         if tensors is None or not _is_generator(tensors):
             raise SourceError(f"{g_path}: holds no StudioGAN ResNet generator")
         generator, side, g_notes = _generator(tensors, str(g_path), run)
@@ -65,7 +66,7 @@ class StudioGAN(Format):
         objective, recipe = run.objective(), None
         if d_path is not None:
             files[d_path.name] = sha256(d_path)
-            d_tensors = state_of(load_torch(d_path), "state_dict")
+            d_tensors = state_dict_under(load_torch(d_path), "state_dict")
             if d_tensors is None:
                 raise SourceError(f"{d_path}: holds no state dict")
             n_classes = int(generator.description.config["n_classes"])
@@ -168,44 +169,39 @@ def _files(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None, list[
     return chosen.path, critics[0].path, [*notes, f"critic taken from {critics[0].path.name}"]
 
 
-def _entries(tensors: dict[str, Tensor], where: str) -> list[str]:
+def _entries(reader: LayerReader) -> list[str]:
     """Prefixes of the entries of ``blocks``, in order.
 
     Raises:
         SourceError: if they are not numbered without gaps, or are of StudioGAN's deep backbone.
     """
-    numbers = sorted({int(m[1]) for name in tensors if (m := re.match(r"blocks\.(\d{1,3})\.0\.", name))})
-    if not numbers or numbers != list(range(len(numbers))):
-        raise SourceError(f"{where}: blocks {numbers} are not numbered from 0 on without a gap")
-    if any(re.match(r"blocks\.\d+\.\d+\.conv2d[34]", name) for name in tensors):
-        raise SourceError(f"{where}: StudioGAN's deep_big_resnet is not read; its resnet and big_resnet are")
-    return [f"blocks.{n}.0" for n in numbers]
+    if any(re.match(r"blocks\.\d+\.\d+\.conv2d[34]", name) for name in reader.left):
+        raise SourceError(f"{reader.where}: StudioGAN's deep_big_resnet is not read; its resnet and big_resnet are")
+    return [f"blocks.{number}.0" for number in reader.numbered("blocks.{}.0.")]
 
 
-def _blocks(moving: Moving, entries: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def _blocks(reader: LayerReader, entries: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Move convolutions and attention; returns settings but for resampling, and where each block's norms are."""
     blocks: list[dict[str, Any]] = []
     sources = []
     for source in entries:
-        if moving.has(f"{source}.sigma"):
+        if f"{source}.sigma" in reader:
             if not blocks:
-                raise SourceError(f"{moving.where}: attention before the first block")
+                raise SourceError(f"{reader.where}: attention before the first block")
             target = f"blocks.{len(blocks) - 1}.attention"
-            keys, width = moving.shape(f"{source}.conv1x1_theta")[:2]
+            keys, width = reader.weight_shape(f"{source}.conv1x1_theta")[:2]
             if width != blocks[-1]["outputs"]:
-                raise SourceError(f"{moving.where}: {source} takes {width} channels, the block before gives another number")
-            blocks[-1]["attention"] = (keys, moving.shape(f"{source}.conv1x1_g")[0])
-            for theirs, ours in ATTENTION.items():
-                moving.layer(f"{source}.conv1x1_{theirs}", f"{target}.{ours}")
-            moving.move(f"{source}.sigma", f"{target}.strength", ())
+                raise SourceError(f"{reader.where}: {source} takes {width} channels, the block before gives another number")
+            blocks[-1]["attention"] = (keys, reader.weight_shape(f"{source}.conv1x1_g")[0])
+            reader.attention(f"{source}.conv1x1_", target, ATTENTION, f"{source}.sigma")
             continue
         target = f"blocks.{len(blocks)}"
-        hidden, inputs = moving.shape(f"{source}.conv2d1")[:2]
-        outputs = moving.shape(f"{source}.conv2d2")[0]
-        shortcut = moving.has_layer(f"{source}.conv2d0")
+        hidden, inputs = reader.weight_shape(f"{source}.conv2d1")[:2]
+        outputs = reader.weight_shape(f"{source}.conv2d2")[0]
+        shortcut = reader.has_layer(f"{source}.conv2d0")
         for theirs, ours in (("conv2d1", "conv1"), ("conv2d2", "conv2"), ("conv2d0", "shortcut")):
             if theirs != "conv2d0" or shortcut:
-                moving.layer(f"{source}.{theirs}", f"{target}.{ours}")
+                reader.layer(f"{source}.{theirs}", f"{target}.{ours}")
         blocks.append({"inputs": inputs, "hidden": hidden, "outputs": outputs, "shortcut": shortcut})
         sources.append(source)
     return blocks, sources
@@ -215,13 +211,13 @@ def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Networ
     run.check()
     if any(name.startswith("info_") for name in tensors):
         raise SourceError(f"{where}: a generator with InfoGAN codes is not read")
-    moving = Moving(tensors, where)
-    rows, inputs = moving.shape("linear0")[:2]
-    moving.layer("linear0", "first.linear")
-    blocks, sources = _blocks(moving, _entries(tensors, where))
+    reader = LayerReader(tensors, where)
+    rows, inputs = reader.weight_shape("linear0")[:2]
+    reader.layer("linear0", "first.linear")
+    blocks, sources = _blocks(reader, _entries(reader))
     for block in blocks:
         block["resample"] = True
-    conditioning, notes = _conditioning(moving, sources, inputs, run)
+    conditioning, notes = _conditioning(reader, sources, inputs, run)
     if rows != 16 * blocks[0]["inputs"]:
         raise SourceError(f"{where}: the {rows} outputs of linear0 are no 4x4 map of {blocks[0]['inputs']} channels")
     linear = conditioning["conditioning"] == "one_hot" or conditioning["chunk"]
@@ -229,14 +225,14 @@ def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Networ
         for k in (1, 2):
             target = f"blocks.{index}.norm{k}"
             if linear:
-                moving.batch_norm(f"{source}.bn{k}.bn", f"{target}.norm", affine=False)
-                moving.layer(f"{source}.bn{k}.gain", f"{target}.gain")
-                moving.layer(f"{source}.bn{k}.bias", f"{target}.bias")
+                reader.batch_norm(f"{source}.bn{k}.bn", f"{target}.norm", affine=False)
+                reader.layer(f"{source}.bn{k}.gain", f"{target}.gain")
+                reader.layer(f"{source}.bn{k}.bias", f"{target}.bias")
             else:
-                moving.batch_norm(f"{source}.bn{k}", target)
-    moving.batch_norm("bn4", "last.norm")
-    channels = moving.shape("conv2d5")[0]
-    moving.layer("conv2d5", "last.conv")
+                reader.batch_norm(f"{source}.bn{k}", target)
+    reader.batch_norm("bn4", "last.norm")
+    channels = reader.weight_shape("conv2d5")[0]
+    reader.layer("conv2d5", "last.conv")
     prior = run.get("MODEL", "z_prior", "gaussian")
     config = {
         "latent": {
@@ -247,28 +243,28 @@ def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Networ
         "bottom": 4,
         "blocks": blocks,
         "upsampling": "nearest",
-        "spectral": moving.dialect(),
+        "spectral": reader.dialect(),
         "norm_eps": 1e-4,
         "sn_eps": 1e-6,
         **conditioning,
     }
-    return moving.network("sngan", "generator", config), 4 << len(blocks), notes
+    return reader.network("sngan", "generator", config), 4 << len(blocks), notes
 
 
-def _conditioning(moving: Moving, sources: list[str], inputs: int, run: Run) -> tuple[dict[str, Any], list[str]]:
+def _conditioning(reader: LayerReader, sources: list[str], inputs: int, run: Run) -> tuple[dict[str, Any], list[str]]:
     """How the class gets into the norms, and the width of the latent's chunks (big_resnet) or 0 (resnet)."""
     gain = f"{sources[0]}.bn1.gain"
     none = {"n_classes": 0, "conditioning": "none", "class_dim": 0, "chunk": 0}
-    if not moving.has_layer(gain):
+    if not reader.has_layer(gain):
         return none, []
-    code = moving.shape(gain)[1]
-    if moving.has("shared.weight"):
-        n_classes, class_dim = moving.shape("shared")[:2]
+    code = reader.weight_shape(gain)[1]
+    if "shared.weight" in reader:
+        n_classes, class_dim = reader.weight_shape("shared")[:2]
         if class_dim + inputs != code:
             raise SourceError(
-                f"{moving.where}: norms take {code} numbers, not the class vector's {class_dim} and the latent chunk's {inputs}"
+                f"{reader.where}: norms take {code} numbers, not the class vector's {class_dim} and the latent chunk's {inputs}"
             )
-        moving.move("shared.weight", "classes.weight")
+        reader.move("shared.weight", "classes.weight")
         return {"n_classes": n_classes, "conditioning": "shared", "class_dim": class_dim, "chunk": inputs}, []
     backbone = run.get("MODEL", "backbone")
     if code == inputs and backbone != "resnet":
@@ -278,31 +274,31 @@ def _conditioning(moving: Moving, sources: list[str], inputs: int, run: Run) -> 
 
 
 def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -> tuple[Network | None, list[str]]:
-    moving = Moving(tensors, where)
-    scores = moving.shape("linear1")[0]
+    reader = LayerReader(tensors, where)
+    scores = reader.weight_shape("linear1")[0]
     if scores != 1:
         return None, [f"critic left out: it scores each image {scores} times (multi-hinge or one per class)"]
-    blocks, sources = _blocks(moving, _entries(tensors, where))
+    blocks, sources = _blocks(reader, _entries(reader))
     for index, block in enumerate(blocks):
         # The last block of every StudioGAN critic keeps the side, even where it changes the width.
         block["resample"] = bool(block["shortcut"]) and index < len(blocks) - 1
-    normed = moving.has(f"{sources[0]}.bn1.running_mean")
+    normed = f"{sources[0]}.bn1.running_mean" in reader
     for index, source in enumerate(sources):
         if normed and blocks[index]["shortcut"]:
-            moving.batch_norm(f"{source}.bn0", f"blocks.{index}.norm0")
+            reader.batch_norm(f"{source}.bn0", f"blocks.{index}.norm0")
         if normed and index == 0:
-            moving.batch_norm(f"{source}.bn1", "blocks.0.norm2")
+            reader.batch_norm(f"{source}.bn1", "blocks.0.norm2")
         elif normed:
-            moving.batch_norm(f"{source}.bn1", f"blocks.{index}.norm1")
-            moving.batch_norm(f"{source}.bn2", f"blocks.{index}.norm2")
-    moving.layer("linear1", "head.score", "head")
-    head, notes = _head(moving, n_classes)
+            reader.batch_norm(f"{source}.bn1", f"blocks.{index}.norm1")
+            reader.batch_norm(f"{source}.bn2", f"blocks.{index}.norm2")
+    reader.layer("linear1", "head.score", "head")
+    head, notes = _head(reader, n_classes)
     config = {
         "channels": blocks[0]["inputs"],
         "size": (side, side),
         "blocks": blocks,
-        "spectral": moving.dialect(),
-        "head_spectral": moving.dialect("head"),
+        "spectral": reader.dialect(),
+        "head_spectral": reader.dialect("head"),
         "sn_eps": 1e-6,
         "norm_eps": 1e-4 if normed else None,
         # In-place rectifiers reach the shortcut unless a norm has made a copy.
@@ -310,33 +306,33 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -
         "pooling": "sum",
         **head,
     }
-    return moving.network("sngan", "critic", config), notes
+    return reader.network("sngan", "critic", config), notes
 
 
-def _head(moving: Moving, n_classes: int) -> tuple[dict[str, Any], list[str]]:
+def _head(reader: LayerReader, n_classes: int) -> tuple[dict[str, Any], list[str]]:
     """The class head, where regraft has one like it; others are left out and named."""
     none = {"n_classes": 0, "head": "none"}
-    has_linear, has_table = moving.has_layer("linear2"), moving.has_layer("embedding")
+    has_linear, has_table = reader.has_layer("linear2"), reader.has_layer("embedding")
     notes = []
     if has_linear and has_table:
-        moving.ignore("linear2.*", "embedding.*")
+        reader.ignore(r"(linear2|embedding)\..*")
         notes.append("contrastive class head left out")
     elif has_table:
-        rows = moving.shape("embedding")[0]
+        rows = reader.weight_shape("embedding")[0]
         if rows != n_classes:
-            raise SourceError(f"{moving.where}: the critic knows {rows} classes, the generator {n_classes}")
-        moving.layer("embedding", "head.classes", "head")
+            raise SourceError(f"{reader.where}: the critic knows {rows} classes, the generator {n_classes}")
+        reader.layer("embedding", "head.classes", "head")
         none = {"n_classes": rows, "head": "projection"}
     elif has_linear:
-        rows = moving.shape("linear2")[0]
+        rows = reader.weight_shape("linear2")[0]
         if rows == n_classes or not n_classes:
-            none = {"n_classes": rows, "head": "auxiliary", "classifier_bias": moving.has("linear2.bias")}
-            moving.layer("linear2", "head.classifier", "head")
+            none = {"n_classes": rows, "head": "auxiliary", "classifier_bias": "linear2.bias" in reader}
+            reader.layer("linear2", "head.classifier", "head")
             notes.append("class logits taken from features that are not normalised")
         else:
-            moving.ignore("linear2.*")
+            reader.ignore(r"linear2\..*")
             notes.append(f"class head of {rows} outputs left out")
-    if moving.ignore("linear_mi.*", "embedding_mi.*", "info_*"):
+    if reader.ignore(r"(linear_mi|embedding_mi)\..*", r"info_.*"):
         notes.append("second class head or InfoGAN heads left out")
     return none, notes
 

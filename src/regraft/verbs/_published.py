@@ -14,7 +14,7 @@ from torch import Tensor
 from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig
 from regraft.core.errors import DataError, SourceError
 from regraft.core.gan import GAN, Provenance
-from regraft.files.nvlabs_pickles import opened
+from regraft.files.nvlabs_pickles import open_archive
 from regraft.files.weights import NUMPY_STUBS, load_torch
 from regraft.formats.base import sha256
 
@@ -132,7 +132,7 @@ def read_code_folder(folder: pathlib.Path) -> tuple[tuple[str, ...], Tensor]:
     codes: list[Tensor] = []
     for name in names:
         try:
-            with opened(folder / name) as archive:
+            with open_archive(folder / name) as archive:
                 code = archive.tensor(archive.root, name).float().flatten()
         except SourceError as error:
             raise DataError(f"{error}; a folder of codes holds one pickled array per image") from None
