@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from regraft.backbones import _conditional
 from regraft.backbones._layer_config import Activation, LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.networks import ClassCode, ClassHead, Conditioning, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
 
 
@@ -156,7 +156,14 @@ class LayeredGenerator(Generator):
             start += width
         return codes
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "LayeredGenerator":
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """See :attr:`Generator.conditionings`."""
+        if self.n_classes:
+            return ()
+        return ("norm", "concat") if self.norms else ("concat",)
+
+    def with_classes(self, n: int, how: Conditioning = "norm") -> "LayeredGenerator":
         """See :meth:`Generator.with_classes`: norm parameters tiled, or zero columns for a one-hot class."""
         if self.n_classes:
             raise MissingCapability("this generator already has classes")

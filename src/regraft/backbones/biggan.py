@@ -7,7 +7,7 @@ latent, a deterministic stand-in for drawing it from a truncated normal.
 Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural image synthesis", appendix B.
 """
 
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import HINGE, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.networks import ClassCode, ClassHead, Conditioning, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
 
 
@@ -161,7 +161,12 @@ class BigGANGenerator(Generator):
             return super().embed(y)
         return self.entry.embed(y) if self.config.class_dim else class_code(self._tables, y)
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "BigGANGenerator":
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """See :attr:`Generator.conditionings`."""
+        return () if self.n_classes else ("norm",)
+
+    def with_classes(self, n: int, how: Conditioning = "norm") -> "BigGANGenerator":
         """See :meth:`Generator.with_classes`: adds a class table; every norm takes its vectors by columns of zeros."""
         if self.n_classes or how != "norm":
             return cast(BigGANGenerator, super().with_classes(n, how))

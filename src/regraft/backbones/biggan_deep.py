@@ -8,7 +8,7 @@ Source: Brock et al. 2019, "Large scale GAN training for high fidelity natural i
 """
 
 import math
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import HINGE, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.networks import ClassCode, ClassHead, Conditioning, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
 
 
@@ -207,7 +207,12 @@ class DeepGenerator(Generator):
         """See :meth:`Generator.embed`: class codes are vectors of the class table."""
         return self.entry.embed(y) if self.n_classes else super().embed(y)
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "DeepGenerator":
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """See :attr:`Generator.conditionings`."""
+        return () if self.n_classes else ("norm",)
+
+    def with_classes(self, n: int, how: Conditioning = "norm") -> "DeepGenerator":
         """See :meth:`Generator.with_classes`: adds a class table; every norm takes its vectors by columns of zeros."""
         if self.n_classes or how != "norm":
             return cast(DeepGenerator, super().with_classes(n, how))

@@ -31,7 +31,7 @@ from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Config, Objective, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.networks import ClassCode, ClassHead, Conditioning, Critic, Description, Generator, Noise
 from regraft.core.randomness import Rng
 
 Classes = Annotated[int, Field(ge=0, le=1 << 16)]
@@ -195,7 +195,12 @@ class ResidualGenerator(Generator):
     def _coded_norms(self) -> list[TableNorm | OneHotNorm]:
         return [norm for norm in self.norms if isinstance(norm, TableNorm | OneHotNorm)]
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResidualGenerator":
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """See :attr:`Generator.conditionings`."""
+        return () if self.n_classes or self.config.chunk else ("norm",)
+
+    def with_classes(self, n: int, how: Conditioning = "norm") -> "ResidualGenerator":
         """See :meth:`Generator.with_classes`: gains and shifts of the blocks' norms become rows of tables."""
         if self.n_classes or self.config.chunk or how != "norm":
             return cast(ResidualGenerator, super().with_classes(n, how))

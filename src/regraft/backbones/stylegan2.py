@@ -7,7 +7,7 @@ times faster where grouped convolutions are slow.
 """
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from regraft.backbones._style_critic import HALF, Conv, StyleCritic
 from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Objective, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
-from regraft.core.networks import Description, Generator, Noise
+from regraft.core.networks import Conditioning, Description, Generator, Noise
 from regraft.core.randomness import Rng, normal
 
 
@@ -196,7 +196,12 @@ class StyleGAN2Generator(StyleGenerator):
         """See :meth:`Generator.describe`."""
         return Description("stylegan2", "generator", self.config.model_dump(mode="json"))
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> Generator:
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """See :attr:`Generator.conditionings`."""
+        return ("norm", "concat") if self.config.mapping_layers and not self.n_classes else ()
+
+    def with_classes(self, n: int, how: Conditioning = "norm") -> Generator:
         """See :meth:`Generator.with_classes`: here a class always enters the mapping network, and by it every style layer."""
         if self.n_classes or not self.config.mapping_layers:
             raise MissingCapability("this generator already has classes, or has no mapping network to take them")

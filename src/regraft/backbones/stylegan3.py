@@ -21,7 +21,7 @@ from regraft.backbones._style_critic import Conv, StyleCritic
 from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import Objective, Recipe, parse
 from regraft.core.errors import ConfigError, MissingCapability
-from regraft.core.networks import Description, Generator, Noise
+from regraft.core.networks import Conditioning, Description, Generator, Noise
 from regraft.core.randomness import Rng
 
 
@@ -174,7 +174,7 @@ class StyleGAN3Generator(StyleGenerator):
         """See :meth:`Generator.describe`."""
         return Description("stylegan3", "generator", self.config.model_dump(mode="json"))
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> Generator:
+    def with_classes(self, n: int, how: Conditioning = "norm") -> Generator:
         """See :meth:`Generator.with_classes`: here a class always enters the mapping network, and by it every style layer."""
         if self.n_classes:
             raise MissingCapability("this generator already has classes")

@@ -7,7 +7,7 @@ Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", appendix
 """
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from regraft.backbones.base import Backbone, check_settings
 from regraft.core.config import WGAN_GP, Recipe
 from regraft.core.errors import ConfigError, MissingCapability
 from regraft.core.latent import Latent
-from regraft.core.networks import ClassCode, ClassHead, Critic, Description, Generator, Noise
+from regraft.core.networks import ClassCode, ClassHead, Conditioning, Critic, Description, Generator, Noise
 from regraft.core.norms import batch_norms
 from regraft.core.randomness import Rng, global_seed
 
@@ -166,7 +166,7 @@ class ResNetGenerator(Generator):
             return ClassCode(look_up_rows(torch.eye(self.n_classes, device=y.device), y))
         return class_code(self._tables, y) if self.n_classes else super().embed(y)
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "ResNetGenerator":
+    def with_classes(self, n: int, how: Conditioning = "norm") -> "ResNetGenerator":
         """See :meth:`Generator.with_classes`: equal rows for all classes in every norm, or zero columns for a one-hot class."""
         if self.n_classes:
             raise MissingCapability("this generator already has classes")

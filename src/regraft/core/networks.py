@@ -16,6 +16,9 @@ Noise = Literal["const", "random", "none"]
 
 ClassHead = Literal["auto", "auxiliary", "projection"]
 
+
+Conditioning = Literal["norm", "concat"]
+
 CENTRE_LATENTS = 4096
 """Number of latents that a mean style is measured on."""
 
@@ -122,7 +125,13 @@ class Generator(nn.Module, abc.ABC):
         """Return the class codes of class indices (N,), or of mixtures of classes with weights (N, n_classes)."""
         raise MissingCapability(f"this {type(self).__name__} has no classes; leave the class out.")
 
-    def with_classes(self, n: int, how: Literal["norm", "concat"] = "norm") -> "Generator":
+    @property
+    def conditionings(self) -> tuple[Conditioning, ...]:
+        """Ways in which :meth:`with_classes` can add classes, the family's preferred one first; empty if it cannot."""
+        can = not self.n_classes and type(self).with_classes is not Generator.with_classes
+        return ("norm", "concat") if can else ()
+
+    def with_classes(self, n: int, how: Conditioning = "norm") -> "Generator":
         """Return a generator with ``n`` new classes; before training, it makes this one's images for every class.
 
         Args:
@@ -224,6 +233,11 @@ class Critic(nn.Module, abc.ABC):
     def score_and_classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores (N,) without any class term, and class logits (N, n_classes); in one pass if the family can."""
         return self(x), self.classify(x)
+
+    @property
+    def takes_classes(self) -> bool:
+        """Whether :meth:`with_classes` can add a class head."""
+        return type(self).with_classes is not Critic.with_classes
 
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "Critic":
         """Return the same critic with a new class head; scores without a class stay the same.

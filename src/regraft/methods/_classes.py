@@ -12,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from regraft.core.errors import MissingCapability
 from regraft.core.gan import GAN
 from regraft.core.networks import ClassHead, Critic, Generator
 from regraft.methods._adversarial import AdversarialConfig
@@ -28,37 +27,37 @@ class LabelledConfig(AdversarialConfig):
     condition: Annotated[
         Literal["auto", "norm", "concat"],
         Field(
-            description="How an unconditional generator is given classes: norm tiles the gains and shifts of its norms, concat "
-            "adds inputs for a one-hot class; auto: norm where there are any norms."
+            description="How an unconditional generator is given classes. norm: gains and shifts of its norms, one per class; "
+            "concat: further inputs for a one-hot class; auto: norm if it has any norms."
         ),
     ] = "auto"
     class_start: Annotated[
         Literal["auto", "mean", "cycle"],
         Field(
-            description="Where classes begin in a conditional source: auto goes by name, or by number where names are unknown "
-            "and as many, and starts others as the mean of all; mean: all as the mean; cycle: class k as the source's class k, "
-            "over and over."
+            description="Where new classes begin in a conditional source. auto: as its class of the same name; without names, "
+            "as its class of the same number if there are as many; else as the mean of its classes. mean: all as the mean. "
+            "cycle: class k as the source's class k, over and over."
         ),
     ] = "auto"
     class_head: Annotated[
         ClassHead,
         Field(
-            description="How the critic learns classes: an auxiliary classifier (AC-GAN, as in TransferGAN), or a projection; "
-            "auto: the kind the source's critic has, a classifier where it has none."
+            description="How the critic learns classes. auxiliary: a classifier (AC-GAN, as in TransferGAN); projection: a "
+            "projection; auto: the kind that the source's critic has, a classifier if it has none."
         ),
     ] = "auto"
     class_lr: Annotated[
         float,
         Field(
             gt=0,
-            description="How many times faster than the rest new classes are learned: gains and shifts of classes that begin "
-            "alike, class vectors, and a new class head.",
+            description="Factor of the step size of new classes: gains and shifts of classes that begin alike, class vectors, "
+            "and a new class head.",
         ),
     ] = 3.0
 
 
 def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Generator) -> GAN:
-    """A source whose networks know the classes of labelled images; the source itself where there are no labels.
+    """Give the networks of a source the classes of labelled images; return the source itself if there are no labels.
 
     Args:
         source: stays untouched.
@@ -72,18 +71,28 @@ def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Ge
     n = images.n_classes
     if not n:
         return source
-    generator, critic, kept = source.generator, source.critic, False
+    generator, critic, same_classes = source.generator, source.critic, False
     if not generator.n_classes:
         generator = conditioned(generator, n, config.condition)
     else:
-        weights = start(generator.n_classes, source.provenance.classes, n, getattr(images, "classes", ()), config.class_start)
-        kept = torch.equal(weights, torch.eye(n, generator.n_classes)) and n == generator.n_classes
-        generator = generator if kept else generator.with_class_mix(weights)
-    if critic is not None and not (kept and critic.n_classes == n and config.class_head in ("auto", _head(critic))):
+        weights = start(generator.n_classes, source.provenance.classes, n, images.classes, config.class_start)
+        same_classes = n == generator.n_classes and torch.equal(weights, torch.eye(n))
+        generator = generator if same_classes else generator.with_class_mix(weights)
+    if critic is not None and not (same_classes and critic.n_classes == n and config.class_head in ("auto", _head(critic))):
         critic = critic.with_classes(n, seed_from(rng), config.class_head)
     return GAN(
         generator, critic, objective=source.objective, recipe=source.recipe, provenance=source.provenance, aspect=source.aspect
     )
+
+
+def class_obstacle(source: GAN, n: int) -> str | None:
+    """Return why a source's networks cannot learn ``n`` classes, or None; builds no network."""
+    generator, critic = source.generator, source.critic
+    if not generator.n_classes and not generator.conditionings:
+        return f"a {type(generator).__name__} cannot be given classes; adapt it without labels"
+    if critic is not None and critic.n_classes != n and not critic.takes_classes:
+        return f"a {type(critic).__name__} cannot be given classes; adapt it without labels"
+    return None
 
 
 def _head(critic: Critic) -> ClassHead:
@@ -91,26 +100,26 @@ def _head(critic: Critic) -> ClassHead:
 
 
 def conditioned(generator: Generator, n: int, how: Literal["auto", "norm", "concat"]) -> Generator:
-    """An unconditional generator with ``n`` classes that all look alike until it is trained.
+    """Give an unconditional generator ``n`` classes, which all look alike until it is trained.
 
     Raises:
         MissingCapability: if it cannot be given classes in that way.
     """
-    if how != "auto":
-        return generator.with_classes(n, how)
-    try:
-        return generator.with_classes(n, "norm")
-    except MissingCapability:
-        return generator.with_classes(n, "concat")
+    return generator.with_classes(n, next(iter(generator.conditionings), "norm") if how == "auto" else how)
 
 
 def start(n_old: int, old: Sequence[str], n: int, new: Sequence[str], how: Literal["auto", "mean", "cycle"]) -> torch.Tensor:
-    """Weights (n, n_old) that say which old classes each new class begins as.
+    """Say which mixture of a source's classes each new class begins as.
 
     Args:
-        n_old, old: the source's classes, and their names where they are known.
-        n, new: the target's.
-        how: see :class:`LabelledConfig`.
+        n_old: number of the source's classes.
+        old: their names, where they are known.
+        n: number of the target's classes.
+        new: their names.
+        how: see :attr:`LabelledConfig.class_start`.
+
+    Returns:
+        Weights (n, n_old); each row adds up to one.
     """
     if how == "cycle":
         return torch.eye(n_old)[torch.arange(n) % n_old]
@@ -126,7 +135,7 @@ def start(n_old: int, old: Sequence[str], n: int, new: Sequence[str], how: Liter
 
 
 def groups(network: nn.Module, source: nn.Module | None, lr: float, config: LabelledConfig, n: int) -> list[Group]:
-    """Parameters of a network in groups for an optimiser: those of new classes apart, where there are any.
+    """Group a network's parameters for an optimiser: those of new classes, if there are any, learn faster than the rest.
 
     Args:
         network: in training; all its parameters.
@@ -147,7 +156,7 @@ def groups(network: nn.Module, source: nn.Module | None, lr: float, config: Labe
 
 
 def _is_by_class(new: nn.Parameter, old: nn.Parameter | None, n: int) -> bool:
-    """Whether a parameter has an axis of classes, first or last, that its source's did not have or had otherwise."""
+    """Whether the first or last axis of a parameter is one of classes, which its source's did not have or had otherwise."""
     ends = new.shape[:1] + new.shape[-1:]
     if old is None or (old.shape == new.shape and not torch.equal(old, new)):
         return n in ends

@@ -19,7 +19,11 @@ class Data(Protocol):
 
     @property
     def n_classes(self) -> int:
-        """Number of classes, 0 without labels; data may also have their names, as ``classes``."""
+        """Number of classes, 0 without labels."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, empty without labels."""
 
     def batch(self, index: Tensor, rng: torch.Generator, device: torch.device) -> Batch:
         """Fetch the items at ``index`` (N,) to a device; ``rng`` decides which are mirrored."""

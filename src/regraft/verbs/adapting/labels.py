@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from regraft.core.errors import MissingCapability
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
 from regraft.data.images import ImageSet
-from regraft.methods._classes import conditioned
+from regraft.methods._classes import class_obstacle
 from regraft.methods.base import Method, MethodConfig
 from regraft.verbs.adapting import choices
 
@@ -57,13 +56,7 @@ def obstacle(
         return _difference_to_sources(job.method, sources, listed)
     if "autoencoder" in method.needs:  # classes of codes ask nothing of a source
         return None
-    try:
-        for source in sources:
-            _ = source.generator.n_classes or conditioned(source.generator, n, "auto")
-            _ = source.critic and source.critic.n_classes != n and source.critic.with_classes(n)
-    except MissingCapability as error:
-        return str(error).rstrip(".")
-    return None
+    return next(filter(None, (class_obstacle(source, n) for source in sources)), None)
 
 
 def _difference_to_sources(name: str, sources: Sequence[GAN], listed: ImageSet) -> str | None:
