@@ -174,3 +174,29 @@ class TestPhases:
         other.modules["weight"].weight = nn.Parameter(torch.zeros(1, 2))
         with pytest.raises(TrainingError, match=r"weight\.weight of shape \(1, 1\), which this run does not"):
             Loop(other, toy_images(), Plan(), RunStore(tmp_path)).run(resume=True)
+
+
+class TestResult:
+    def trained(self, best):
+        observer = Watching(lambda step, generator: Observation({}, best=step == best))
+        loop = Loop(TestPhases().two(), toy_images(), Plan(observe_every=2), RunStore(None), observer)
+        loop.run()
+        return loop
+
+    def test_the_best_generator_is_kept_where_one_was_seen(self):
+        loop = self.trained(best=2)
+        last = {k: v.clone() for k, v in loop.generator().state_dict().items()}
+        result = loop.result("best")
+        assert (result.step, result.is_last) == (2, False)
+        assert any(not torch.equal(v, last[k]) for k, v in result.generator.state_dict().items())
+        assert all(torch.equal(v, loop.store.load_best(2)[k]) for k, v in result.generator.state_dict().items())
+        assert not result.generator.training
+        assert not any(p.requires_grad for p in result.generator.parameters())
+
+    @pytest.mark.parametrize(("best", "keep"), [(2, "last"), (None, "best")])
+    def test_else_the_last_one_is_kept(self, best, keep):
+        loop = self.trained(best)
+        last = {k: v.clone() for k, v in loop.generator().state_dict().items()}
+        result = loop.result(keep)
+        assert (result.step, result.is_last) == (loop.position.total, True)
+        assert all(torch.equal(v, last[k]) for k, v in result.generator.state_dict().items())
