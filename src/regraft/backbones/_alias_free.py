@@ -18,21 +18,21 @@ def lowpass(taps: int, cutoff: float, width: float, rate: float, radial: bool = 
     """Design a low-pass filter with gain 1 at frequency 0.
 
     Args:
-        taps: its length.
+        taps: length of the filter.
         cutoff: where the gain is one half, in the units of ``rate``.
-        width: of the transition band.
+        width: width of the transition band, in the same units.
         rate: sampling rate of the signal.
-        radial: make it rotation-symmetric, (taps, taps); else it is one factor of a separable filter, (taps,).
+        radial: whether to make a rotation-symmetric filter instead of one factor of a separable filter.
 
     Returns:
-        float32, on the CPU.
+        (taps,), or (taps, taps) for a radial filter; float32, on the CPU.
     """
     window = np.kaiser(taps, kaiser_beta(taps, width / (rate / 2)))
-    place = np.arange(taps) - (taps - 1) / 2
+    position = np.arange(taps) - (taps - 1) / 2
     if not radial:
-        ideal = np.sinc(2 * cutoff / rate * place) * window
+        ideal = np.sinc(2 * cutoff / rate * position) * window
         return torch.from_numpy((ideal / ideal.sum()).astype(np.float32))
-    distance = np.hypot(*np.meshgrid(place, place)) / rate
+    distance = np.hypot(*np.meshgrid(position, position)) / rate
     angle = torch.from_numpy(np.maximum(distance, 1e-12) * (2 * math.pi * cutoff))
     # J1(x) / x is 1/2 at 0.
     jinc = torch.special.bessel_j1(angle).numpy() / angle.numpy()
@@ -41,24 +41,24 @@ def lowpass(taps: int, cutoff: float, width: float, rate: float, radial: bool = 
 
 
 def kaiser_beta(taps: int, width: float) -> float:
-    """Shape of the window that gives a transition of ``width`` (a fraction of the Nyquist frequency) with so many taps."""
+    """Return the Kaiser window's beta that gives a transition of ``width``, a fraction of the Nyquist frequency."""
     attenuation = 2.285 * (taps - 1) * math.pi * width + 7.95
     if attenuation > 50:
         return 0.1102 * (attenuation - 8.7)
     if attenuation > 21:
-        beyond = attenuation - 21
-        return float(0.5842 * beyond**0.4 + 0.07886 * beyond)
+        excess = attenuation - 21
+        return float(0.5842 * excess**0.4 + 0.07886 * excess)
     return 0.0
 
 
 def upsample(x: Tensor, kernel: Tensor | None, factor: int, before: int, after: int) -> Tensor:
-    """Insert zeros, pad (or crop, where negative) both axes, and filter.
+    """Insert zeros between samples, pad both axes (or crop, where negative), and filter.
 
     Args:
         x: maps (N, C, H, W).
         kernel: one factor of a separable filter, (taps,), or None for the identity.
-        factor: samples per input sample.
-        before, after: padding of the sparse signal on either side.
+        factor: output samples per input sample.
+        before, after: padding of the signal with zeros, on either side.
 
     Returns:
         (N, C, H', W') with H' = H factor + before + after - taps + 1.
@@ -89,7 +89,10 @@ def downsample(x: Tensor, kernel: Tensor | None, factor: int) -> Tensor:
     Args:
         x: maps (N, C, H, W).
         kernel: (taps,) for a separable filter, (taps, taps) for a radial one, None for the identity.
-        factor: input samples per sample.
+        factor: input samples per output sample.
+
+    Returns:
+        (N, C, H', W') with H' = floor((H - taps) / factor) + 1.
     """
     if kernel is None:
         return x[:, :, ::factor, ::factor] if factor > 1 else x
@@ -114,16 +117,16 @@ def filtered_lrelu(
     slope: float,
     clamp: float | None,
 ) -> Tensor:
-    """A leaky ReLU that makes no frequencies beyond the sampling rate: computed on a finer grid, and filtered back.
+    """Apply a leaky ReLU on a finer grid, so that it makes no frequencies beyond the sampling rate, and sample down again.
 
     Args:
         x: maps (N, C, H, W).
-        up_kernel, down_kernel: filters of the two resamplings.
-        up, down: their factors.
-        padding: of the finer signal, before and after.
+        up_kernel, down_kernel: filters of upsampling and downsampling.
+        up, down: factors of upsampling and downsampling.
+        padding: padding of the finer signal, before and after.
         gain: factor of the activation.
-        slope: of its negative side.
-        clamp: bound of what it puts out, or None.
+        slope: slope of the activation on its negative side.
+        clamp: bound of the activation, None for none.
     """
     x = upsample(x, up_kernel, up, *padding)
     x = F.leaky_relu(x, slope) * gain if slope != 1 else x * gain

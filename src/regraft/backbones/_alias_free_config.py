@@ -16,23 +16,23 @@ Positive = Annotated[float, Field(gt=0, le=1 << 20)]
 
 
 class StyleGAN3GeneratorConfig(StyleMappingConfig):
-    """Generator of Karras et al. 2021.
+    """Settings of the generator of Karras et al. 2021.
 
     Attributes:
         z_dim, w_dim: width of latents and styles.
-        img_resolution, img_channels: of the images.
+        img_resolution, img_channels: side and channels of the images.
         channels: output width of each layer but the last, latent side first.
-        num_layers: layers before the one that makes colours.
-        num_critical: last layers that keep every frequency up to the limit.
+        num_layers: number of layers before the one that makes colours.
+        num_critical: number of last layers that are critically sampled: their cutoff is half the rate.
         first_cutoff, first_stopband: frequencies of the first layer, in cycles per image.
         last_stopband_rel: stopband of the last layer over its cutoff.
-        margin_size: samples kept outside the image on every side.
+        margin_size: samples outside the image that maps keep on every side.
         output_scale: factor of the images.
         conv_kernel: 3, or 1 for rotation equivariance.
         filter_size: taps of a resampling filter per unit of its factor.
-        lrelu_upsampling: how much finer the grid of the nonlinearity is.
-        use_radial_filters: rotation-symmetric filters on the way down.
-        conv_clamp: bound of what layers put out, None for none.
+        lrelu_upsampling: factor by which the grid of the nonlinearity is finer.
+        use_radial_filters: whether downsampling filters are rotation-symmetric.
+        conv_clamp: bound of the layers' outputs, None for none.
     """
 
     z_dim: Width = 512
@@ -70,11 +70,11 @@ class StyleGAN3GeneratorConfig(StyleMappingConfig):
 
 
 class Grid(NamedTuple):
-    """Sampling of one layer's output: limits of its band, rate and side.
+    """Sampling of one layer's output.
 
     Attributes:
-        cutoff: highest frequency that passes.
-        half_width: half the transition band beyond.
+        cutoff: highest frequency that passes, in cycles per image.
+        half_width: half the width of the transition band above it.
         rate: samples per image side.
         size: side of the maps, margins included.
     """
@@ -86,14 +86,14 @@ class Grid(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Resampling of one layer.
+    """Resampling in one layer: up to a fine grid for the nonlinearity, and down again.
 
     Attributes:
         up, down: factors.
         up_taps, down_taps: lengths of the filters, 1 for the identity.
-        padding: of the fine signal, before and after.
-        rate: of the fine signal.
-        radial: whether the filter on the way down is.
+        padding: padding of the fine signal, before and after.
+        rate: sampling rate of the fine signal.
+        radial: whether the downsampling filter is rotation-symmetric.
     """
 
     up: int
@@ -106,23 +106,23 @@ class Plan(NamedTuple):
 
 
 def grids(config: StyleGAN3GeneratorConfig) -> list[Grid]:
-    """Sampling of all layers, the colour layer last."""
+    """Return the sampling of all layers, the one that makes colours last."""
     c, half = config, config.img_resolution / 2
-    result = []
+    layers = []
     for i in range(c.num_layers + 1):
         exponent = min(i / (c.num_layers - c.num_critical), 1.0)
         cutoff = c.first_cutoff * (half / c.first_cutoff) ** exponent
         stopband = c.first_stopband * (half * c.last_stopband_rel / c.first_stopband) ** exponent
         rate = 2 ** math.ceil(math.log2(min(stopband * 2, c.img_resolution)))
         size = c.img_resolution if i >= c.num_layers - 1 else rate + 2 * c.margin_size
-        result.append(Grid(cutoff, max(stopband, rate / 2) - cutoff, rate, size))
-    return result
+        layers.append(Grid(cutoff, max(stopband, rate / 2) - cutoff, rate, size))
+    return layers
 
 
 def plan(config: StyleGAN3GeneratorConfig, layer: int) -> Plan:
-    """Resampling of one layer, from the grid of the layer before to its own."""
-    every = grids(config)
-    source, target = every[max(layer - 1, 0)], every[layer]
+    """Return the resampling in one layer, from the grid of the layer before to its own."""
+    layers = grids(config)
+    source, target = layers[max(layer - 1, 0)], layers[layer]
     colours = layer == config.num_layers
     rate = max(source.rate, target.rate) * (1 if colours else config.lrelu_upsampling)
     up, down = rate // source.rate, rate // target.rate
@@ -137,18 +137,18 @@ def plan(config: StyleGAN3GeneratorConfig, layer: int) -> Plan:
 
 
 def layer_name(config: StyleGAN3GeneratorConfig, layer: int) -> str:
-    """NVlabs' name of a layer, which carries side and width of its output."""
+    """Return NVlabs' name of a layer, which holds the side and width of its output."""
     width = config.img_channels if layer == config.num_layers else config.channels[layer]
     return f"L{layer}_{grids(config)[layer].size}_{width}"
 
 
 def layer_filters(config: StyleGAN3GeneratorConfig, layer: int) -> dict[str, Tensor]:
-    """Filters of a layer that are not the identity: ``up_filter`` and ``down_filter``, on the CPU."""
-    every, p = grids(config), plan(config, layer)
-    source, target = every[max(layer - 1, 0)], every[layer]
-    found = {}
+    """Design the filters of a layer that are not the identity: ``up_filter`` and ``down_filter``, on the CPU."""
+    layers, p = grids(config), plan(config, layer)
+    source, target = layers[max(layer - 1, 0)], layers[layer]
+    filters = {}
     if p.up_taps > 1:
-        found["up_filter"] = lowpass(p.up_taps, source.cutoff, source.half_width * 2, p.rate)
+        filters["up_filter"] = lowpass(p.up_taps, source.cutoff, source.half_width * 2, p.rate)
     if p.down_taps > 1:
-        found["down_filter"] = lowpass(p.down_taps, target.cutoff, target.half_width * 2, p.rate, p.radial)
-    return found
+        filters["down_filter"] = lowpass(p.down_taps, target.cutoff, target.half_width * 2, p.rate, p.radial)
+    return filters

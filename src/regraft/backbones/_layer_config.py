@@ -17,7 +17,20 @@ MAX_LAYERS = 256
 
 
 class LayerConfig(Config):
-    """One stage: nearest upsampling, a linear map or convolution, a view as a map of channels, a norm, an activation."""
+    """Settings of one stage: nearest upsampling, a linear map or a convolution, a view as maps, a norm, an activation.
+
+    Attributes:
+        kind: linear map, convolution, or transposed convolution.
+        inputs, outputs: numbers or channels.
+        kernel, stride, padding, output_padding: of a convolution, (vertical, horizontal).
+        upsample: factor of the upsampling before the layer.
+        bias: whether the layer has a bias.
+        view: shape (C, H, W) that the numbers of a linear map are given, None to leave them as they are.
+        norm: kind of normalisation.
+        norm_eps: its small constant.
+        activation: function after the norm.
+        slope: slope of a leaky ReLU on its negative side.
+    """
 
     kind: Literal["linear", "conv", "deconv"]
     inputs: Width
@@ -36,11 +49,11 @@ class LayerConfig(Config):
 
     @property
     def norm_channels(self) -> int:
-        """Channels that the norm sees."""
+        """Number of channels that the norm takes."""
         return self.view[0] if self.view else self.outputs
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the output, batch aside, for an input of ``shape``.
+        """Return the shape of one output for one input of ``shape``, the axis of the batch left out.
 
         Raises:
             ValueError: if the layer does not take that input or would give an empty map.
@@ -71,7 +84,7 @@ class LayerConfig(Config):
 
 
 class LatentConfig(Config):
-    """The generator's input."""
+    """Settings of the generator's input: see :class:`Latent`."""
 
     dim: Annotated[int, Field(ge=1, le=1 << 16)]
     distribution: Literal["normal", "truncated_normal", "uniform", "sphere"] = "normal"
@@ -79,7 +92,16 @@ class LatentConfig(Config):
 
 
 class LayeredGeneratorConfig(Config):
-    """Layers from the latent to the image."""
+    """Settings of a generator.
+
+    Attributes:
+        latent: the input.
+        layers: layers from the latent to the image.
+        image_range: of what the last layer puts out: ``signed`` is [-1, 1], ``unit`` is [0, 1].
+        n_classes: number of classes, 0 for none.
+        conditioning: how the class enters: a class vector beside the latent, or gains and shifts by class in the norms.
+        class_dim: width of the class vector of ``concat``.
+    """
 
     latent: LatentConfig
     layers: Annotated[tuple[LayerConfig, ...], Field(max_length=MAX_LAYERS)]
@@ -90,7 +112,7 @@ class LayeredGeneratorConfig(Config):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images."""
+        """Shape (C, H, W) of the images."""
         shape: tuple[int, ...] = (self.latent.dim + (self.class_dim if self.conditioning == "concat" else 0),)
         for layer in self.layers:
             shape = layer.output_shape(shape)
@@ -109,7 +131,16 @@ class LayeredGeneratorConfig(Config):
 
 
 class LayeredCriticConfig(Config):
-    """Layers from the image to the score."""
+    """Settings of a critic.
+
+    Attributes:
+        channels, size: of the images; size is (height, width).
+        layers: layers from the image to the score.
+        image_range: values that the first layer takes: ``signed`` is [-1, 1], ``unit`` is [0, 1].
+        n_classes: number of classes, 0 for none.
+        head: how classes are judged, if at all.
+        resize: see the field's description.
+    """
 
     channels: Literal[1, 3]
     size: tuple[Width, Width]
@@ -117,11 +148,11 @@ class LayeredCriticConfig(Config):
     image_range: Literal["signed", "unit"] = "signed"
     n_classes: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     head: Literal["none", "projection", "auxiliary"] = "none"
-    resize: Annotated[tuple[Width, Width] | None, Field(description="Side that images are brought to first.")] = None
+    resize: Annotated[tuple[Width, Width] | None, Field(description="Height and width to resize images to first.")] = None
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Shape of what the last layer takes."""
+        """Shape of the last layer's input, the axis of the batch left out."""
         shape: tuple[int, ...] = (self.channels, *(self.resize or self.size))
         for layer in self.layers[:-1]:
             shape = layer.output_shape(shape)

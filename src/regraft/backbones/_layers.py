@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,34 +34,36 @@ class ClassNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(n_classes, channels))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Normalise ``x`` (N, C, ...); ``code`` (N, 2C) holds gains, then shifts."""
+        """Normalise ``x``, (N, C) or (N, C, H, W), under codes (N, 2 C): gains, then shifts."""
         gain, shift = (part.reshape(*part.shape, *[1] * (x.dim() - 2)) for part in code.chunk(2, dim=1))
-        y: Tensor = self.norm(x)
-        return y * gain + shift
+        normalised: Tensor = self.norm(x)
+        return normalised * gain + shift
 
 
 class Stage(nn.Module):
-    """One layer with its view, norm and activation."""
+    """One layer with the upsampling before it and the view, norm and activation after it."""
 
     def __init__(self, config: LayerConfig, n_classes: int = 0) -> None:
         super().__init__()
         self.config = config
         c = config
+        self.weights: nn.Linear | nn.Conv2d | nn.ConvTranspose2d
         if c.kind == "linear":
-            self.weights: nn.Module = nn.Linear(c.inputs, c.outputs, bias=c.bias)
+            self.weights = nn.Linear(c.inputs, c.outputs, bias=c.bias)
         elif c.kind == "conv":
             self.weights = nn.Conv2d(c.inputs, c.outputs, c.kernel, c.stride, c.padding, bias=c.bias)
         else:
             self.weights = nn.ConvTranspose2d(c.inputs, c.outputs, c.kernel, c.stride, c.padding, c.output_padding, bias=c.bias)
-        self.norm: nn.Module | None = None
-        if c.norm == "batch":
-            plain = BatchNorm(c.norm_channels, eps=c.norm_eps)
-            self.norm = ClassNorm(n_classes, c.norm_channels, c.norm_eps) if n_classes else plain
+        self.norm: ClassNorm | BatchNorm | nn.InstanceNorm2d | None = None
+        if c.norm == "batch" and n_classes:
+            self.norm = ClassNorm(n_classes, c.norm_channels, c.norm_eps)
+        elif c.norm == "batch":
+            self.norm = BatchNorm(c.norm_channels, eps=c.norm_eps)
         elif c.norm == "instance":
             self.norm = nn.InstanceNorm2d(c.norm_channels, eps=c.norm_eps, affine=True)
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """Apply the stage; ``code`` is this norm's class code where it is a :class:`ClassNorm`."""
+        """Apply the stage to vectors (N, D) or maps (N, C, H, W); ``code`` is the class code of a :class:`ClassNorm`."""
         c = self.config
         if c.kind == "linear":
             x = x.flatten(1)
@@ -108,8 +110,8 @@ class LayeredGenerator(Generator):
         self.size = (size[0], size[1])
         if config.conditioning == "concat":
             self.classes = nn.Parameter(torch.zeros(config.n_classes, config.class_dim))
-        by_norm = config.n_classes if config.conditioning == "norm" else 0
-        self.layers = nn.ModuleList(Stage(layer, by_norm) for layer in config.layers)
+        table_rows = config.n_classes if config.conditioning == "norm" else 0
+        self.layers = nn.ModuleList(Stage(layer, table_rows) for layer in config.layers)
 
     def forward(
         self,
@@ -124,9 +126,7 @@ class LayeredGenerator(Generator):
         x = z if psi == 1.0 else z * psi
         codes: list[Tensor | None] = [None] * len(self.layers)
         if self.n_classes:
-            if y is None:
-                raise MissingCapability("this generator is conditional: give class indices or a class code as y")
-            vector = (y if isinstance(y, ClassCode) else self.embed(y)).vector
+            vector = _conditional.require_code(self, y).vector
             if self.config.conditioning == "concat":
                 x = torch.cat([x, vector.to(x)], dim=1)
             else:
@@ -136,7 +136,7 @@ class LayeredGenerator(Generator):
         return x * 2 - 1 if self.config.image_range == "unit" else x
 
     def embed(self, y: Tensor) -> ClassCode:
-        """See :meth:`Generator.embed`."""
+        """See :meth:`Generator.embed`: the class vector, or the gains and shifts of all norms, side by side."""
         if not self.n_classes:
             return super().embed(y)
         if self.config.conditioning == "concat":
@@ -146,7 +146,7 @@ class LayeredGenerator(Generator):
         return ClassCode(y @ table if y.is_floating_point() else table[y])
 
     def _split(self, vector: Tensor) -> list[Tensor | None]:
-        """Cut a class code into one part per stage."""
+        """Cut a class code into one part per stage, None for stages without a conditional norm."""
         codes: list[Tensor | None] = []
         start = 0
         for stage in self.layers:
@@ -164,7 +164,7 @@ class LayeredGenerator(Generator):
         return ("norm", "concat") if self.norms else ("concat",)
 
     def with_classes(self, n: int, how: Conditioning = "norm") -> "LayeredGenerator":
-        """See :meth:`Generator.with_classes`: norm parameters tiled, or zero columns for a one-hot class."""
+        """See :meth:`Generator.with_classes`: equal rows for all classes in every norm, or zero columns for a one-hot class."""
         if self.n_classes:
             raise MissingCapability("this generator already has classes")
         config = self.config.model_dump()
@@ -177,9 +177,9 @@ class LayeredGenerator(Generator):
             first = dict(config["layers"][0])
             first["inputs"] += n
             config["layers"] = (first, *config["layers"][1:])
-        made = LayeredGenerator(self.kind, LayeredGeneratorConfig.model_validate(config))
-        made.load_state_dict(self._conditional_tensors(n, how), strict=True)
-        return made.train(self.training)
+        conditional = LayeredGenerator(self.kind, LayeredGeneratorConfig.model_validate(config))
+        conditional.load_state_dict(self._conditional_tensors(n, how), strict=True)
+        return conditional.train(self.training)
 
     def with_class_mix(self, weights: Tensor) -> "LayeredGenerator":
         """See :meth:`Generator.with_class_mix`."""
@@ -190,6 +190,7 @@ class LayeredGenerator(Generator):
         )
 
     def _conditional_tensors(self, n: int, how: str) -> dict[str, Tensor]:
+        """Return the tensors of the generator that :meth:`with_classes` makes."""
         tensors = {}
         for name, value in self.state_dict().items():
             stage, _, leaf = name.rpartition(".")
@@ -200,8 +201,8 @@ class LayeredGenerator(Generator):
                     tensors[f"{stage}.norm.{leaf}"] = value.clone()
             elif how == "concat" and name == "layers.0.weights.weight":
                 axis = 0 if self.config.layers[0].kind == "deconv" else 1
-                extra = value.new_zeros([n if i == axis else side for i, side in enumerate(value.shape)])
-                tensors[name] = torch.cat([value, extra], dim=axis)
+                zeros = value.new_zeros([n if i == axis else side for i, side in enumerate(value.shape)])
+                tensors[name] = torch.cat([value, zeros], dim=axis)
             else:
                 tensors[name] = value.clone()
         if how == "concat":
@@ -219,7 +220,7 @@ class LayeredGenerator(Generator):
 
     @property
     def norms(self) -> list[nn.Module]:
-        """Norm modules, latent side first."""
+        """The norms, latent side first."""
         return [stage.norm for stage in self.layers if isinstance(stage.norm, nn.Module)]
 
 
@@ -266,11 +267,11 @@ class LayeredCritic(Critic):
         """See :meth:`Critic.with_classes`."""
         head = _conditional.choose_head(self.config.head, head)
         config = self.config.model_copy(update={"n_classes": n, "head": head})
-        name = "classifier." if head == "auxiliary" else "classes."
-        made = _conditional.replace_head(lambda: LayeredCritic(self.kind, config), self, name, seed)
+        prefix = "classifier." if head == "auxiliary" else "classes."
+        conditional = _conditional.replace_head(lambda: LayeredCritic(self.kind, config), self, prefix, seed)
         if head == "projection":
-            made.classes.weight.data.mul_(0.02)
-        return made
+            conditional.classes.weight.data.mul_(0.02)
+        return conditional
 
     def _features(self, x: Tensor) -> Tensor:
         if self.config.image_range == "unit":
@@ -292,19 +293,19 @@ class LayeredCritic(Critic):
 
 
 def initialise(network: nn.Module) -> None:
-    """DCGAN's N(0, 0.02) before norms and at the end; He's variance where nothing normalises what follows.
+    """Draw weights from N(0, 0.02^2) before norms and in the last layer, as DCGAN does; elsewhere with He's variance.
 
     Source: Radford et al. 2016, section 3; He et al. 2015.
     """
     stages = [m for m in network.modules() if isinstance(m, Stage)]
     for stage in stages:
-        weight: Any = stage.weights.weight
+        weight = stage.weights.weight
         if stage.norm is not None or stage is stages[-1]:
             nn.init.normal_(weight, 0.0, 0.02)
         else:
             nn.init.kaiming_normal_(weight, a=stage.config.slope, mode="fan_in" if stage.config.kind != "deconv" else "fan_out")
-        if stage.config.bias:
-            nn.init.zeros_(stage.weights.bias)  # type: ignore[arg-type]
+        if stage.weights.bias is not None:
+            nn.init.zeros_(stage.weights.bias)
         if isinstance(stage.norm, BatchNorm):
             nn.init.normal_(stage.norm.weight, 1.0, 0.02)
             nn.init.zeros_(stage.norm.bias)

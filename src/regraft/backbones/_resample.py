@@ -1,6 +1,6 @@
 """Smoothing, doubling and halving of feature maps with StyleGAN2's filter (1, 3, 3, 1), differentiable any number of times.
 
-The filter is a constant of the family and no part of any state; it is made once per device and type.
+The filter is a constant of the family and in no network's state; it is made once per device and type.
 """
 
 import functools
@@ -13,31 +13,31 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def smooth(x: Tensor, padding: int, gain: float = 1.0, stride: int = 1) -> Tensor:
-    """Filter each channel of (N, C, H, W).
+    """Filter each channel of (N, C, H, W) with the outer product of (1, 3, 3, 1) / 8.
 
     Args:
         x: maps.
-        padding: zeros on every side.
+        padding: number of zeros on every side.
         gain: factor of the result.
-        stride: keep every k-th value.
+        stride: k, to keep every k-th value.
     """
     kernel = _kernel(x.device, x.dtype, gain).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
 
 
 def double(x: Tensor) -> Tensor:
-    """Twice the side: zeros between the values, then the filter with a gain of 4."""
+    """Double the sides of (N, C, H, W): put zeros between the values, then filter with a gain of 4."""
     kernel = _kernel(x.device, x.dtype, 4.0).expand(x.shape[1], 1, 4, 4)
     return F.conv_transpose2d(x, kernel, padding=1, stride=2, groups=x.shape[1])
 
 
 def halve(x: Tensor) -> Tensor:
-    """Half the side: the filter, then every second value."""
+    """Halve the sides of (N, C, H, W): filter, then keep every second value."""
     return smooth(x, padding=1, stride=2)
 
 
 def fast_layout(x: Tensor) -> Tensor:
-    """The same maps in the memory order in which this device convolves fastest (channels last on the CPU)."""
+    """Return the same maps in the memory order in which their device convolves fastest (channels last on the CPU)."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 

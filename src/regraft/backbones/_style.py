@@ -1,12 +1,13 @@
-"""What style-based generators and their critic are made of: equalised linear layers, the mapping network, and the frame of a
-generator that maps latents to styles and synthesises images from them.
+"""Parts that style-based generators and their critic share: equalised linear layers, the mapping network, and the base class of
+generators that map latents to styles and synthesise images from styles.
 
 Source: Karras et al. 2019, "A style-based generator architecture for GANs"; Karras et al. 2020, "Analyzing and improving the
 image quality of StyleGAN".
 """
 
+import abc
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,10 @@ GAIN = math.sqrt(2)
 
 
 class Dense(nn.Module):
-    """A linear layer whose weight is stored at unit variance times 1 / lr and scaled when used.
+    """An equalised linear layer: y = lr / sqrt(inputs) W x + lr b, with W drawn from N(0, 1 / lr^2).
 
-    Adam moves every stored value by about its step size, so the layer learns ``lr`` times as fast as one with ``lr=1``: this
-    is what makes the mapping network slow, in fine-tuning as in training, without a step size of its own.
+    Adam moves every stored value by about its step size, so the layer learns ``lr`` times as fast as one with ``lr=1``.  This
+    makes the mapping network slow, in fine-tuning as in training, without a step size of its own.
     """
 
     def __init__(self, inputs: int, outputs: int, *, activate: bool = False, lr: float = 1.0, bias_start: float = 0.0) -> None:
@@ -36,7 +37,7 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.full([outputs], bias_start))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, inputs) to (N, outputs), in the weight's precision."""
+        """Map (N, inputs) to (N, outputs), in the weight's precision; with ``activate`` a leaky ReLU follows."""
         with torch.autocast(x.device.type, enabled=False):
             scale = self.lr / math.sqrt(self.weight.shape[1])
             y = torch.addmm(self.bias, x.to(self.weight.dtype), self.weight.t(), beta=self.lr, alpha=scale)
@@ -49,10 +50,10 @@ class Dense(nn.Module):
 
 
 class Mapping(nn.Module):
-    """Maps latents and classes to styles.
+    """The mapping network: latents and classes to styles.
 
     Attributes:
-        w_avg: mean style, towards which truncation pulls; absent in a critic's mapping.
+        w_avg: mean style (w_dim,), towards which truncation pulls; only with ``track_mean``, which a critic's mapping lacks.
     """
 
     w_avg: Tensor
@@ -75,12 +76,12 @@ class Mapping(nn.Module):
             z_dim: width of latents, 0 where only classes are mapped.
             c_dim: number of classes, 0 for none.
             w_dim: width of styles.
-            num_ws: rows of styles wanted, 0 for a plain (N, w_dim) result.
-            layers: fully connected layers.
-            lr: their equalised learning rate.
+            num_ws: number of rows of styles, 0 for a result (N, w_dim) without rows.
+            layers: number of fully connected layers.
+            lr: equalised learning rate of these layers.
             embed_features: width of the class embedding, ``w_dim`` if left out.
             layer_features: width of hidden layers, ``w_dim`` if left out.
-            track_mean: whether there is a mean style.
+            track_mean: whether the network has a mean style.
         """
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.layers = z_dim, c_dim, w_dim, num_ws, layers
@@ -90,6 +91,7 @@ class Mapping(nn.Module):
             self.embed = Dense(c_dim, embedding)
         for i in range(layers):
             setattr(self, f"fc{i}", Dense(widths[i], widths[i + 1], activate=True, lr=lr))
+        self.track_mean = track_mean
         if track_mean:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -114,26 +116,26 @@ class Mapping(nn.Module):
         return w[:, None].expand(-1, self.num_ws, -1) if self.num_ws else w
 
     def embed_code(self, y: Tensor) -> ClassCode:
-        """The class code of class indices (N,) or weights (N, c_dim)."""
+        """Return the class code of class indices (N,) or weights (N, c_dim)."""
         if not self.c_dim:
             raise MissingCapability("this network has no classes; leave the class out.")
         weights = y if y.is_floating_point() else F.one_hot(y, self.c_dim)
         return ClassCode(self.embed(weights.to(self.embed.weight)))
 
     def truncate(self, w: Tensor, psi: float) -> Tensor:
-        """Pull styles towards the mean style; ``psi`` 1 leaves them, 0 gives the mean."""
+        """Return w_avg + psi * (w - w_avg): ``psi`` 1 leaves styles as they are, 0 gives the mean style."""
         return w if psi == 1.0 else self.w_avg.lerp(w, psi)
 
     def initialise(self) -> None:
         """Draw fresh weights; the mean style starts at zero."""
         for layer in self.children():
             cast(Dense, layer).initialise()
-        if hasattr(self, "w_avg"):
+        if self.track_mean:
             self.w_avg.zero_()
 
 
 class StyleGenerator(Generator):
-    """A generator of two parts: a mapping network to styles, and a synthesis network from them.
+    """A generator of two networks: the mapping from latents to styles, and the synthesis from styles to images.
 
     Attributes:
         mapping: latents and classes to styles (N, num_ws, w_dim).
@@ -162,6 +164,10 @@ class StyleGenerator(Generator):
         image: Tensor = self.synthesis(w, noise, rng)
         return image
 
+    @abc.abstractmethod
+    def rebuild(self, **changes: object) -> "StyleGenerator":
+        """Build a generator with these settings changed; its weights are not to be relied on."""
+
     def embed(self, y: Tensor) -> ClassCode:
         """See :meth:`Generator.embed`."""
         return self.mapping.embed_code(y) if self.n_classes else super().embed(y)
@@ -170,11 +176,10 @@ class StyleGenerator(Generator):
         """See :meth:`Generator.with_class_mix`."""
         if not self.n_classes:
             return super().with_class_mix(weights)
-        config, kind = cast(Any, self.config), cast(Any, type(self))
-        made = mix_class_axis(lambda n: cast(StyleGenerator, kind(config.model_copy(update={"c_dim": n}))), self, weights)
-        # The equalised layer divides by the root of its width, which is the number of classes.
-        made.mapping.embed.weight.data.mul_(math.sqrt(len(weights) / self.n_classes))
-        return made
+        mixed = mix_class_axis(lambda n: self.rebuild(c_dim=n), self, weights)
+        # The equalised layer divides by the square root of its inputs, which are as many as classes.
+        mixed.mapping.embed.weight.data.mul_(math.sqrt(len(weights) / self.n_classes))
+        return mixed
 
     @property
     def styles(self) -> Styles:
@@ -197,24 +202,24 @@ class StyleGenerator(Generator):
 
 
 def normalised(x: Tensor) -> Tensor:
-    """Scale rows to unit mean square."""
+    """Scale the rows of (N, D) to unit mean square."""
     x = at_least_single(x)
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """Half precision to float32, the rest as it is."""
+    """Turn half precision into float32; leave other types as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def minibatch_stddev(x: Tensor, group: int | None, channels: int) -> Tensor:
-    """Append ``channels`` maps that hold the spread of features over groups of images.
+    """Append ``channels`` maps that hold the standard deviation of features over groups of images, averaged to one number each.
 
     Args:
-        x: features (N, C, H, W); channels divides C.
+        x: features (N, C, H, W); ``channels`` divides C.
         group: images per group, None for all.  Image i is in group i mod ceil(N / group); where N is no multiple of the group
-            size, groups are as even as can be (the published code refuses that).
-        channels: maps to append.
+            size, groups are as even as possible (the published code refuses that).
+        channels: number of maps to append.
 
     Source: Karras et al. 2018, section 3.
     """
@@ -228,17 +233,17 @@ def minibatch_stddev(x: Tensor, group: int | None, channels: int) -> Tensor:
 
 
 def add_class_inputs(mapping: Mapping, n: int) -> dict[str, Tensor]:
-    """Tensors of a mapping like this one but with ``n`` classes, whose styles are the same for every class.
+    """Return the tensors of a mapping with ``n`` classes that gives the styles of this one, which has none, for every class.
 
-    The embedding's columns of the first layer are zero; the others are scaled, because the equalised layer divides by the root
-    of its width.
+    In the first layer the columns of the class embedding are zero; the other columns are scaled, because the equalised layer
+    divides by the square root of its inputs.
     """
-    tensors: dict[str, Any] = {k: v.detach().clone() for k, v in mapping.state_dict().items()}
+    tensors = {k: v.detach().clone() for k, v in mapping.state_dict().items()}
     first = tensors["fc0.weight"]
-    inputs, outputs = first.shape[1], mapping.w_dim
-    grown = first * math.sqrt((inputs + outputs) / inputs)
-    tensors["fc0.weight"] = torch.cat([grown, first.new_zeros(len(first), outputs)], dim=1)
+    inputs, embedding = first.shape[1], mapping.w_dim
+    scaled = first * math.sqrt((inputs + embedding) / inputs)
+    tensors["fc0.weight"] = torch.cat([scaled, first.new_zeros(len(first), embedding)], dim=1)
     rng = torch.Generator().manual_seed(0)
-    tensors["embed.weight"] = torch.randn(outputs, n, generator=rng).to(first)
-    tensors["embed.bias"] = first.new_zeros(outputs)
+    tensors["embed.weight"] = torch.randn(embedding, n, generator=rng).to(first)
+    tensors["embed.bias"] = first.new_zeros(embedding)
     return tensors

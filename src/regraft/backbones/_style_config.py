@@ -14,15 +14,15 @@ Width = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class StyleMappingConfig(Config):
-    """What every mapping network has.
+    """Settings that every network with a mapping has.
 
     Attributes:
         c_dim: number of classes, 0 for none.
-        mapping_layers: fully connected layers.
-        mapping_lr: equalised learning rate of them (``lr_multiplier``).
+        mapping_layers: number of fully connected layers of the mapping.
+        mapping_lr: equalised learning rate of these layers (``lr_multiplier``).
         embed_features: width of the class embedding; the output width (``w_dim``, in a critic ``cmap_dim``) if left out.
         layer_features: width of the hidden layers; the output width if left out.
-        activation: of those layers and all convolutions.
+        activation: activation of these layers and of all convolutions.
     """
 
     c_dim: Count = 0
@@ -34,16 +34,17 @@ class StyleMappingConfig(Config):
 
 
 class StyleGAN2GeneratorConfig(StyleMappingConfig):
-    """Generator of Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN".
+    """Settings of the generator of Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN".
 
     Attributes:
         z_dim, w_dim: width of latents and styles.
         img_resolution: side of the images, a power of two from 8 on (4 is the first block).
         img_channels: 1 or 3.
         channels: width of the block of each resolution 4, 8, ..., ``img_resolution``, lowest first.
-        architecture: how images leave the blocks: summed over resolutions, residual blocks, or the last block only.
+        architecture: ``skip`` sums the images of all blocks; ``resnet`` has residual blocks, ``orig`` plain ones, and both
+            make the image in the last block only.
         use_noise: whether layers have noise maps.
-        conv_clamp: bound of what layers put out, None for none.
+        conv_clamp: bound of the layers' outputs, None for none.
         scaled_demod: weights are scaled by 1 / sqrt(fan-in) before they are demodulated (rosinality), which makes the constant
             1e-8 in the demodulation fan-in times as large; False is NVlabs.
     """
@@ -70,16 +71,17 @@ class StyleGAN2GeneratorConfig(StyleMappingConfig):
 
 
 class StyleCriticConfig(StyleMappingConfig):
-    """Critic of StyleGAN2 and StyleGAN3.
+    """Settings of the critic of StyleGAN2 and StyleGAN3.
 
     Attributes:
         img_resolution, img_channels: as the generator's.
         channels: width of the features of each resolution 4, 8, ..., ``img_resolution``, lowest first.
-        architecture: residual blocks, image fed to every block, or to the first only.
-        conv_clamp: bound of what layers put out, None for none.
+        architecture: ``skip`` feeds the image to every block; ``resnet`` has residual blocks, ``orig`` plain ones, and both
+            feed the image to the first block only.
+        conv_clamp: bound of the layers' outputs, None for none.
         mbstd_group_size: images per group of the minibatch standard deviation, None for the whole batch.
         mbstd_channels: its number of channels, 0 for none.
-        cmap_dim: width of the class vector that the head is projected on; needed with classes, 0 without.
+        cmap_dim: width of the class vector on which the head projects; needed with classes, 0 without.
     """
 
     img_resolution: Annotated[int, Field(ge=8, le=4096)]
@@ -102,7 +104,11 @@ class StyleCriticConfig(StyleMappingConfig):
 
 
 def check_widths(resolution: int, channels: tuple[int, ...]) -> None:
-    """Refuse widths that do not go with the resolution."""
+    """Check that there is a width for each resolution 4, 8, ..., ``resolution``.
+
+    Raises:
+        ValueError: if there is not, or the resolution is no power of two.
+    """
     blocks = resolution.bit_length() - 2
     if resolution != 4 << (blocks - 1):
         raise ValueError(f"img_resolution must be a power of two, not {resolution}")

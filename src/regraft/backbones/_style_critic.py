@@ -5,6 +5,7 @@ Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleG
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ HALF = math.sqrt(0.5)
 
 
 class Conv(nn.Module):
-    """An equalised convolution with optional halving or doubling, activation and bound."""
+    """An equalised convolution with optional halving or doubling of the sides, activation and bound."""
 
     def __init__(
         self,
@@ -29,7 +30,7 @@ class Conv(nn.Module):
         outputs: int,
         kernel: int,
         *,
-        resample: str = "none",
+        resample: Literal["none", "halve", "double"] = "none",
         activate: bool = True,
         clamp: float | None = None,
     ) -> None:
@@ -66,48 +67,55 @@ class Conv(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions and a halving."""
+    """One resolution of the critic: two convolutions, the second of which halves the sides."""
 
     def __init__(self, config: StyleCriticConfig, level: int) -> None:
         super().__init__()
         self.architecture = config.architecture
         width, below, clamp = config.channels[level], config.channels[level - 1], config.conv_clamp
         first = level == len(config.channels) - 1
-        if first or config.architecture == "skip":
-            self.fromrgb = Conv(config.img_channels, width, 1, clamp=clamp)
+        reads_image = first or config.architecture == "skip"
+        self.fromrgb = Conv(config.img_channels, width, 1, clamp=clamp) if reads_image else None
         self.conv0 = Conv(width, width, 3, clamp=clamp)
         self.conv1 = Conv(width, below, 3, resample="halve", clamp=clamp)
-        if config.architecture == "resnet":
-            self.skip = Conv(width, below, 1, resample="halve", activate=False)
+        residual = config.architecture == "resnet"
+        self.skip = Conv(width, below, 1, resample="halve", activate=False) if residual else None
 
     def forward(self, x: Tensor | None, image: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Take features, the image or both; give features, and the halved image where later blocks take it."""
-        if image is not None:
-            seen: Tensor = self.fromrgb(image)
-            x = seen if x is None else x + seen
+        """Go down one resolution.
+
+        Args:
+            x: features of the block above (N, C, H, W), None for the first block.
+            image: the image at the side of ``x``, None where the block does not read it.
+
+        Returns:
+            Features at half the side, and the halved image, or None where later blocks do not read it.
+        """
+        if self.fromrgb is not None and image is not None:
+            features: Tensor = self.fromrgb(image)
+            x = features if x is None else x + features
             image = _resample.halve(image) if self.architecture == "skip" else None
-        if self.architecture == "resnet":
+        if self.skip is not None:
             shortcut = self.skip(x, gain=HALF)
             return shortcut + self.conv1(self.conv0(x), gain=HALF), image
         return self.conv1(self.conv0(x)), image
 
 
 class Head(nn.Module):
-    """From 4 x 4 features to scores, or to vectors that a class vector is projected on."""
+    """From 4 x 4 features to scores; with classes, to vectors f whose score is f . class vector / sqrt(cmap_dim)."""
 
     def __init__(self, config: StyleCriticConfig) -> None:
         super().__init__()
         self.config = config
         width = config.channels[0]
-        if config.architecture == "skip":
-            self.fromrgb = Conv(config.img_channels, width, 1)
+        self.fromrgb = Conv(config.img_channels, width, 1) if config.architecture == "skip" else None
         self.conv = Conv(width + config.mbstd_channels, width, 3, clamp=config.conv_clamp)
         self.fc = Dense(16 * width, width, activate=True)
         self.out = Dense(width, config.cmap_dim or 1)
 
     def forward(self, x: Tensor, image: Tensor | None, classes: Tensor | None) -> Tensor:
-        """Score features (N, C, 4, 4) under class vectors (N or 1, cmap_dim)."""
-        if image is not None:
+        """Score features (N, C, 4, 4), with the image (N, channels, 4, 4) or None, under class vectors (N or 1, cmap_dim)."""
+        if self.fromrgb is not None and image is not None:
             x = x + self.fromrgb(image)
         if self.config.mbstd_channels:
             x = minibatch_stddev(x, self.config.mbstd_group_size, self.config.mbstd_channels)
@@ -119,7 +127,7 @@ class Head(nn.Module):
 
 
 class StyleCritic(Critic):
-    """Scores images by residual blocks from the image's side down to 4 x 4."""
+    """The critic: blocks from the image's side down to 4 x 4, then a head."""
 
     def __init__(self, config: StyleCriticConfig) -> None:
         super().__init__()
@@ -150,8 +158,8 @@ class StyleCritic(Critic):
             features, image = block(features, image)
         classes = None
         if self.n_classes:
-            every = torch.arange(self.n_classes, device=x.device)
-            classes = self.mapping(None, every).mean(0, keepdim=True) if y is None else self.mapping(None, y)
+            all_classes = torch.arange(self.n_classes, device=x.device)
+            classes = self.mapping(None, all_classes).mean(0, keepdim=True) if y is None else self.mapping(None, y)
         scores: Tensor = self.b4(features, image, classes)
         return scores
 
@@ -161,20 +169,20 @@ class StyleCritic(Critic):
 
     @torch.no_grad()
     def with_classes(self, n: int, seed: int = 0, head: ClassHead = "auto") -> "StyleCritic":
-        """See :meth:`Critic.with_classes`: the family's own head, a projection on a mapped class vector.
+        """See :meth:`Critic.with_classes`; the head is a projection on a mapped class vector.
 
-        The last layer is chosen so that the score under every class is the score without any.
+        The last layer is chosen such that the score under every class is the score without any.
         """
         check_head("projection", head)
         c = self.config
         width = max(c.cmap_dim or c.channels[0], n)
-        made = StyleCritic(c.model_copy(update={"c_dim": n, "cmap_dim": width}))
+        conditional = StyleCritic(c.model_copy(update={"c_dim": n, "cmap_dim": width}))
         with global_seed(seed):
-            made.mapping.initialise()
+            conditional.mapping.initialise()
         tensors = {k: v.clone() for k, v in self.state_dict().items() if not k.startswith("mapping.")}
-        tensors |= {k: v for k, v in made.state_dict().items() if k.startswith("mapping.")}
-        codes = made.mapping(None, torch.arange(n))
-        # Least-norm column a with codes a = sqrt(width) 1.
+        tensors |= {k: v for k, v in conditional.state_dict().items() if k.startswith("mapping.")}
+        codes = conditional.mapping(None, torch.arange(n))
+        # The column a of least norm with codes a = sqrt(width) for every class.
         column = torch.linalg.pinv(codes.double()) @ torch.full([n, 1], math.sqrt(width), dtype=torch.float64)
         row = torch.ones(1, 1)
         if self.n_classes:
@@ -184,8 +192,8 @@ class StyleCritic(Critic):
             old = tensors[f"b4.out.{name}"].cpu()
             score = row @ old.view(row.shape[1], -1)
             tensors[f"b4.out.{name}"] = (column.to(old) @ score).view(width, *old.shape[1:])
-        made.load_state_dict(tensors, strict=True)
-        return made.to(self.b4.out.weight.device).train(self.training)
+        conditional.load_state_dict(tensors, strict=True)
+        return conditional.to(self.b4.out.weight.device).train(self.training)
 
     def describe(self) -> Description:
         """See :meth:`Critic.describe`."""
@@ -193,7 +201,7 @@ class StyleCritic(Critic):
 
     @property
     def stages(self) -> list[nn.Module]:
-        """The blocks, image side first, the class mapping where there is one, and the head."""
+        """The blocks, image side first, the class mapping if there is one, the head."""
         return [*self._blocks, *([self.mapping] if self.n_classes else []), self.b4]
 
     @property

@@ -1,7 +1,7 @@
-"""A plain convolutional autoencoder, and the GAN of the same total architecture: one set of layers in three roles.
+"""A plain convolutional autoencoder, and a GAN of the same layers.
 
-Autoencoder = (c1, g1), generator = g1 after g0, critic = c0 after c1.  What Mind2Mind trains (g0, c0) and what training from
-scratch in pixels trains (all four) are then the same networks.
+The autoencoder has encoder c1 and decoder g1.  The GAN's generator is g1(g0(z)), its critic c0(c1(x)).  Mind2Mind trains g0 and
+c0 only, training from scratch in pixels trains all four; the networks are the same.
 
 Source: Fregier & Gouray 2019, "Mind2Mind: transfer learning for GANs", the 28x28 settings of its README; kernel sizes and the
 latent's distribution are not stated there.
@@ -9,6 +9,7 @@ latent's distribution are not stated there.
 
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from regraft.backbones import _layers
 from regraft.backbones._layer_config import LayerConfig, LayeredCriticConfig, LayeredGeneratorConfig
 from regraft.backbones._layers import Stage
 from regraft.backbones.base import Backbone, check_settings
-from regraft.core.config import WGAN_GP, Config, Recipe
+from regraft.core.config import WGAN_GP, Config, Objective, Recipe
 from regraft.core.errors import ConfigError
 from regraft.core.networks import Autoencoder, Description, Noise
 from regraft.core.randomness import Rng
@@ -24,8 +25,19 @@ from regraft.core.randomness import Rng
 CodeRange = Literal["none", "tanh", "relu"]
 
 
+RESETTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, _layers.BatchNorm, nn.InstanceNorm2d)
+"""Modules that hold weights."""
+
+
 class PlainAutoencoderConfig(Config):
-    """Encoder layers from the image to the code, decoder layers back."""
+    """Settings of a plain autoencoder.
+
+    Attributes:
+        channels, size: of the images; size is their side.
+        code_range: activation at the encoder's end.
+        encoder: layers from the image to the code.
+        decoder: layers from the code to the image.
+    """
 
     channels: Literal[1, 3]
     size: Annotated[int, Field(ge=4, le=4096)]
@@ -35,7 +47,7 @@ class PlainAutoencoderConfig(Config):
 
     @property
     def code_dim(self) -> int:
-        """Numbers of a code."""
+        """Numbers per code."""
         return self.encoder[-1].outputs
 
     @model_validator(mode="after")
@@ -56,7 +68,7 @@ class PlainAutoencoderConfig(Config):
 
 
 class PlainAutoencoder(Autoencoder):
-    """Convolutions down to a code and up again."""
+    """A convolutional encoder to vectors, and a decoder."""
 
     def __init__(self, config: PlainAutoencoderConfig) -> None:
         super().__init__()
@@ -65,7 +77,7 @@ class PlainAutoencoder(Autoencoder):
         self.code_range = config.code_range
         self.encoder = nn.Sequential(*(Stage(layer) for layer in config.encoder))
         self.decoder = nn.Sequential(*(Stage(layer) for layer in config.decoder))
-        self.register_buffer("mean_code", self.encoder[-1].weights.weight.new_zeros(config.code_dim))  # type: ignore[union-attr, operator]
+        self.register_buffer("mean_code", torch.zeros(config.code_dim))
 
     def encode(self, x: Tensor) -> Tensor:
         """See :meth:`Autoencoder.encode`."""
@@ -119,14 +131,13 @@ class PlainAutoencoderBackbone(Backbone[LayeredGeneratorConfig, LayeredCriticCon
         return PlainAutoencoder(config)
 
     def initialise(self, network: nn.Module) -> None:
-        """Draw fresh weights: torch's own, as the authors have it."""
+        """Draw fresh weights as torch's constructors do, which is what the authors use."""
         for module in network.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if callable(reset):
-                reset()
+            if isinstance(module, RESETTABLE):
+                module.reset_parameters()
 
-    def training(self, size: int, fresh: bool = False) -> tuple[Any, Recipe]:
-        """The same whether new or transferred."""
+    def training(self, size: int, fresh: bool = False) -> tuple[Objective, Recipe]:
+        """See :meth:`Backbone.training`: the same for new networks and for those of a source."""
         return self.objective, self.recipe
 
     def default_configs(
@@ -156,28 +167,29 @@ def default_configs(
     head: tuple[int, ...] = (256, 256),
     code_range: CodeRange = "tanh",
 ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig, PlainAutoencoderConfig]:
-    """Settings of generator, critic and autoencoder; the defaults are the published 28x28 ones.
+    """Return the settings of generator, critic and autoencoder; the defaults are the published 28x28 ones.
 
     Args:
         size: side of the images, from 8 on.
         channels: 1 or 3.
-        code_dim: numbers of a code.
+        code_dim: numbers per code.
         width: channels of the encoder next to the image; doubled at each halving of the side.
-        decoder_width: channels of the decoder; the last map has half.
-        latent_dim: numbers of the GAN's latent.
-        hidden, head: hidden widths of g0 and c0.
-        code_range: activation at the end of encoder and g0.
+        decoder_width: channels of the decoder; its last hidden map has half as many.
+        latent_dim: numbers per latent of the GAN.
+        hidden: hidden widths of g0.
+        head: hidden widths of c0.
+        code_range: activation at the end of c1 and g0.
     """
     if not 8 <= size <= 1024:
         raise ConfigError(f"a plain autoencoder has a side of 8 to 1024, not {size}")
     sides = [size]
     while sides[-1] > 4:
         sides.append((sides[-1] + 1) // 2)
-    half: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1)}
+    by_two: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1)}
     widths = [channels, *(width << k for k in range(len(sides) - 1))]
     down, side = [], size
     for a, b in zip(widths[:-1], widths[1:], strict=True):
-        down.append(LayerConfig(kind="conv", inputs=a, outputs=b, bias=False, norm="instance", activation="relu", **half))
+        down.append(LayerConfig(kind="conv", inputs=a, outputs=b, bias=False, norm="instance", activation="relu", **by_two))
         side //= 2
     code: dict[str, Any] = {"kind": "linear", "outputs": code_dim, "activation": code_range}
     encoder = (*down, LayerConfig(inputs=widths[-1] * side * side, **code))
@@ -190,24 +202,30 @@ def default_configs(
     up = [LayerConfig(view=(decoder_width, sides[-1], sides[-1]), **first)]
     outputs = [decoder_width] * (len(sides) - 2) + [max(1, decoder_width // 2)]
     for small, large, a, b in zip(sides[:0:-1], sides[-2::-1], [decoder_width, *outputs[:-1]], outputs, strict=True):
-        shape = half | ({} if large == 2 * small else {"kernel": (3, 3)})
+        # A 3x3 kernel gives a side of 2 n - 1.
+        shape = by_two | ({} if large == 2 * small else {"kernel": (3, 3)})
         up.append(LayerConfig(kind="deconv", inputs=a, outputs=b, bias=False, norm="batch", activation="relu", **shape))
     last: dict[str, Any] = {"kernel": (3, 3), "padding": (1, 1), "activation": "tanh"}
     decoder = (*up, LayerConfig(kind="conv", inputs=outputs[-1], outputs=channels, **last))
-    ladder = (latent_dim, *hidden)
-    pairs = list(zip(ladder[:-1], ladder[1:], strict=True))
-    mind = [LayerConfig(kind="linear", inputs=a, outputs=b, norm="batch", activation="relu") for a, b in pairs]
-    mind.append(LayerConfig(inputs=ladder[-1], **code))
-    steps = (code_dim, *head)
-    scores = [
-        LayerConfig(kind="linear", inputs=a, outputs=b, activation="relu") for a, b in zip(steps[:-1], steps[1:], strict=True)
+    g0_widths = (latent_dim, *hidden)
+    g0 = [
+        LayerConfig(kind="linear", inputs=a, outputs=b, norm="batch", activation="relu")
+        for a, b in zip(g0_widths[:-1], g0_widths[1:], strict=True)
     ]
-    scores.append(LayerConfig(kind="linear", inputs=steps[-1], outputs=1))
-    latent = {"dim": latent_dim, "distribution": "uniform"}
+    g0.append(LayerConfig(inputs=g0_widths[-1], **code))
+    c0_widths = (code_dim, *head)
+    c0 = [
+        LayerConfig(kind="linear", inputs=a, outputs=b, activation="relu")
+        for a, b in zip(c0_widths[:-1], c0_widths[1:], strict=True)
+    ]
+    c0.append(LayerConfig(kind="linear", inputs=c0_widths[-1], outputs=1))
+    generator = {"latent": {"dim": latent_dim, "distribution": "uniform"}, "layers": (*g0, *decoder)}
+    critic = {"channels": channels, "size": (size, size), "layers": (*encoder, *c0)}
+    autoencoder = {"channels": channels, "size": size, "code_range": code_range, "encoder": encoder, "decoder": decoder}
     return (
-        LayeredGeneratorConfig.model_validate({"latent": latent, "layers": (*mind, *decoder)}),
-        LayeredCriticConfig.model_validate({"channels": channels, "size": (size, size), "layers": (*encoder, *scores)}),
-        PlainAutoencoderConfig(channels=channels, size=size, code_range=code_range, encoder=encoder, decoder=decoder),  # type: ignore[arg-type]
+        LayeredGeneratorConfig.model_validate(generator),
+        LayeredCriticConfig.model_validate(critic),
+        PlainAutoencoderConfig.model_validate(autoencoder),
     )
 
 

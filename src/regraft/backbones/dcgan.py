@@ -58,44 +58,32 @@ def default_configs(
     distribution: str = "normal",
     max_width: int = 1 << 20,
 ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
-    """Settings of a regular DCGAN pair.
+    """Return the settings of an ordinary DCGAN pair.
 
     Args:
         size: side of the images, 4 times a power of two.
         channels: 1 or 3.
         latent_dim: numbers per latent.
         width: channels next to the image; doubled at each halving of the side.
-        n_classes: 0, or the number of classes: norms of the generator and a projection head of the critic get them.
-        distribution: of the latent.
-        max_width: where the doubling ends.
+        n_classes: 0, or the number of classes, which the generator's norms and a projection head of the critic take.
+        distribution: distribution of the latent.
+        max_width: upper bound of the channels, where the doubling ends.
     """
     doublings = size.bit_length() - 3
     if doublings < 1 or size != 4 << doublings:
         raise ConfigError(f"a plain DCGAN has a side of 8, 16, 32, 64, ..., not {size}")
     widths = [min(width << i, max_width) for i in range(doublings)]  # image side first
-    half: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1)}
-    top = widths[-1]
-    first = LayerConfig(
-        kind="deconv", inputs=latent_dim, outputs=top, kernel=(4, 4), bias=False, norm="batch", activation="relu"
-    )
-    up = [first]
-    for i in range(doublings - 1, 0, -1):
-        up.append(
-            LayerConfig(
-                kind="deconv",
-                inputs=widths[i],
-                outputs=widths[i - 1],
-                bias=False,
-                norm="batch",
-                activation="relu",
-                **half,
-            )
-        )
-    up.append(LayerConfig(kind="deconv", inputs=widths[0], outputs=channels, activation="tanh", **half))
+    # What doubles the sides as a transposed convolution halves them as a plain one.
+    by_two: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1)}
+    hidden: dict[str, Any] = {"kind": "deconv", "bias": False, "norm": "batch", "activation": "relu"}
+    up = [LayerConfig(inputs=latent_dim, outputs=widths[-1], kernel=(4, 4), **hidden)]
+    for inputs, outputs in zip(widths[:0:-1], widths[-2::-1], strict=True):
+        up.append(LayerConfig(inputs=inputs, outputs=outputs, **by_two, **hidden))
+    up.append(LayerConfig(kind="deconv", inputs=widths[0], outputs=channels, activation="tanh", **by_two))
     down = []
     for inputs, outputs in zip([channels, *widths[:-1]], widths, strict=True):
-        down.append(LayerConfig(kind="conv", inputs=inputs, outputs=outputs, activation="leaky_relu", **half))
-    down.append(LayerConfig(kind="conv", inputs=top, outputs=1, kernel=(4, 4)))
+        down.append(LayerConfig(kind="conv", inputs=inputs, outputs=outputs, activation="leaky_relu", **by_two))
+    down.append(LayerConfig(kind="conv", inputs=widths[-1], outputs=1, kernel=(4, 4)))
     generator = LayeredGeneratorConfig.model_validate(
         {
             "latent": {"dim": latent_dim, "distribution": distribution},

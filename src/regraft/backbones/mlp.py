@@ -43,7 +43,15 @@ class MLP(Backbone[LayeredGeneratorConfig, LayeredCriticConfig]):
 def default_configs(
     size: int, channels: int, latent_dim: int = 64, widths: tuple[int, ...] = (256, 256), n_classes: int = 0
 ) -> tuple[LayeredGeneratorConfig, LayeredCriticConfig]:
-    """Settings of a regular MLP pair: hidden ``widths`` of the generator, latent side first, mirrored in the critic."""
+    """Return the settings of an ordinary MLP pair.
+
+    Args:
+        size: side of the images.
+        channels: 1 or 3.
+        latent_dim: numbers per latent.
+        widths: hidden widths of the generator, latent side first; the critic mirrors them.
+        n_classes: 0, or the number of classes: a one-hot class beside the latent, a projection head of the critic.
+    """
     pixels = channels * size * size
     up = [latent_dim + n_classes, *widths]
     layers = [LayerConfig(kind="linear", inputs=a, outputs=b, activation="relu") for a, b in zip(up[:-1], up[1:], strict=True)]

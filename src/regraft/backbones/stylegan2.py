@@ -38,7 +38,7 @@ class Layer(nn.Module):
             self.register_buffer("noise_const", torch.zeros(side, side))
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise, rng: Rng | None, gain: float = 1.0) -> Tensor:
-        """Apply to features (N, inputs, H, W) under styles (N, w_dim)."""
+        """Map features (N, inputs, H, W) under styles (N, w_dim) to (N, outputs, side, side), times ``gain``."""
         s = self.affine(w)
         x = x * s[:, :, None, None].to(x.dtype)
         if self.doubles:
@@ -57,14 +57,14 @@ class Layer(nn.Module):
         return x if limit is None else x.clamp(-limit * gain, limit * gain)
 
     def _demodulation(self, s: Tensor) -> Tensor:
-        """Reciprocal norm (N, outputs) of every modulated filter (equation 3 of the paper)."""
+        """Return the reciprocal norm (N, outputs) of every modulated filter (equation 3 of the paper)."""
         with torch.autocast(s.device.type, enabled=False):
             power = s.square() @ self.weight.square().sum((2, 3)).t()
             epsilon = 1e-8 * (self.weight[0].numel() if self.config.scaled_demod else 1)
             return torch.rsqrt(power + epsilon)
 
     def _noise(self, x: Tensor, noise: Noise, rng: Rng | None, factor: float) -> Tensor:
-        """Noise maps (1 or N, 1, H, W)."""
+        """Return noise maps (1 or N, 1, H, W), times ``factor``."""
         if not self.config.use_noise or noise == "none":
             return x.new_zeros(1, 1, 1, 1)
         if noise == "const":
@@ -85,7 +85,7 @@ class Layer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """A modulated 1 x 1 convolution from features to an image, without demodulation."""
+    """A modulated 1 x 1 convolution from features to an image; its weights are not demodulated."""
 
     def __init__(self, config: StyleGAN2GeneratorConfig, inputs: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.img_channels))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Features (N, inputs, H, W) under styles (N, w_dim) to images (N, channels, H, W), in float32."""
+        """Map features (N, inputs, H, W) under styles (N, w_dim) to images (N, channels, H, W), in float32."""
         n, inputs, height, width = x.shape
         s = self.affine(w) / math.sqrt(inputs)
         # One small matrix per image: cheaper than a pass over the features.
@@ -112,7 +112,7 @@ class ToRGB(nn.Module):
 
 
 class Block(nn.Module):
-    """The layers of one resolution."""
+    """One resolution of the synthesis: its convolutions, and the layer that makes its share of the image."""
 
     def __init__(self, config: StyleGAN2GeneratorConfig, level: int) -> None:
         super().__init__()
@@ -123,8 +123,9 @@ class Block(nn.Module):
         else:
             self.conv0 = Layer(config, config.channels[level - 1], width, side, doubles=True)
         self.conv1 = Layer(config, width, width, side, doubles=False)
-        if config.architecture == "skip" or level == len(config.channels) - 1:
-            self.torgb = ToRGB(config, width)
+        makes_image = config.architecture == "skip" or level == len(config.channels) - 1
+        self.torgb = ToRGB(config, width) if makes_image else None
+        self.skip: Conv | None = None
         if config.architecture == "resnet" and level:
             self.skip = Conv(config.channels[level - 1], width, 1, resample="double", activate=False)
 
@@ -135,29 +136,32 @@ class Block(nn.Module):
 
         Args:
             x: features of the block below (N, C, H, W), None for the first.
-            image: image so far, at the side of ``x``.
+            image: image so far, at the side of ``x``; None if no block has made any.
             w: all rows of styles (N, num_ws, w_dim).
             noise, rng: see :meth:`Generator.forward`.
+
+        Returns:
+            Features and image so far at the block's side.
         """
-        # Rows 0 and 1 are the first block's; each later one takes two, and the next one's first for its image.
+        # Rows of styles: the first block has 0 for its convolution and 1 for its image; block k has 2 k - 1 and 2 k for its
+        # convolutions, and 2 k + 1, which is also the next block's first, for its image.
         row = 2 * self.level
-        residual = self.config.architecture == "resnet" and self.level > 0
         if x is None:
             x = self.conv1(_resample.fast_layout(self.const[None]), w[:, 0], noise, rng)
         else:
-            shortcut = self.skip(x, gain=HALF) if residual else None
+            shortcut = None if self.skip is None else self.skip(x, gain=HALF)
             x = self.conv0(x, w[:, row - 1], noise, rng)
-            x = self.conv1(x, w[:, row], noise, rng, gain=HALF if residual else 1.0)
+            x = self.conv1(x, w[:, row], noise, rng, gain=1.0 if shortcut is None else HALF)
             x = x if shortcut is None else x + shortcut
         image = None if image is None else _resample.double(image)
-        if hasattr(self, "torgb"):
-            seen = self.torgb(x, w[:, row + 1])
-            image = seen if image is None else image + seen
+        if self.torgb is not None:
+            share = self.torgb(x, w[:, row + 1])
+            image = share if image is None else image + share
         return x, image
 
 
 class Synthesis(nn.Module):
-    """From styles to images."""
+    """The synthesis network: blocks from 4 x 4 to the side of the images."""
 
     def __init__(self, config: StyleGAN2GeneratorConfig) -> None:
         super().__init__()
@@ -166,7 +170,7 @@ class Synthesis(nn.Module):
             self.add_module(f"b{4 << level}", Block(config, level))
 
     def forward(self, w: Tensor, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
-        """Styles (N, num_ws, w_dim) to images (N, C, H, W)."""
+        """Synthesise images (N, C, H, W) from styles (N, num_ws, w_dim)."""
         x: Tensor | None = None
         image: Tensor | None = None
         for block in self.children():
@@ -175,7 +179,7 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN2Generator(StyleGenerator):
-    """Mapping and synthesis network."""
+    """StyleGAN2's generator: mapping and synthesis network."""
 
     def __init__(self, config: StyleGAN2GeneratorConfig) -> None:
         super().__init__(config.z_dim, config.c_dim, config.img_resolution, config.img_channels)
@@ -192,6 +196,10 @@ class StyleGAN2Generator(StyleGenerator):
         )
         self.synthesis = Synthesis(config)
 
+    def rebuild(self, **changes: object) -> "StyleGAN2Generator":
+        """See :meth:`StyleGenerator.rebuild`."""
+        return StyleGAN2Generator(self.config.model_copy(update=changes))
+
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
         return Description("stylegan2", "generator", self.config.model_dump(mode="json"))
@@ -202,24 +210,23 @@ class StyleGAN2Generator(StyleGenerator):
         return ("norm", "concat") if self.config.mapping_layers and not self.n_classes else ()
 
     def with_classes(self, n: int, how: Conditioning = "norm") -> Generator:
-        """See :meth:`Generator.with_classes`: here a class always enters the mapping network, and by it every style layer."""
+        """See :meth:`Generator.with_classes`; here the class always enters the mapping network, and through it every style."""
         if self.n_classes or not self.config.mapping_layers:
             raise MissingCapability("this generator already has classes, or has no mapping network to take them")
-        config = self.config.model_copy(update={"c_dim": n, "embed_features": self.config.w_dim})
-        made = StyleGAN2Generator(config)
+        conditional = self.rebuild(c_dim=n, embed_features=self.config.w_dim)
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
         tensors |= {f"mapping.{k}": v for k, v in add_class_inputs(self.mapping, n).items()}
-        made.load_state_dict(tensors)
-        return made.train(self.training)
+        conditional.load_state_dict(tensors)
+        return conditional.train(self.training)
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Mapping network, then the blocks from 4 x 4 on."""
+        """The mapping network, then the blocks from 4 x 4 on."""
         return [self.mapping, *self.synthesis.children()]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The affine layers that make each convolution's scales from a style."""
+        """The affine layers that map styles to the scales of each convolution's inputs."""
         return [m.affine for m in self.modules() if isinstance(m, Layer | ToRGB)]
 
 
@@ -291,16 +298,16 @@ def default_configs(
     latent_dim: int = 512,
     mapping_layers: int = 8,
 ) -> tuple[StyleGAN2GeneratorConfig, StyleCriticConfig]:
-    """Settings of a pair as published.
+    """Return the settings of an ordinary pair, those of the paper.
 
     Args:
         size: side of the images, a power of two from 8 on.
         channels: 1 or 3.
-        n_classes: 0 for none.
+        n_classes: number of classes, 0 for none.
         width: features of a block times its side (config F: 32768; half of it for 256 px and less).
-        top_width: most features of a block.
+        top_width: upper bound of the features of a block.
         latent_dim: width of latents and styles.
-        mapping_layers: of the generator; a critic with classes has as many.
+        mapping_layers: layers of the generator's mapping; a critic with classes has as many.
     """
     if size < 8 or size & (size - 1) or size > 4096:
         raise ConfigError(f"a StyleGAN2 has a side of 8, 16, 32, ... 4096, not {size}")

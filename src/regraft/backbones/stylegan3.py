@@ -1,4 +1,4 @@
-"""StyleGAN3: a generator whose details move with the surface of what is shown, translation- or rotation-equivariant.
+"""StyleGAN3: an alias-free generator, equivariant to translation or to rotation too, whose details move with what is shown.
 
 Published networks of kind -t convolve with 3 x 3 kernels; those of kind -r with 1 x 1 kernels, twice the width and radial
 filters.  The critic is StyleGAN2's.
@@ -26,7 +26,7 @@ from regraft.core.randomness import Rng
 
 
 class Waves(nn.Module):
-    """The input: plane waves, moved and turned by the style, and mixed."""
+    """The synthesis input: plane waves, moved and turned by the style, then mixed by a matrix."""
 
     transform: Tensor
     freqs: Tensor
@@ -43,28 +43,29 @@ class Waves(nn.Module):
         self.register_buffer("phases", torch.zeros(width))
 
     def forward(self, w: Tensor) -> Tensor:
-        """Waves under styles (N, w_dim): (N, C, size, size)."""
+        """Return mixed waves (N, C, size, size) under styles (N, w_dim)."""
+        # (cosine, sine, shift across, shift down)
         t = self.affine(w)
         t = t / t[:, :2].norm(dim=1, keepdim=True)
         cosine, sine = t[:, 0], t[:, 1]
         turn = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
-        # Turning after moving by (-t2, -t3), after the transform of the whole network.
+        # First the transform of the whole network, then a shift by (-t2, -t3), then a turn.
         matrix = turn @ (self.transform[:2] - t[:, 2:, None] * self.transform[2])
         freqs = self.freqs @ matrix[:, :, :2]
         phases = self.phases + (self.freqs @ matrix[:, :, 2:])[:, :, 0]
         amplitude = 1 - (freqs.norm(dim=2) - self.bandwidth) / (self.rate / 2 - self.bandwidth)
         # Pixel centres, in units of the image's side.
-        place = (torch.arange(self.size, device=w.device, dtype=w.dtype) + 0.5 - self.size / 2) / self.rate
-        across = freqs[:, :, 0, None, None] * place + phases[:, :, None, None]
-        angle = across + freqs[:, :, 1, None, None] * place[:, None]
+        position = (torch.arange(self.size, device=w.device, dtype=w.dtype) + 0.5 - self.size / 2) / self.rate
+        across = freqs[:, :, 0, None, None] * position + phases[:, :, None, None]
+        angle = across + freqs[:, :, 1, None, None] * position[:, None]
         x = torch.sin(angle * (2 * math.pi)) * amplitude.clamp(0, 1)[:, :, None, None]
         return torch.einsum("nchw,oc->nohw", x, self.weight / math.sqrt(len(self.weight)))
 
     def initialise(self) -> None:
-        """Draw fresh waves: frequencies uniform in the band's disc, styles that leave them in place."""
-        radii = torch.randn(len(self.phases), 2)
-        length = radii.square().sum(1, keepdim=True).sqrt()
-        self.freqs.copy_(radii / (length * length.square().exp().pow(0.25)) * self.bandwidth)
+        """Draw fresh waves, of frequencies spread over the disc of the band; at first styles leave them in place."""
+        directions = torch.randn(len(self.phases), 2)
+        length = directions.square().sum(1, keepdim=True).sqrt()
+        self.freqs.copy_(directions / (length * length.square().exp().pow(0.25)) * self.bandwidth)
         self.phases.copy_(torch.rand(len(self.phases)) - 0.5)
         self.transform.copy_(torch.eye(3))
         nn.init.normal_(self.weight)
@@ -74,9 +75,11 @@ class Waves(nn.Module):
 
 
 class Layer(nn.Module):
-    """A modulated convolution and the filtered nonlinearity; the last layer only mixes colours."""
+    """A modulated convolution and the filtered nonlinearity; the last layer only makes the image's colours."""
 
     magnitude_ema: Tensor
+    up_filter: Tensor | None
+    down_filter: Tensor | None
 
     def __init__(self, config: StyleGAN3GeneratorConfig, layer: int) -> None:
         super().__init__()
@@ -89,9 +92,9 @@ class Layer(nn.Module):
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("magnitude_ema", torch.ones([]))
-        designed = layer_filters(config, layer)
+        filters = layer_filters(config, layer)
         for name in ("up_filter", "down_filter"):
-            value = designed.get(name)
+            value = filters.get(name)
             # A new tensor, so that a network laid out on another device has its filters there.
             self.register_buffer(name, None if value is None else torch.tensor(value.tolist()))
 
@@ -99,11 +102,11 @@ class Layer(nn.Module):
         """Map (N, C, H, W) under styles (N, w_dim)."""
         x = self._convolve(x, self.affine(w)) + self.bias[:, None, None]
         gain, slope = (1.0, 1.0) if self.colours else (math.sqrt(2), 0.2)
-        p, up, down = self.plan, self._buffers["up_filter"], self._buffers["down_filter"]
-        return filtered_lrelu(x, up, down, p.up, p.down, p.padding, gain, slope, self.clamp)
+        p = self.plan
+        return filtered_lrelu(x, self.up_filter, self.down_filter, p.up, p.down, p.padding, gain, slope, self.clamp)
 
     def _convolve(self, x: Tensor, style: Tensor) -> Tensor:
-        """Scale the inputs, convolve, scale the outputs: the same as a kernel for every image, without making them."""
+        """Scale the inputs, convolve, scale the outputs: this equals a kernel for every image, without making those kernels."""
         weight: Tensor = self.weight
         gain = torch.rsqrt(self.magnitude_ema)
         if self.colours:
@@ -125,7 +128,7 @@ class Layer(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """From styles to images."""
+    """The synthesis network: waves, then layers."""
 
     input: Waves
 
@@ -143,7 +146,7 @@ class Synthesis(nn.Module):
         return [layer for name in self.names if isinstance(layer := self.get_submodule(name), Layer)]
 
     def forward(self, w: Tensor, noise: Noise = "const", rng: Rng | None = None) -> Tensor:
-        """Images of styles (N, num_ws, w_dim); there are no noise maps, so ``noise`` and ``rng`` change nothing."""
+        """Synthesise images from styles (N, num_ws, w_dim); there are no noise maps, so ``noise`` and ``rng`` are ignored."""
         x: Tensor = self.input(w[:, 0])
         for i, layer in enumerate(self.layers, start=1):
             x = layer(x, w[:, i])
@@ -151,7 +154,7 @@ class Synthesis(nn.Module):
 
 
 class StyleGAN3Generator(StyleGenerator):
-    """Mapping and alias-free synthesis."""
+    """StyleGAN3's generator: mapping and alias-free synthesis network."""
 
     synthesis: Synthesis
 
@@ -170,27 +173,31 @@ class StyleGAN3Generator(StyleGenerator):
         )
         self.synthesis = Synthesis(config)
 
+    def rebuild(self, **changes: object) -> "StyleGAN3Generator":
+        """See :meth:`StyleGenerator.rebuild`."""
+        return StyleGAN3Generator(self.config.model_copy(update=changes))
+
     def describe(self) -> Description:
         """See :meth:`Generator.describe`."""
         return Description("stylegan3", "generator", self.config.model_dump(mode="json"))
 
     def with_classes(self, n: int, how: Conditioning = "norm") -> Generator:
-        """See :meth:`Generator.with_classes`: here a class always enters the mapping network, and by it every style layer."""
+        """See :meth:`Generator.with_classes`; here the class always enters the mapping network, and through it every style."""
         if self.n_classes:
             raise MissingCapability("this generator already has classes")
-        made = StyleGAN3Generator(self.config.model_copy(update={"c_dim": n, "embed_features": self.config.w_dim}))
+        conditional = self.rebuild(c_dim=n, embed_features=self.config.w_dim)
         tensors = {k: v.detach().clone() for k, v in self.state_dict().items()}
-        made.load_state_dict(tensors | {f"mapping.{k}": v for k, v in add_class_inputs(self.mapping, n).items()})
-        return made.train(self.training)
+        conditional.load_state_dict(tensors | {f"mapping.{k}": v for k, v in add_class_inputs(self.mapping, n).items()})
+        return conditional.train(self.training)
 
     @property
     def stages(self) -> list[nn.Module]:
-        """Mapping, waves and layers."""
+        """The mapping, the waves, the layers."""
         return [self.mapping, self.synthesis.input, *self.synthesis.layers]
 
     @property
     def norms(self) -> list[nn.Module]:
-        """The maps from styles to the scales of each layer's inputs."""
+        """The affine layers that map styles to the scales of each layer's inputs."""
         return [layer.affine for layer in self.synthesis.layers]
 
 
@@ -205,18 +212,18 @@ def default_configs(
     layers: int = 14,
     mapping_layers: int = 2,
 ) -> tuple[StyleGAN3GeneratorConfig, StyleCriticConfig]:
-    """Settings of the published kinds.
+    """Return the settings of an ordinary pair, of one of the published kinds.
 
     Args:
         size: side of the images, a power of two from 8 on.
         channels: 1 or 3.
-        n_classes: 0 for none.
+        n_classes: number of classes, 0 for none.
         kind: ``t`` for equivariance to translation, ``r`` to rotation too (twice as wide, 1 x 1 kernels).
         width: features of a layer times twice its cutoff frequency; in the critic, features of a block times its side.
-        top_width: most features of a layer.
+        top_width: upper bound of the features of a layer.
         latent_dim: width of latents and styles.
-        layers: of the synthesis, before the one that makes colours.
-        mapping_layers: of the generator.
+        layers: layers of the synthesis, without the last one, which makes colours.
+        mapping_layers: layers of the generator's mapping.
     """
     if kind not in ("t", "r"):
         raise ConfigError(f"kind: a StyleGAN3 is of kind t or r, not {kind}")
@@ -224,7 +231,7 @@ def default_configs(
         raise ConfigError(f"a StyleGAN3 has a side of 8, 16, 32, ... 4096, not {size}")
     if channels not in (1, 3):
         raise ConfigError(f"a StyleGAN3 makes images of 1 or 3 channels, not {channels}")
-    turned = kind == "r"
+    rotation = kind == "r"
     settings: dict[str, Any] = {
         "z_dim": latent_dim,
         "w_dim": latent_dim,
@@ -234,12 +241,12 @@ def default_configs(
         "mapping_layers": mapping_layers,
         "num_layers": layers,
         "channels": [1] * layers,
-        "conv_kernel": 1 if turned else 3,
-        "use_radial_filters": turned,
+        "conv_kernel": 1 if rotation else 3,
+        "use_radial_filters": rotation,
     }
-    more = 2 if turned else 1
+    factor = 2 if rotation else 1
     cutoffs = [grid.cutoff for grid in grids(parse(StyleGAN3GeneratorConfig, settings, "stylegan3"))[:-1]]
-    settings["channels"] = [max(1, round(min(width * more / 2 / cutoff, top_width * more))) for cutoff in cutoffs]
+    settings["channels"] = [max(1, round(min(width * factor / 2 / cutoff, top_width * factor))) for cutoff in cutoffs]
     widths = [max(1, min(width // (4 << k), top_width)) for k in range(size.bit_length() - 2)]
     critic = {
         "c_dim": n_classes,
@@ -294,7 +301,7 @@ class StyleGAN3(Backbone[StyleGAN3GeneratorConfig, StyleCriticConfig]):
         return self.objective.model_copy(update={"penalty_weight": weight}), self.recipe
 
     def filters(self, config: dict[str, Any]) -> dict[str, Tensor]:
-        """Filters that a generator of given settings has, by their names in its state."""
+        """Return the filters of a generator of given settings, by their names in its state."""
         parsed = parse(StyleGAN3GeneratorConfig, config, "stylegan3 generator")
         return {
             f"synthesis.{layer_name(parsed, i)}.{name}": value
