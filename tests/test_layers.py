@@ -97,6 +97,14 @@ def test_plugins_do_not_import_siblings(name):
             assert tail == "base" or tail.startswith("_"), f"{name} imports its sibling {other}"
 
 
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_underscored_files_are_imported_from_their_own_folder_only(name):
+    """A folder's sub-folders belong to it."""
+    for other in IMPORTS[name]:
+        folder, _, file = other.rpartition(".")
+        assert not file.startswith("_") or name.startswith(f"{folder}."), f"{name} imports {other}, private to {folder}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_and_functions_stay_short(path):
     text = path.read_text(encoding="utf-8")

@@ -85,16 +85,6 @@ def class_ready(source: GAN, images: Data, config: LabelledConfig, rng: torch.Ge
     )
 
 
-def class_obstacle(source: GAN, n: int) -> str | None:
-    """Return why a source's networks cannot learn ``n`` classes, or None; builds no network."""
-    generator, critic = source.generator, source.critic
-    if not generator.n_classes and not generator.conditionings:
-        return f"a {type(generator).__name__} cannot be given classes; adapt it without labels"
-    if critic is not None and critic.n_classes != n and not critic.takes_classes:
-        return f"a {type(critic).__name__} cannot be given classes; adapt it without labels"
-    return None
-
-
 def _head(critic: Critic) -> ClassHead:
     return "auxiliary" if critic.classifies else "projection"
 

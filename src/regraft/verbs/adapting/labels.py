@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
 from regraft.data.images import ImageSet
-from regraft.methods._classes import class_obstacle
 from regraft.methods.base import Method, MethodConfig
 from regraft.verbs.adapting import choices
 
@@ -56,7 +55,17 @@ def obstacle(
         return _difference_to_sources(job.method, sources, listed)
     if "autoencoder" in method.needs:  # classes of codes ask nothing of a source
         return None
-    return next(filter(None, (class_obstacle(source, n) for source in sources)), None)
+    return next(filter(None, (_class_obstacle(source, n) for source in sources)), None)
+
+
+def _class_obstacle(source: GAN, n: int) -> str | None:
+    """Return why a source's networks cannot learn ``n`` classes, or None; builds no network."""
+    generator, critic = source.generator, source.critic
+    if not generator.n_classes and not generator.conditionings:
+        return f"a {type(generator).__name__} cannot be given classes; adapt it without labels"
+    if critic is not None and critic.n_classes != n and not critic.takes_classes:
+        return f"a {type(critic).__name__} cannot be given classes; adapt it without labels"
+    return None
 
 
 def _difference_to_sources(name: str, sources: Sequence[GAN], listed: ImageSet) -> str | None:
