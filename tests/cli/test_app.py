@@ -7,22 +7,7 @@ import sys
 import pytest
 
 from regraft.cli.app import run as cli
-
-
-def call(capsys, *arguments):
-    code = cli([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-FAST = ["--steps", 4, "--batch", 4, "--evaluate-every", 2]
-
-
-@pytest.fixture
-def made(capsys, photos, source_folder, tmp_path):
-    code, out, err = call(capsys, "adapt", photos, "-s", source_folder, "--method", "freezed", "--out", tmp_path / "run", *FAST)
-    assert code == 0, err
-    return tmp_path / "run", out, err
+from support.commands import FAST, call
 
 
 def test_help_answers_without_torch():
@@ -46,8 +31,8 @@ def test_version(capsys):
     assert call(capsys, "--version")[1].strip() == f"regraft {regraft.__version__}"
 
 
-def test_adapt_prints_numbers_and_the_next_step(made):
-    folder, out, err = made
+def test_adapt_prints_numbers_and_the_next_step(finished):
+    folder, out, err = finished
     assert "frechet[random_conv]" in out
     assert "lower is better" in out
     assert f"regraft sample {folder}" in out
@@ -144,8 +129,8 @@ def test_exit_codes_are_explained(capsys):
     assert "2 what was given is wrong" in " ".join(call(capsys, "--help")[1].split())
 
 
-def test_an_unfinished_run_says_how_to_go_on(capsys, made, photos, tmp_path):
-    folder = made[0]
+def test_an_unfinished_run_says_how_to_go_on(capsys, finished, photos, tmp_path):
+    folder = finished[0]
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (folder / name).unlink()
     for verb in (["sample", folder, "--out", tmp_path / "s"], ["evaluate", folder, photos], ["report", folder]):
@@ -188,20 +173,6 @@ def test_the_card_names_a_licence_of_the_hub_and_its_sources(capsys, photos, tmp
     assert "license_name" not in card
 
 
-def test_facts_are_shown_readably(capsys, source_folder, photos, tmp_path):
-    code, out, err = call(capsys, "inspect", source_folder)
-    assert code == 0, err
-    assert "noncommercial: unknown" in out
-    assert max(len(line) for line in out.splitlines() if line.startswith(("objective", "recipe", "  "))) <= 110
-    (tmp_path / "two").mkdir()
-    for name in ("000.png", "001.png"):
-        (tmp_path / "two" / name).write_bytes((photos / name).read_bytes())
-    code, out, err = call(capsys, "check", tmp_path / "two")
-    assert code == 0, err
-    assert "Nothing can be said of near-duplicates and images unlike all others" in out
-    assert "about 32 pixels" in out
-
-
 def test_debug_shows_where(photos, source_folder):
     from regraft.core.errors import ConfigError
 
@@ -209,8 +180,8 @@ def test_debug_shows_where(photos, source_folder):
         cli(["adapt", str(photos), "-s", str(source_folder), "--method", "magic", "--debug"])
 
 
-def test_sample_inspect_convert_evaluate(capsys, made, photos, tmp_path):
-    folder = made[0]
+def test_sample_inspect_convert_evaluate(capsys, finished, photos, tmp_path):
+    folder = finished[0]
     code, out, _ = call(capsys, "sample", folder, "--n", 3, "--out", tmp_path / "samples", "--psi", 0.7, "--grid")
     assert code == 0
     assert len(list((tmp_path / "samples").iterdir())) == 4
@@ -230,61 +201,26 @@ def test_sample_inspect_convert_evaluate(capsys, made, photos, tmp_path):
     assert "mv_ratio_pixel" in out
 
 
-def test_resume_by_name(capsys, made):
-    folder = made[0]
+def test_resume_by_name(capsys, finished):
+    folder = finished[0]
     code, out, err = call(capsys, "adapt", "--resume", folder)
     assert code == 0, err
     assert "frechet" in out
 
 
-def test_more_steps_in_a_new_folder(capsys, made, tmp_path):
-    code, out, err = call(capsys, "adapt", "--resume", made[0], "--more", 2, "--out", tmp_path / "more", "--json")
+def test_more_steps_in_a_new_folder(capsys, finished, tmp_path):
+    code, out, err = call(capsys, "adapt", "--resume", finished[0], "--more", 2, "--out", tmp_path / "more", "--json")
     assert code == 0, err
     assert json.loads(out)["folder"] == str(tmp_path / "more")
     log = [json.loads(line) for line in (tmp_path / "more" / "metrics.jsonl").read_text().splitlines()]
-    before = [json.loads(line) for line in (made[0] / "metrics.jsonl").read_text().splitlines()]
+    before = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == before[-1]["step"] + 2
 
 
-def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):
-    small = ["--set", "backbone_settings.code_dim=6", "--set", "backbone_settings.width=4"]
-    code, out, err = call(
-        capsys,
-        "pretrain",
-        photos,
-        "--backbone",
-        "autoencoder",
-        "--size",
-        8,
-        "--channels",
-        1,
-        "--out",
-        tmp_path / "ae",
-        "--steps",
-        3,
-        "--batch",
-        4,
-        *small,
-    )
-    assert code == 0, err
-    assert f"regraft inspect {tmp_path / 'ae'}" in out
-    for expected in ((12, 0), (0, 12)):
-        code, out, err = call(capsys, "encode", tmp_path / "ae", photos, "--out", tmp_path / "c.safetensors", "--json")
-        assert code == 0, err
-        facts = json.loads(out)
-        assert (facts["encoded"], facts["reused"]) == expected
-    run = ["adapt", tmp_path / "c.safetensors", "-s", tmp_path / "ae", "--out", tmp_path / "run", "--steps", 2, "--batch", 4]
-    code, out, err = call(capsys, *run)
-    assert code == 0, err
-    assert call(capsys, "sample", tmp_path / "run", "--out", tmp_path / "grid.png", "--n", 4, "--psi", 0.5)[0] == 0
-    code, out, err = call(capsys, "diagnose", tmp_path / "run", photos, "-s", tmp_path / "ae", "--json")
-    assert code == 0, err
-    assert json.loads(out)["n"] == 12
-    out = call(capsys, "diagnose", tmp_path / "run", photos, "-s", tmp_path / "ae")[1]
-    assert "target images decoded again, mean squared error" in out
-    assert "_" not in out.replace("P_T", "").replace("E_T", "").split("warning")[0]
-    plan = call(capsys, "adapt", photos, "-s", tmp_path / "ae", "--dry-run", "--out", tmp_path / "auto", "--json")[1]
-    assert json.loads(plan)["method"] == "mind2mind"
-    code, _, err = call(capsys, "encode", tmp_path / "ae", photos, "--out", tmp_path / "d.safetensors", "--fit", "squeeze")
-    assert code == 2
-    assert "crop, pad, stretch" in err
+def test_the_table_shows_interval_and_what_real_images_score(photos_by_class, tmp_path, capsys):
+    assert cli(["evaluate", str(photos_by_class), str(photos_by_class), "--metrics", "kid,precision_recall"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "95 % interval" in lines[0]
+    assert "real images" in lines[0]
+    assert " to " in lines[1]
+    assert "(n 12)" in lines[1]
