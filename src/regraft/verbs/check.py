@@ -1,4 +1,4 @@
-"""A look at target images before any training: what is there, what is odd, what is advised."""
+"""The verb ``check``: look through target images before training, for what is odd, and give advice."""
 
 import collections
 import concurrent.futures
@@ -16,26 +16,40 @@ from regraft.core import discover
 from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
 from regraft.data.images import ImageSet, Item, from_array
-from regraft.data.opening import open_images
 from regraft.data.pixels import UnreadableImage, decode, fit_picture
 from regraft.data.split import MIN_IMAGES, held_out_count
 from regraft.evaluation.compare import extractor
 from regraft.methods.base import Method
+from regraft.verbs._arguments import ImagesArgument, list_images
 from regraft.verbs.adapting import choices
 
 SIDE = 32
+"""Side that images are looked at."""
 GREY_SIDE = 16
-SMALLEST = 32  # side of the smallest common sources
-ALIKE = 0.99  # correlation of small grey pictures
-ALIKE_SHARE = 0.3  # of the usual distance to the nearest other image
-OUTLYING = 6.0  # robust standard deviations
+"""Side of the grey pictures that near-duplicates are told by."""
+SMALLEST_SOURCE = 32
+"""Side of the smallest common sources."""
+ALIKE = 0.99
+"""Correlation of the grey pictures of near-duplicates, at least."""
+ALIKE_DISTANCE = 0.3
+"""Distance of near-duplicates, at most, relative to the median distance to the nearest other image."""
+OUTLYING = 6.0
+"""Distance of outliers, at least, in robust standard deviations."""
 SHOWN = 24
 TILE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Looked:
-    """What was seen of one file."""
+class Glance:
+    """One file, looked at.
+
+    Attributes:
+        name: of the file.
+        size: width and height.
+        mode: ``L`` or ``RGB``.
+        pixels: the image shrunk to (3, 32, 32), uint8.
+        notes: conversions that were made.
+    """
 
     name: str
     size: tuple[int, int]
@@ -44,7 +58,7 @@ class Looked:
     notes: tuple[str, ...]
 
 
-def check(images: str | pathlib.Path | ImageSet, out: str | pathlib.Path | None = None) -> dict[str, Any]:
+def check(images: ImagesArgument, out: str | pathlib.Path | None = None) -> dict[str, Any]:
     """Look through target images.
 
     Args:
@@ -55,41 +69,45 @@ def check(images: str | pathlib.Path | ImageSet, out: str | pathlib.Path | None 
         Counts, sizes, modes, near-duplicates, outliers, odd files and advice, as plain data.
 
     Raises:
-        DataError: if there are no readable images.
-        ConfigError: if ``out`` exists or is no .png.
+        DataError: if no image can be read.
+        ConfigError: if ``out`` exists or is not a .png.
     """
-    listed = images if isinstance(images, ImageSet) else open_images(images)
+    listed = list_images(images)
     path = None if out is None else pathlib.Path(out)
     if path is not None and (path.suffix.lower() != ".png" or path.exists()):
         raise ConfigError(f"{path}: {'exists, and nothing is overwritten' if path.exists() else 'the sheet is a .png'}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        found = list(pool.map(_look, listed.items))
-    bad = [str(f) for f in found if isinstance(f, UnreadableImage)]
-    seen = [f for f in found if isinstance(f, Looked)]
-    if not seen:
-        raise DataError(f"{listed.where}: none of its {len(listed)} images can be read, for example: {bad[0]}")
-    pixels = torch.stack([s.pixels for s in seen]).float().div_(127.5).sub_(1)
-    twins, apart = near_duplicates(pixels), outliers(pixels)
-    facts = _facts(listed, seen, bad)
-    facts["near_duplicates"] = [[seen[a].name, seen[b].name] for a, b in twins]
-    facts["outliers"] = [seen[k].name for k in apart]
-    facts["odd"] += [f"{s.name}: blank" for s, flat in zip(seen, pixels.flatten(1).std(1) < 0.02, strict=True) if flat]
-    facts["advice"] = _advice(seen, pixels, len({b for _, b in twins}))
+        results = list(pool.map(_look, listed.items))
+    errors = [str(r) for r in results if isinstance(r, UnreadableImage)]
+    glances = [r for r in results if isinstance(r, Glance)]
+    if not glances:
+        raise DataError(f"{listed.where}: none of its {len(listed)} images can be read, for example: {errors[0]}")
+    pixels = torch.stack([g.pixels for g in glances]).float().div_(127.5).sub_(1)
+    twins, far = near_duplicates(pixels), outliers(pixels)
+    facts = _facts(listed, glances, errors)
+    facts["near_duplicates"] = [[glances[a].name, glances[b].name] for a, b in twins]
+    facts["outliers"] = [glances[k].name for k in far]
+    is_blank = pixels.flatten(1).std(1) < 0.02
+    facts["odd"] += [f"{g.name}: blank" for g, blank in zip(glances, is_blank, strict=True) if blank]
+    facts["advice"] = _advise(glances, pixels, len({b for _, b in twins}))
     if path is not None:
-        pictures.save_png(path, _sheet(seen, twins, apart))
+        pictures.save_png(path, _sheet(glances, twins, far))
         facts["sheet"] = str(path)
     return facts
 
 
 def near_duplicates(pixels: Tensor, limit: int = 200) -> list[tuple[int, int]]:
-    """Pairs that show almost the same picture, mirrored ones included, each later image once.
+    """Find pairs of images that show almost the same picture, perhaps mirrored.
 
-    Alike means a correlation of small grey pictures above 0.99, and a distance well below what the set's images usually have
-    from their nearest other one: simple sets (digits, icons) hold different images that correlate.
+    Their small grey pictures correlate by more than 0.99, and are much nearer to each other than images of the set usually are
+    to their nearest other one: in simple sets (digits, icons) different images correlate as well.
 
     Args:
         pixels: (N, C, H, W) in [-1, 1].
         limit: pairs at most.
+
+    Returns:
+        Pairs of indices, the lower one first, in order.
     """
     if len(pixels) < 3:
         return []
@@ -97,27 +115,26 @@ def near_duplicates(pixels: Tensor, limit: int = 200) -> list[tuple[int, int]]:
     mirrored = grey.flip(3).flatten(1)
     grey = grey.flatten(1)
     normal, normal_mirrored = (torch.nn.functional.normalize(x - x.mean(1, keepdim=True), dim=1) for x in (grey, mirrored))
-    best, which, distance = [], [], []
+    best, nearest, distances = [], [], []
     for start in range(0, len(grey), 1024):
         rows = normal[start : start + 1024]
         likeness = torch.maximum(rows @ normal.T, rows @ normal_mirrored.T)
         likeness[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = -2
         value, index = likeness.max(1)
         part = grey[start : start + 1024]
-        apart = torch.minimum((part - grey[index]).norm(dim=1), (part - mirrored[index]).norm(dim=1))
         best.append(value)
-        which.append(index)
-        distance.append(apart)
-    likeness, other, apart = torch.cat(best), torch.cat(which), torch.cat(distance)
-    alike = (likeness > ALIKE) & (apart < ALIKE_SHARE * apart.median())
-    # Where most images have a twin the median is theirs: identical pictures count whatever the rest does.
-    alike |= apart < 1e-3
+        nearest.append(index)
+        distances.append(torch.minimum((part - grey[index]).norm(dim=1), (part - mirrored[index]).norm(dim=1)))
+    likeness, other, distance = torch.cat(best), torch.cat(nearest), torch.cat(distances)
+    alike = (likeness > ALIKE) & (distance < ALIKE_DISTANCE * distance.median())
+    # If most images have a twin, the median is a distance between twins; identical pictures count all the same.
+    alike |= distance < 1e-3
     pairs = {(min(k, int(other[k])), max(k, int(other[k]))) for k in alike.nonzero().flatten().tolist()}
     return sorted(pairs)[:limit]
 
 
 def outliers(pixels: Tensor, limit: int = 50) -> list[int]:
-    """Images unlike all others in colours, edges and their arrangement, farthest first."""
+    """Return the indices of images unlike all others in colours, edges and their arrangement, farthest first."""
     if len(pixels) < 8:
         return []
     features = extractor("random_conv")(pixels)
@@ -131,98 +148,121 @@ def outliers(pixels: Tensor, limit: int = 50) -> list[int]:
     return [int(k) for k in far[distance[far].argsort(descending=True)][:limit]]
 
 
-def _look(item: Item) -> Looked | UnreadableImage:
+def _look(item: Item) -> Glance | UnreadableImage:
+    """Read an image and shrink it; return the error if it cannot be read."""
     notes: set[str] = set()
     try:
         content = item.read()
         picture = decode(content, item.name, notes.add) if isinstance(content, bytes) else from_array(content, item.name)
         small = torch.from_numpy(fit_picture(picture.convert("RGB"), (SIDE, SIDE), 3, "stretch", lambda note: None).copy())
-        return Looked(item.name, picture.size, picture.mode, small, tuple(sorted(notes)))
+        return Glance(item.name, picture.size, picture.mode, small, tuple(sorted(notes)))
     except UnreadableImage as error:
         return error
 
 
-def _facts(listed: ImageSet, seen: list[Looked], bad: list[str]) -> dict[str, Any]:
-    sizes = collections.Counter(f"{w}x{h}" for w, h in (s.size for s in seen))
-    short = sorted(min(s.size) for s in seen)
-    odd = [f"unreadable: {b}" for b in bad]
-    middle = statistics.median(short)
-    ratio = statistics.median(w / h for w, h in (s.size for s in seen))
-    for s in seen:
-        if min(s.size) < middle / 2:
-            odd.append(f"{s.name}: much smaller than the others ({s.size[0]}x{s.size[1]})")
-        elif max(s.size[0] / s.size[1] / ratio, ratio / (s.size[0] / s.size[1])) > 2:
-            odd.append(f"{s.name}: a very different shape ({s.size[0]}x{s.size[1]})")
-    notes = collections.Counter(note for s in seen for note in s.notes)
-    rest = sum(sizes.values()) - sum(n for _, n in sizes.most_common(8))
+def _facts(listed: ImageSet, glances: list[Glance], errors: list[str]) -> dict[str, Any]:
+    """Return counts, sizes and modes of the images, and files that are odd by their size."""
+    sizes = collections.Counter(f"{w}x{h}" for w, h in (g.size for g in glances))
+    short_sides = sorted(min(g.size) for g in glances)
+    odd = [f"unreadable: {error}" for error in errors]
+    median_side = statistics.median(short_sides)
+    median_ratio = statistics.median(w / h for w, h in (g.size for g in glances))
+    for g in glances:
+        width, height = g.size
+        if min(g.size) < median_side / 2:
+            odd.append(f"{g.name}: much smaller than the others ({width}x{height})")
+        elif max(width / height / median_ratio, median_ratio / (width / height)) > 2:
+            odd.append(f"{g.name}: a very different shape ({width}x{height})")
+    conversions = collections.Counter(note for g in glances for note in g.notes)
+    others = sum(sizes.values()) - sum(n for _, n in sizes.most_common(8))
     classes = collections.Counter(listed.classes[i.label] for i in listed.items if i.label is not None)
     return {
-        "images": len(seen),
-        "unreadable": len(bad),
+        "images": len(glances),
+        "unreadable": len(errors),
         "classes": dict(classes),
-        "sizes": dict(sizes.most_common(8)) | ({"others": rest} if rest else {}),
-        "short_side": {"least": short[0], "median": middle, "most": short[-1]},
-        "modes": dict(collections.Counter({"L": "grey", "RGB": "colour"}[s.mode] for s in seen)),
-        "conversions": dict(notes),
+        "sizes": dict(sizes.most_common(8)) | ({"others": others} if others else {}),
+        "short_side": {"least": short_sides[0], "median": median_side, "most": short_sides[-1]},
+        "modes": dict(collections.Counter({"L": "grey", "RGB": "colour"}[g.mode] for g in glances)),
+        "conversions": dict(conversions),
         "odd": odd,
     }
 
 
-def _advice(seen: list[Looked], pixels: Tensor, twins: int) -> list[str]:
-    """Sentences, each a choice with its reason."""
-    n = len(seen)
-    said = []
-    unseen = [what for what, least in (("near-duplicates", 3), ("images unlike all others", 8)) if n < least]
-    if unseen:
-        said.append(f"Nothing can be said of {' and '.join(unseen)}: {n} images are too few to know what is usual.")
+def _advise(glances: list[Glance], pixels: Tensor, twins: int) -> list[str]:
+    """Return advice, one sentence for each choice, with its reason."""
+    return [
+        *_advise_on_number(len(glances)),
+        *([f"Remove near-duplicates: {twins} images show what another one shows; measures will flatter."] if twins else []),
+        *_advise_on_shape(glances),
+        *_advise_on_training(len(glances)),
+        _advise_on_flip(pixels),
+    ]
+
+
+def _advise_on_number(n: int) -> list[str]:
+    advice = []
+    unknown = [what for what, least in (("near-duplicates", 3), ("images unlike all others", 8)) if n < least]
+    if unknown:
+        advice.append(f"Nothing can be said of {' and '.join(unknown)}: {n} images are too few to know what is usual.")
     if n < MIN_IMAGES:
-        said.append(f"More images: {n} cannot be adapted to; {MIN_IMAGES} are the least, 25 or more are advised.")
+        advice.append(f"More images: {n} cannot be adapted to; {MIN_IMAGES} are the least, 25 or more are advised.")
     elif n < 25:
-        said.append(
+        advice.append(
             f"More images if you can: from {n} little can be held out, so that copying and overfitting are hard to see."
         )
-    if twins:
-        said.append(f"Remove near-duplicates: {twins} images show what another one shows; measures will flatter.")
-    ratios = [w / h for w, h in (s.size for s in seen)]
-    middle = statistics.median(ratios)
-    same = all(abs(r / middle - 1) < 0.02 for r in ratios)
-    if same and abs(middle - 1) < 0.02:
-        said.append("--fit crop: the images are square, nothing is lost.")
-    elif same:
-        said.append(
-            f"--fit stretch: all images are {middle:.2f} times as wide as high; sampling brings them back to that shape."
-        )
-    else:
+    return advice
+
+
+def _advise_on_shape(glances: list[Glance]) -> list[str]:
+    """Advise on fit, size of the source and colour."""
+    ratios = [w / h for w, h in (g.size for g in glances)]
+    median_ratio = statistics.median(ratios)
+    if not all(abs(r / median_ratio - 1) < 0.02 for r in ratios):
         lost = statistics.mean(1 - min(r, 1 / r) for r in ratios)
-        said.append(f"--fit crop: shapes differ; the middle square loses {lost:.0%} of the area. Use pad to keep it all.")
-    short = statistics.median(min(s.size) for s in seen)
-    near = max(SMALLEST, 1 << round(math.log2(max(1.0, short))))
+        fit = f"--fit crop: shapes differ; the middle square loses {lost:.0%} of the area. Use pad to keep it all."
+    elif abs(median_ratio - 1) < 0.02:
+        fit = "--fit crop: the images are square, nothing is lost."
+    else:
+        fit = (
+            f"--fit stretch: all images are {median_ratio:.2f} times as wide as high; sampling brings them back to that shape."
+        )
+    short = statistics.median(min(g.size) for g in glances)
+    near = max(SMALLEST_SOURCE, 1 << round(math.log2(max(1.0, short))))
     size = f"A source of about {near} pixels a side: half of the images have {short:.0f} or less"
-    said.append(size + ("; they will be enlarged, so find larger originals if you can." if short < near / 1.5 else "."))
-    grey = sum(s.mode == "L" for s in seen)
-    if 0 < grey < n:
-        said.append(f"Decide on grey or colour: {grey} of {n} images are grey; a colour source will learn both.")
-    if n >= MIN_IMAGES:
-        chosen, why = choices.method("auto", n, 1, True)
-        steps = getattr(discover.plugin("methods", chosen, Method).Config(), "steps", None)
-        said.append(f"--method {chosen} with one source: {str(why).partition(': ')[2]}; minegan with several sources.")
-        if steps:
-            said.append(f"--steps {steps}, the method's own: the best step is kept, and a worsening run ends early.")
-        held = held_out_count(n)
-        rough = "; too few for more than rough numbers." if held < 20 else "."
-        many = f"{held} of the {n} images are held out for measuring{rough}"
-        said.append(many if held > 1 else f"1 of the {n} images is held out, which is too few to measure on.")
-    mirror, why = choices.flip("auto", pixels)
-    said.append(f"--flip {'on' if mirror else 'off'}: {str(why).partition(': ')[2]}.")
-    return said
+    size += "; they will be enlarged, so find larger originals if you can." if short < near / 1.5 else "."
+    grey = sum(g.mode == "L" for g in glances)
+    if not 0 < grey < len(glances):
+        return [fit, size]
+    return [fit, size, f"Decide on grey or colour: {grey} of {len(glances)} images are grey; a colour source will learn both."]
 
 
-def _sheet(seen: list[Looked], twins: list[tuple[int, int]], apart: list[int]) -> Image.Image:
-    """Overview, near-duplicates (pairs side by side) and outliers."""
-    spaced = torch.linspace(0, len(seen) - 1, min(SHOWN, len(seen))).long().tolist()
-    parts = [(f"{len(seen)} images, some of them", spaced)]
+def _advise_on_training(n: int) -> list[str]:
+    """Advise on method, steps and held-out images; nothing if there are too few images."""
+    if n < MIN_IMAGES:
+        return []
+    method, reason = choices.method("auto", n, 1, True)
+    steps = getattr(discover.plugin("methods", method, Method).Config(), "steps", None)
+    advice = [f"--method {method} with one source: {str(reason).partition(': ')[2]}; minegan with several sources."]
+    if steps:
+        advice.append(f"--steps {steps}, the method's own: the best step is kept, and a worsening run ends early.")
+    held_out = held_out_count(n)
+    if held_out == 1:
+        return [*advice, f"1 of the {n} images is held out, which is too few to measure on."]
+    rough = "; too few for more than rough numbers." if held_out < 20 else "."
+    return [*advice, f"{held_out} of the {n} images are held out for measuring{rough}"]
+
+
+def _advise_on_flip(pixels: Tensor) -> str:
+    mirror, reason = choices.flip("auto", pixels)
+    return f"--flip {'on' if mirror else 'off'}: {str(reason).partition(': ')[2]}."
+
+
+def _sheet(glances: list[Glance], twins: list[tuple[int, int]], far: list[int]) -> Image.Image:
+    """Draw an overview, near-duplicates (pairs side by side) and outliers."""
+    spaced = torch.linspace(0, len(glances) - 1, min(SHOWN, len(glances))).long().tolist()
+    parts = [(f"{len(glances)} images, some of them", spaced)]
     parts += [("near-duplicates, pair by pair", [k for pair in twins[: SHOWN // 2] for k in pair])] if twins else []
-    parts += [("unlike all others, the most unlike first", apart[:SHOWN])] if apart else []
+    parts += [("unlike all others, the most unlike first", far[:SHOWN])] if far else []
     columns, head, gap = 8, 26, 4
     rows = [-(-len(indices) // columns) for _, indices in parts]
     sheet = Image.new("RGB", (columns * (TILE + gap) + gap, sum(head + r * (TILE + gap) + gap for r in rows)), "white")
@@ -230,7 +270,7 @@ def _sheet(seen: list[Looked], twins: list[tuple[int, int]], apart: list[int]) -
     for (title, indices), count in zip(parts, rows, strict=True):
         draw.text((gap, top + 7), title, fill="black")
         for place, k in enumerate(indices):
-            picture = pictures.to_picture(seen[k].pixels.float().div(127.5).sub(1)).resize(
+            picture = pictures.to_picture(glances[k].pixels.float().div(127.5).sub(1)).resize(
                 (TILE, TILE), Image.Resampling.BICUBIC
             )
             sheet.paste(picture, (gap + place % columns * (TILE + gap), top + head + place // columns * (TILE + gap)))

@@ -1,4 +1,4 @@
-"""The verb ``sample``: images of a generator as files, a grid, or a walk between latents."""
+"""The verbs ``sample`` and ``interpolate``: images of a generator as files, a grid, or a walk between latents."""
 
 import pathlib
 from collections.abc import Sequence
@@ -23,42 +23,42 @@ PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def classes_for(gan: GAN, job: SampleJob) -> Tensor | None:
-    """Classes (n,) of the images of a job: the one asked for, else all in turn; None without classes.
+    """Return the classes (n,) of the images to sample: the one that the job names, else all in turn; None without classes.
 
     Raises:
-        ConfigError: if there is no such class.
+        ConfigError: if the generator has no such class.
     """
     n = gan.generator.n_classes
     if job.label is not None and job.class_name is not None:
         raise ConfigError(f"--label {job.label} and --class {job.class_name}: give one of them")
     if job.label is None and job.class_name is None:
-        # Image k is of class k mod n whatever is asked for with it.
+        # Image k is of class k mod n, whatever range it is sampled in.
         return torch.arange(job.first, job.first + job.n) % n if n else None
-    asked = f"--label {job.label}" if job.label is not None else f"--class {job.class_name}"
+    option = f"--label {job.label}" if job.label is not None else f"--class {job.class_name}"
     if not n:
-        raise ConfigError(f"{asked}: this generator has no classes")
+        raise ConfigError(f"{option}: this generator has no classes")
     names, label = gan.provenance.classes, job.label
     if job.class_name is not None:
         if job.class_name in names:
             label = names.index(job.class_name)
         elif job.class_name.isdecimal() and names and all(name.isdecimal() for name in names):
-            # A number that is no class here, such as 0 of the classes 3 and 7, would otherwise mean another one.
-            there = f"there are: {', '.join(names)}; --label counts them from 0"
-            raise ConfigError(f"{asked}: the classes of this generator are numbers, and this is none of them; {there}")
+            # Read as an index, a number such as 0 would silently mean another class where the classes are 3 and 7.
+            known = f"there are: {', '.join(names)}; --label counts them from 0"
+            raise ConfigError(f"{option}: the classes of this generator are numbers, and this is none of them; {known}")
         elif job.class_name.isdecimal():
             label = int(job.class_name)
         else:
             raise ConfigError(unknown_name("class", job.class_name, names or [f"0 to {n - 1}"]))
     if label is None or label >= n:
-        raise ConfigError(f"{asked}: this generator has classes 0 to {n - 1}")
+        raise ConfigError(f"{option}: this generator has classes 0 to {n - 1}")
     return torch.full((job.n,), label)
 
 
 def check_out(path: pathlib.Path) -> None:
-    """Refuse a place for samples before any is made.
+    """Check, before anything is sampled, that samples can be written to a path.
 
     Raises:
-        ConfigError: if something would be overwritten, or a name means a picture of another kind than the grid's.
+        ConfigError: if something would be overwritten, or the name is that of a picture other than a .png.
     """
     if path.suffix.lower() in PICTURES:
         raise ConfigError(f"{path}: a grid is written as .png; choose another ending, or a folder for one .png per image")
@@ -69,7 +69,7 @@ def check_out(path: pathlib.Path) -> None:
 
 
 def write_samples(path: pathlib.Path, images: Tensor, classes: Tensor | None, gan: GAN, job: SampleJob, grid: bool) -> None:
-    """Write samples as a grid (``.png``) or as one file each, in one folder per class; see :func:`check_out`."""
+    """Write samples as a grid, if the path is a ``.png``, or as one file each, in one folder per class."""
     if path.suffix.lower() == ".png":
         pictures.save_png(path, sheet(images, classes))
         return
@@ -82,17 +82,17 @@ def write_samples(path: pathlib.Path, images: Tensor, classes: Tensor | None, ga
 
 
 def folder_names(gan: GAN) -> list[str]:
-    """A folder name for each class: its own name where that is known and can be one, else its number."""
+    """Return a folder name for each class: its own name if all of them can be folder names, else its number."""
     n = gan.generator.n_classes
     numbers = [f"{k:0{len(str(max(0, n - 1)))}d}" for k in range(n)]
     names = gan.provenance.classes
-    fit = len(names) == n and len({name.lower() for name in names}) == n
-    fit = fit and all(name.strip(". ") == name and name and not set(name) & set('/\\:*?"<>|\0') for name in names)
-    return list(names) if fit else numbers
+    usable = len(names) == n and len({name.lower() for name in names}) == n
+    usable = usable and all(name.strip(". ") == name and name and not set(name) & set('/\\:*?"<>|\0') for name in names)
+    return list(names) if usable else numbers
 
 
 def sheet(images: Tensor, classes: Tensor | None) -> Image.Image:
-    """A grid of images; of several classes with the same number of images, one class per row."""
+    """Make a grid of images, with one class per row if there are several classes with the same number of images."""
     if classes is None:
         return pictures.grid(images)
     order = classes.argsort(stable=True)
@@ -103,7 +103,7 @@ def sheet(images: Tensor, classes: Tensor | None) -> Image.Image:
 
 
 def overview(gan: GAN, seed: int) -> Image.Image:
-    """A grid of samples to look at first: of a conditional generator some of each class."""
+    """Make a grid of samples; of a conditional generator, some of each class."""
     n = min(gan.generator.n_classes, MOST_ROWS)
     if not n:
         return pictures.grid(gan.sample(64, seed))
@@ -112,10 +112,10 @@ def overview(gan: GAN, seed: int) -> Image.Image:
 
 
 def refuse_overwriting(path: pathlib.Path) -> None:
-    """Stop before a file is replaced.
+    """Check that a file does not exist.
 
     Raises:
-        ConfigError: if it is there.
+        ConfigError: if it does.
     """
     if path.exists():
         raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another name")
@@ -129,17 +129,21 @@ def sample(
     grid: bool = False,
     **settings: Any,
 ) -> Tensor:
-    """Sample a run, an adapter or any source, and write pictures if asked.
+    """Sample a run, an adapter or any source, and write pictures if ``out`` is given.
 
     Args:
         source: what to sample.
-        out: a folder for one PNG per image, in one folder per class where there are classes, or a ``.png`` for a grid.
+        out: a folder for one PNG per image, in one folder per class if there are classes, or a ``.png`` for a grid.
         sources: the sources of an adapter, if they are not where it expects them.
         grid: write a grid into the folder too.
         **settings: ``n``, ``seed``, ``first``, ``psi``, ``label`` or ``class_name``, ``source_index``, ``batch``, ``device``.
 
     Returns:
-        (n, C, H, W) in [-1, 1]; of a conditional generator all classes in turn, unless one is asked for.
+        (n, C, H, W) in [-1, 1]; of a conditional generator all classes in turn, unless one is named.
+
+    Raises:
+        ConfigError: if a setting is wrong, or something would be overwritten.
+        SourceError, AdapterError: if the source cannot be opened.
     """
     job = parse(SampleJob, settings, "settings of sample")
     if out is not None:
@@ -168,9 +172,13 @@ def interpolate(
         source: what to sample.
         out: ``.gif`` or ``.png``.
         sources: the sources of an adapter, if they are not where it expects them.
-        keys: latents on the way; an animation returns to the first.
-        frames: images from one to the next.
-        **settings: as :func:`sample`; ``n`` is not used.
+        keys: latents on the walk; an animation returns to the first.
+        frames: images from one latent to the next.
+        **settings: as for :func:`sample`; ``n`` is not used.
+
+    Raises:
+        ConfigError: if a setting is wrong, or something would be overwritten.
+        SourceError, AdapterError: if the source cannot be opened.
     """
     job = parse(SampleJob, settings, "settings of sample")
     path = pathlib.Path(out)
