@@ -74,4 +74,4 @@ def test_filters_of_which_nothing_is_known_stay_trainable():
     source = toy_gan().generator.requires_grad_(True)
     masks = FilterMasks(source, dict(source.named_parameters()))
     masks.choose(0.5, lambda rng: sum(p.sum() for p in source.parameters()) * 0, 2, 0)
-    assert all(bool(masks.mask(name).all()) for name in masks.parameters_of)
+    assert all(bool(masks.mask(name).all()) for name in masks.masked_parameters)

@@ -20,11 +20,11 @@ from regraft.files.weights import read_state_dict
 VGG_CONVS = ((0, 64), (2, 64), (5, 128), (7, 128), (10, 256), (12, 256), (14, 256), (17, 512), (19, 512), (21, 512))
 """conv1_1 to conv4_3 of VGG16: position in the usual list of layers, and width."""
 VGG_POOLED = (5, 10, 17)
-"""Convolutions that come after a pooling layer."""
+"""Positions of convolutions that come after a pooling layer."""
 VGG_MEAN = (103.939, 116.779, 123.68)
-"""Of blue, green and red, in 0 to 255, as the published weights want them."""
+"""Mean of blue, green and red, in [0, 255], which the published weights expect to be subtracted."""
 TORCH_MEAN, TORCH_SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green and blue, in 0 to 1, as the weights that go by torch's names want them."""
+"""Mean and deviation of red, green and blue, in [0, 1], by which weights with torch's names expect images standardised."""
 
 MOBILE_KEPT = (1, 3, 5, 11)
 """Separable convolutions of MobileNet v1 that are compared: the last one at each resolution."""
@@ -41,10 +41,10 @@ class Perception(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
-        """Features (N, ...) of images (N, C, H, W) in [-1, 1], of the layers that count, image side first."""
+        """Return the features (N, ...) of images (N, C, H, W) in [-1, 1], one tensor per compared layer, from the image on."""
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        """Mean absolute differences of features, summed over layers, relative to the target's mean feature if ``relative``.
+        """Return the mean absolute differences of features, divided by the target's mean if ``relative``, summed over layers.
 
         Args:
             x: images (N, C, H, W), through which gradients pass.
@@ -54,16 +54,16 @@ class Perception(nn.Module, abc.ABC):
             Scalar.
         """
         with torch.no_grad():
-            wanted = self.features(target)
-        parts = []
-        for ours, theirs in zip(self.features(x), wanted, strict=True):
-            gap = (ours - theirs).abs().mean()
-            parts.append(gap / theirs.abs().mean().clamp_min(1e-8) if self.relative else gap)
-        return torch.stack(parts).sum()
+            target_features = self.features(target)
+        differences = []
+        for ours, theirs in zip(self.features(x), target_features, strict=True):
+            difference = (ours - theirs).abs().mean()
+            differences.append(difference / theirs.abs().mean().clamp_min(1e-8) if self.relative else difference)
+        return torch.stack(differences).sum()
 
 
 class CriticPerception(Perception):
-    """Outputs of a critic's hidden stages."""
+    """Compares the outputs of a critic's hidden stages."""
 
     def __init__(self, critic: Critic) -> None:
         super().__init__()
@@ -71,13 +71,13 @@ class CriticPerception(Perception):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """See :meth:`Perception.features`."""
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: object) -> None:
             # Some blocks hand on features and an image.
-            found = output[0] if isinstance(output, tuple) else output
-            if isinstance(found, Tensor):
-                seen.append(found)
+            value = output[0] if isinstance(output, tuple) else output
+            if isinstance(value, Tensor):
+                outputs.append(value)
 
         hooks = [stage.register_forward_hook(keep) for stage in self.critic.stages[:-1]]
         try:
@@ -86,7 +86,7 @@ class CriticPerception(Perception):
         finally:
             for hook in hooks:
                 hook.remove()
-        return seen
+        return outputs
 
 
 class FilePerception(Perception):
@@ -101,15 +101,15 @@ class FilePerception(Perception):
     @property
     def tensors(self) -> dict[str, Tensor]:
         """Tensors by the file's names."""
-        return {name: self._buffers[f"t{number}"] for number, name in enumerate(self.names)}  # type: ignore[misc]
+        return {name: self.get_buffer(f"t{number}") for number, name in enumerate(self.names)}
 
 
 class VGG16(FilePerception):
     """The ten convolutions from conv1_1 to conv4_3, after relu.
 
-    Weights named conv1_1 ... are the published ones, trained with Caffe: they want blue first, 0 to 255, means taken off, and
-    their features are compared as they are.  Weights that go by torch's names (``features.0.weight``) are taken to want red
-    first and unit spread, and have features of another size.
+    Weights named conv1_1 ... are the published ones, trained with Caffe: they expect blue first, values in [0, 255] and means
+    subtracted, and their features are compared as they are.  Weights with torch's names (``features.0.weight``) are taken to
+    expect red first and unit deviation; their features have another size.
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -124,13 +124,13 @@ class VGG16(FilePerception):
             x = (x - mean) / spread
         else:
             x = x.flip(1) * 255 - images.new_tensor(VGG_MEAN).view(1, 3, 1, 1)
-        t, found = self.tensors, []
+        t, outputs = self.tensors, []
         for number, name in enumerate(_vgg_names(self.names)):
             if VGG_CONVS[number][0] in VGG_POOLED and min(x.shape[2:]) >= 2:
                 x = F.max_pool2d(x, 2)
             x = F.relu(F.conv2d(x, t[f"{name}.weight"], t[f"{name}.bias"], padding=1))
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs
 
 
 class MobileNetV1(FilePerception):
@@ -150,7 +150,7 @@ class MobileNetV1(FilePerception):
 
 
 def perception(name: str, source: GAN | None) -> Perception | None:
-    """The network that a setting names.
+    """Make the network that a setting names.
 
     Args:
         name: ``critic``, ``none``, or a file of VGG16's or MobileNet v1's tensors.
@@ -158,7 +158,7 @@ def perception(name: str, source: GAN | None) -> Perception | None:
 
     Raises:
         MissingCapability: if there is no critic.
-        SourceError: if the file is no network that regraft knows.
+        SourceError: if the file is missing, or holds neither VGG16 nor MobileNet v1.
     """
     if name == "none":
         return None
@@ -184,14 +184,14 @@ def perception(name: str, source: GAN | None) -> Perception | None:
 
 
 def _vgg_names(names: list[str]) -> list[str]:
-    """Names of the ten convolutions in a file's dialect, none if it is no VGG16."""
+    """Return the names of the ten convolutions as a file spells them, none if it is no VGG16."""
     by_number = [f"features.{number}" for number, _ in VGG_CONVS]
     by_block = [f"conv{b}_{k}" for b, count in ((1, 2), (2, 2), (3, 3), (4, 3)) for k in range(1, count + 1)]
-    return next((found for found in (by_number, by_block) if f"{found[0]}.weight" in names), [])
+    return next((convs for convs in (by_number, by_block) if f"{convs[0]}.weight" in names), [])
 
 
 def _checked(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], where: str) -> dict[str, Tensor]:
-    """The tensors that are needed; later layers and the classifier are left in the file."""
+    """Return the tensors that are compared, with their shapes checked; later layers and the classifier are left out."""
     for name, shape in shapes.items():
         if name not in tensors:
             raise SourceError(f"{where}: a perceptual network without the tensor {name}")

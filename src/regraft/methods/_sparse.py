@@ -16,19 +16,19 @@ from regraft.core.networks import Generator
 from regraft.core.randomness import generator_at
 
 Loss = Callable[[torch.Generator], Tensor]
-"""The generator's loss on a batch of its own making."""
+"""Computes the generator's loss, a scalar, on a batch drawn from a random generator."""
 
 
 class FilterMasks(nn.Module):
-    """Which filters of a generator's parameters may move; gradients of the others are set to zero.
+    """Masks of the filters that may move; gradients of all other filters are set to zero.
 
-    A filter is one output channel of a weight, one class of a table, one channel of a norm.
+    A filter is one output channel of a weight, one class of a table, or one channel of a norm.
     """
 
     def __init__(self, generator: Generator, parameters: dict[str, nn.Parameter]) -> None:
         super().__init__()
         self.axes = {name: _output_axis(generator, name) for name in parameters}
-        self.parameters_of = dict(parameters)  # a plain dict: they belong to the generator
+        self.masked_parameters = dict(parameters)  # a plain dict: they belong to the generator
         for name, parameter in parameters.items():
             size = parameter.shape[self.axes[name]] if parameter.dim() else 1
             self.register_buffer(_key(name), torch.ones(size, dtype=torch.bool))
@@ -36,7 +36,7 @@ class FilterMasks(nn.Module):
             parameter.register_post_accumulate_grad_hook(self._masking(name))  # type: ignore[no-untyped-call]
 
     def mask(self, name: str) -> Tensor:
-        """One truth value per filter of a parameter."""
+        """Return one truth value per filter of a parameter, (filters,)."""
         return self.get_buffer(_key(name))
 
     def _masking(self, name: str) -> Callable[[Tensor], None]:
@@ -56,12 +56,12 @@ class FilterMasks(nn.Module):
         """Keep the most important ``share`` of each parameter's filters.
 
         Args:
-            share: of filters, in (0, 1]; rounded up.
-            loss: whose gradients say what is important.
-            batches: how many to average over.
-            seed: of the batches.
+            share: share of filters in (0, 1], rounded up.
+            loss: its squared gradients are the importance.
+            batches: number of batches to average over.
+            seed: seed of the batches.
         """
-        parameters = self.parameters_of
+        parameters = self.masked_parameters
         for name in parameters:
             self.mask(name).fill_(True)
         if share == 1.0:
@@ -73,8 +73,8 @@ class FilterMasks(nn.Module):
             p.requires_grad_(True)
         for batch in range(batches):
             value = loss(generator_at(seed, "importance", batch, device=device))
-            found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-            for name, gradient in zip(parameters, found, strict=True):
+            gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     total[name] += gradient.square()
         for name, p in parameters.items():

@@ -19,8 +19,8 @@ Source: Noguchi & Harada 2019, "Image generation from small datasets via batch s
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, cast
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -35,45 +35,56 @@ from regraft.core.networks import Batch
 from regraft.methods._adversarial import copy_generator
 from regraft.methods._perceptual import Perception, perception
 from regraft.methods.base import AdaptingMethod, MethodConfig
-from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
+from regraft.training.updates import Adaptation, Data, Logs, Loss, Optimiser, Phase, Update
 
 
 class BSAConfig(MethodConfig):
     """Settings of BSA."""
 
     steps: Annotated[int, Field(ge=0, description="Training steps; 10,000 as published.")] = 3000
-    scaling: Annotated[ScalingConfig, Field(description="Sampling and classes.")] = ScalingConfig()
+    scaling: Annotated[ScalingConfig, Field(description="Settings of the scaled generator: sampling and classes.")] = (
+        ScalingConfig()
+    )
     statistics: Annotated[
         Literal["source", "target"],
-        Field(description="Batch normalisation with the source's statistics (as published), or measured on target latents."),
+        Field(description="Statistics of batch normalisation: the source's (as published), or measured on target latents."),
     ] = "source"
     perceptual: Annotated[
-        str, Field(description="critic: the source's own; a file of VGG16 or MobileNet v1; none to leave features out.")
+        str,
+        Field(
+            description="Network whose features are compared. critic: the source's own; a path: a file of VGG16 or MobileNet "
+            "v1; none: pixels alone."
+        ),
     ] = "critic"
     perceptual_weight: Annotated[
-        float | None, Field(ge=0, description="Factor of feature differences; 0.001 for the published VGG16, else 3.")
+        float | None, Field(ge=0, description="Factor of feature differences; default: 0.001 for the published VGG16, else 3.")
     ] = None
     spread_weight: Annotated[
         float, Field(ge=0, description="Factor of the distance between latents and their prior; 0.1 as published.")
     ] = 0.01
-    scale_weight: Annotated[float, Field(ge=0, description="Factor of the pull towards the source.")] = 0.02
-    jitter: Annotated[float, Field(ge=0, description="Standard deviation of the noise on latents.")] = 0.01
+    scale_weight: Annotated[float, Field(ge=0, description="Factor of the pull of scales and shifts towards the source.")] = (
+        0.02
+    )
+    jitter: Annotated[float, Field(ge=0, description="Standard deviation of noise that is added to latents in training.")] = (
+        0.01
+    )
     latent_start: Annotated[
         Literal["zero", "prior"] | None,
-        Field(description="Where latents start; zero as published, prior for generators that normalise them."),
+        Field(
+            description="Where latents start. zero: as published; prior: at draws from it; default: prior if the generator "
+            "normalises its latents, else zero."
+        ),
     ] = None
     scale_lr: Annotated[float, Field(gt=0, description="Adam step size of scales and shifts; 0.03 as published for SNGAN.")] = (
         0.003
     )
     latent_lr: Annotated[float, Field(gt=0, description="Adam step size of the latents; 0.03 as published for SNGAN.")] = 0.1
     code_lr: Annotated[float, Field(gt=0, description="Adam step size of the class code.")] = 0.001
-    decay: Annotated[float, Field(gt=0, le=1, description="What step sizes are multiplied by at each decay.")] = 0.2
+    decay: Annotated[float, Field(gt=0, le=1, description="Factor of all step sizes at each decay.")] = 0.2
     decay_every: Annotated[
-        int | None, Field(ge=1, description="Steps between decays; three tenths of steps if left out, as published.")
+        int | None, Field(ge=1, description="Steps between decays; default: three tenths of steps, as published.")
     ] = None
-    batch: Annotated[int | None, Field(ge=1, description="Images per step; the recipe's, at most all images, if left out.")] = (
-        None
-    )
+    batch: Annotated[int | None, Field(ge=1, description="Images per step; default: the recipe's, at most all images.")] = None
 
     @property
     def classes_lost(self) -> str | None:
@@ -90,7 +101,7 @@ class Latents(nn.Module):
 
 
 class BSA(AdaptingMethod[BSAConfig]):
-    """Scales, shifts and latents."""
+    """Learn scales, shifts and latents."""
 
     Config = BSAConfig
     summary = "learn scales and shifts of hidden layers only, one latent per image; an adapter of kilobytes, no critic"
@@ -99,7 +110,7 @@ class BSA(AdaptingMethod[BSAConfig]):
     mixtures: ClassVar[bool] = False
 
     def attach(self, sources: Sequence[GAN], images: Data, config: BSAConfig, rng: torch.Generator) -> Adaptation:
-        """Scale a copy of the generator and give each image a latent."""
+        """Put scales and shifts on a copy of the generator and give each image a latent."""
         (source,) = sources
         generator = self.rebuild(sources, config)
         if source.generator.n_classes and config.scaling.classes == "keep" and not images.n_classes:
@@ -110,26 +121,26 @@ class BSA(AdaptingMethod[BSAConfig]):
         start = config.latent_start or ("prior" if ignores_length(source.generator) else "zero")
         prior = source.generator.latent
         latents = Latents(prior.sample(images.n, rng) if start == "prior" else torch.zeros(images.n, prior.dim))
-        seen = perception(config.perceptual, source)
+        network = perception(config.perceptual, source)
         groups = [(list(generator.scales.parameters()), config.scale_lr), ([latents.z], config.latent_lr)]
         if generator.code is not None:
             groups.append(([generator.code], config.code_lr))
         every = config.decay_every or max(1, config.steps * 3 // 10)
         schedule = functools.partial(_decayed, config.decay, every)
         optimiser = Optimiser("scales", groups, betas=(0.9, 0.999), schedule=schedule)
-        loss = _loss(generator, latents, seen, prior, config)
+        loss = _loss(generator, latents, network, prior, config)
         phase = Phase(
             "adaptation",
             [Update("scales", [optimiser], loss, after_step=lambda: generator.sample_like(latents.z))],
             config.steps,
         )
         modules: dict[str, nn.Module] = {"generator": generator, "latents": latents}
-        modules |= {"perception": seen} if seen is not None else {}
+        modules |= {"perception": network} if network is not None else {}
         batch = config.batch or min(source.recipe.batch, images.n)
         return Adaptation(generator, None, [phase] if config.steps else [], modules, averaged=(), batch=batch)
 
     def rebuild(self, sources: Sequence[GAN], config: BSAConfig) -> ScaledGenerator:
-        """Scales of one and shifts of zero on a copy of the source's generator."""
+        """Put scales of one and shifts of zero on a copy of the source's generator."""
         return ScaledGenerator(copy_generator(sources[0].generator, sources[0].recipe, trainable=False), config.scaling)
 
 
@@ -137,37 +148,35 @@ def _decayed(decay: float, every: int, step: int) -> float:
     return float(decay ** (step // every))
 
 
-def _loss(
-    generator: ScaledGenerator, latents: Latents, seen: Perception | None, prior: Latent, config: BSAConfig
-) -> Callable[[Batch, torch.Generator], tuple[Tensor, dict[str, Any]]]:
+def _loss(generator: ScaledGenerator, latents: Latents, network: Perception | None, prior: Latent, config: BSAConfig) -> Loss:
     weight = config.perceptual_weight
     if weight is None:
-        weight = 3.0 if seen is None or seen.relative else 0.001
+        weight = 3.0 if network is None or network.relative else 0.001
     start = None if generator.code is None else generator.code.detach().clone()
 
-    def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+    def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
         device = batch.data.device
-        own = latents.z[batch.index.to(device)]
-        noise = torch.randn(own.shape, generator=rng, device=rng.device).to(own)
-        images = generator.render(own + config.jitter * noise, batch.labels if generator.n_classes else None)
+        z = latents.z[batch.index.to(device)]
+        noise = torch.randn(z.shape, generator=rng, device=rng.device).to(z)
+        images = generator.render(z + config.jitter * noise, batch.labels if generator.n_classes else None)
         parts = {"pixels": (images - batch.data).abs().mean()}
-        if seen is not None and weight:
-            parts["features"] = weight * seen(images, batch.data)
+        if network is not None and weight:
+            parts["features"] = weight * network(images, batch.data)
         if config.spread_weight:
-            parts["spread"] = config.spread_weight * spread(own, prior.sample(10 * len(batch), rng, device))
+            parts["spread"] = config.spread_weight * spread(z, prior.sample(10 * len(batch), rng, device))
         if config.scale_weight:
             moved = generator.departure()
             if start is not None and generator.code is not None:
                 moved = moved + (generator.code - start.to(device)).square().mean()
             parts["scales"] = config.scale_weight * moved
         total = cast(Tensor, sum(parts.values()))
-        return total, {"loss": total.detach()} | {name: part.detach() for name, part in parts.items()}
+        return total, {"loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
 
     return loss
 
 
 def spread(z: Tensor, prior: Tensor) -> Tensor:
-    """Two-way nearest-neighbour distance of latents (N, dim) and draws from their prior (K, dim), squared and averaged."""
+    """Return the two-way squared nearest-neighbour distance of latents (N, dim) and draws from their prior (K, dim)."""
     gaps = (z[:, None] - prior[None]).square().sum(2)
     return gaps.min(0).values.mean() + gaps.min(1).values.mean()
 

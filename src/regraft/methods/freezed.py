@@ -22,11 +22,11 @@ from regraft.training.updates import Adaptation, Data, Phase
 class FreezeDConfig(LabelledConfig, FinetuningConfig):
     """Settings of FreezeD."""
 
-    freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image.")] = 1
+    freeze: Annotated[int, Field(ge=0, description="Number of critic stages kept fixed, counted from the image.")] = 1
 
 
 class FreezeD(AdaptingMethod[FreezeDConfig]):
-    """Fine-tune with a partly fixed critic."""
+    """Fine-tune with the critic's first stages fixed."""
 
     Config = FreezeDConfig
     summary = "fine-tune with the critic's first stages fixed"
@@ -42,15 +42,16 @@ class FreezeD(AdaptingMethod[FreezeDConfig]):
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
         add_regularizer(game, config, source)
-        moved, n = {id(p) for p in unfrozen(critic, config.freeze)}, images.n_classes
-        apart = groups(critic, sources[0].critic, recipe.critic_lr, config, n)
-        critic_optimiser = game.optimiser("critic", [([p for p in part if id(p) in moved], lr) for part, lr in apart])
+        n, trained = images.n_classes, {id(p) for p in unfrozen(critic, config.freeze)}
+        critic_groups = groups(critic, sources[0].critic, recipe.critic_lr, config, n)
+        critic_groups = [([p for p in parameters if id(p) in trained], lr) for parameters, lr in critic_groups]
+        critic_optimiser = game.optimiser("critic", critic_groups)
         optimiser = game.optimiser("generator", groups(generator, sources[0].generator, recipe.generator_lr, config, n))
         phase = Phase("finetuning", game.updates("generator", critic_optimiser, [optimiser]), config.steps)
         return Adaptation(generator, critic, [phase], game.modules, ema_decay=recipe.ema_decay, batch=recipe.batch)
 
     def rebuild(self, sources: Sequence[GAN], config: FreezeDConfig) -> Generator:
-        """A copy of the source's generator."""
+        """Copy the source's generator."""
         return copy_generator(sources[0].generator, sources[0].recipe, trainable=False)
 
 

@@ -353,9 +353,10 @@ def decoder_parameters(autoencoder: Autoencoder) -> list[nn.Parameter]:
     """Find the parameters that decoding depends on, by one backward pass."""
     trial = copy.deepcopy(autoencoder).requires_grad_(True)
     zeros = torch.zeros(1, *autoencoder.code_shape, device=device_of(trial))
-    trial.decode(zeros, noise="const").square().sum().backward()  # type: ignore[no-untyped-call]
-    pairs = zip(autoencoder.parameters(), trial.parameters(), strict=True)
-    return [ours for ours, theirs in pairs if theirs.grad is not None]
+    value = trial.decode(zeros, noise="const").square().sum()
+    gradients = torch.autograd.grad(value, list(trial.parameters()), allow_unused=True)
+    pairs = zip(autoencoder.parameters(), gradients, strict=True)
+    return [parameter for parameter, gradient in pairs if gradient is not None]
 
 
 PLUGIN = Mind2Mind()

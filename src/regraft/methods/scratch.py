@@ -28,21 +28,26 @@ from regraft.training.updates import Adaptation, Data, Phase
 class ScratchConfig(LabelledConfig):
     """Settings of training from scratch."""
 
-    backbone: Annotated[str, Field(description="Family of networks, where no source gives it.")] = "dcgan"
-    backbone_settings: Annotated[dict[str, Any], Field(description="Width, latent size, ... of that backbone.")] = {}
-    size: Annotated[int | None, Field(ge=4, description="Side of the images, where no source gives it.")] = None
-    channels: Annotated[int, Field(ge=1, le=3, description="1 or 3, where no source gives it.")] = 3
-    objective: Annotated[Objective | None, Field(description="Filled in where no source gives it.")] = None
-    recipe: Annotated[Recipe | None, Field(description="Filled in where no source gives it.")] = None
+    backbone: Annotated[str, Field(description="Family of networks; a source gives its own.")] = "dcgan"
+    backbone_settings: Annotated[
+        dict[str, Any], Field(description="Settings of that backbone, such as width and latent_dim.")
+    ] = {}
+    size: Annotated[int | None, Field(ge=4, description="Side of the images; a source gives its own.")] = None
+    channels: Annotated[int, Field(ge=1, le=3, description="1 or 3; a source gives its own.")] = 3
+    objective: Annotated[
+        Objective | None, Field(description="The adversarial game without a source; default: the family's.")
+    ] = None
+    recipe: Annotated[Recipe | None, Field(description="Training settings without a source; default: the family's.")] = None
 
 
 class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
-    """All weights drawn anew."""
+    """Train networks with new weights."""
 
     Config = ScratchConfig
     summary = "train a new GAN of the source's architecture: the baseline"
     paper = "Goodfellow et al. 2014"
     sources: ClassVar[tuple[int, int]] = (0, 1)
+    stands_alone: ClassVar[bool] = True
     labels: ClassVar[bool] = True
 
     def attach(self, sources: Sequence[GAN], images: Data, config: ScratchConfig, rng: torch.Generator) -> Adaptation:
@@ -76,7 +81,7 @@ class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
         return config.objective or objective, config.recipe or recipe
 
     def finished(self, modules: dict[str, nn.Module], images: Images, config: ScratchConfig) -> GAN:
-        """Generator and critic, to be trained further as their family trains, or in the game that was chosen."""
+        """Return generator and critic, to be fine-tuned by their family's rules, or in the game that was chosen."""
         generator, critic = cast(Generator, modules["generator"]), cast(Critic, modules["critic"])
         family, side = discover.plugin("backbones", generator.describe().kind, Backbone), max(generator.size)
         objective, recipe = family.training(side)
@@ -84,7 +89,7 @@ class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
         return GAN(generator, critic, objective=config.objective if chosen else objective, recipe=recipe)
 
     def rebuild(self, sources: Sequence[GAN], config: ScratchConfig) -> Generator:
-        """The architecture; every weight comes from the adapter."""
+        """Build the source's architecture; every weight comes from the adapter."""
         return fresh_like(sources[0].generator, torch.Generator().manual_seed(0))
 
 

@@ -28,12 +28,12 @@ class TransferGANConfig(LabelledConfig, WarmUpConfig, FinetuningConfig):
 
     transfer_generator: Annotated[bool, Field(description="Start from the source's generator, not from new weights.")] = True
     transfer_critic: Annotated[
-        bool | None, Field(description="Start from the source's critic, not from new weights; if left out, where it has one.")
+        bool | None, Field(description="Start from the source's critic, not from new weights; default: if it has one.")
     ] = None
 
 
 class TransferGAN(AdaptingMethod[TransferGANConfig]):
-    """Fine-tune everything."""
+    """Fine-tune generator and critic."""
 
     Config = TransferGANConfig
     summary = "fine-tune generator and critic from the source"
@@ -76,7 +76,7 @@ class TransferGAN(AdaptingMethod[TransferGANConfig]):
         )
 
     def rebuild(self, sources: Sequence[GAN], config: TransferGANConfig) -> Generator:
-        """A copy of the source's generator."""
+        """Copy the source's generator."""
         return copy_generator(sources[0].generator, sources[0].recipe, trainable=False)
 
 

@@ -1,4 +1,4 @@
-"""The source as it is: trains nothing.  The row of every table that says what adaptation has to beat."""
+"""The source as it is, without training: what adaptation has to beat in every table."""
 
 from collections.abc import Sequence
 
@@ -21,19 +21,19 @@ class UntouchedConfig(MethodConfig):
 
 
 class Untouched(AdaptingMethod[UntouchedConfig]):
-    """No training."""
+    """Leave the source as it is."""
 
     Config = UntouchedConfig
     summary = "the source as it is, for comparison; trains nothing"
     paper = "none"
 
     def attach(self, sources: Sequence[GAN], images: Data, config: UntouchedConfig, rng: torch.Generator) -> Adaptation:
-        """No phases."""
+        """Train nothing: there are no phases."""
         generator = self.rebuild(sources, config)
         return Adaptation(generator, None, [], {"generator": generator}, averaged=())
 
     def rebuild(self, sources: Sequence[GAN], config: UntouchedConfig) -> Generator:
-        """A copy of the source's generator."""
+        """Copy the source's generator."""
         return copy_generator(sources[0].generator, sources[0].recipe, trainable=False)
 
 

@@ -26,10 +26,10 @@ from regraft.regularizers.base import Regularizer, Term, zero_unless_trained
 class CDCConfig(Config):
     """Settings of cross-domain correspondence."""
 
-    images: Annotated[int, Field(ge=3, description="Latents that are compared with one another.")] = 8
+    images: Annotated[int, Field(ge=3, description="Number of latents whose images are compared with one another.")] = 8
 
 
-class CDC(Regularizer):
+class CDC(Regularizer[CDCConfig]):
     """Divergence of relative similarities."""
 
     Config = CDCConfig
@@ -38,15 +38,15 @@ class CDC(Regularizer):
     weight = 1000.0
 
     def attach(self, generator: Generator, source: GAN, config: CDCConfig, free: Collection[str] = ()) -> Term:
-        """Features are those of the generator's stages, on stored statistics where only these give the source's images."""
+        """Make the loss on outputs of the generator's stages; norms use stored statistics if ``free`` is not empty."""
         if len(_hidden(generator)) < 2:
             raise ConfigError("regularizer=cdc: this generator has no hidden stage whose features could be compared")
         frozen: list[Generator] = []
 
         def term(rng: torch.Generator, device: torch.device) -> Tensor:
-            nothing = zero_unless_trained(generator, device)
-            if nothing is not None:
-                return nothing
+            zero = zero_unless_trained(generator, device)
+            if zero is not None:
+                return zero
             if not frozen:
                 frozen.append(copy.deepcopy(source.generator).requires_grad_(False).to(device))
             z = source.generator.latent.sample(config.images, rng, device)
@@ -55,20 +55,23 @@ class CDC(Regularizer):
                 y = torch.randint(source.generator.n_classes, (len(z),), generator=rng, device=rng.device).to(device)
             with evaluating(generator) if free else contextlib.nullcontext():
                 # Norms as in training, or the two would differ before anything is learned.
-                _same_modes(frozen[0], generator)
+                _copy_modes(generator, frozen[0])
                 with torch.no_grad():
-                    wanted = features(frozen[0], z, y)
-                return correspondence(features(generator, z, y if generator.n_classes else None), wanted)
+                    before = features(frozen[0], z, y)
+                return correspondence(features(generator, z, y if generator.n_classes else None), before)
 
         return term
 
 
 def correspondence(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
-    """Divergence of relative similarities, summed over layers and averaged over images.
+    """Return KL(ours || theirs) of relative similarities, summed over layers and averaged over images.
 
     Args:
-        ours: features of the adapted generator by layer, rows are images.
-        theirs: the source's, for the same latents.
+        ours: features of the adapted generator, one tensor (N, D) per layer.
+        theirs: the source's, of the same latents.
+
+    Returns:
+        Scalar.
     """
     parts = []
     for a, b in zip(ours, theirs, strict=True):
@@ -78,7 +81,7 @@ def correspondence(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
 
 
 def similarities(x: Tensor) -> Tensor:
-    """Cosines of each row with all others, (N, N - 1)."""
+    """Return the cosines of each row of x (N, D) with all others, (N, N - 1)."""
     x = F.normalize(x.float(), dim=1)
     n = len(x)
     others = ~torch.eye(n, dtype=torch.bool, device=x.device)
@@ -86,14 +89,14 @@ def similarities(x: Tensor) -> Tensor:
 
 
 def features(generator: Generator, z: Tensor, y: Tensor | None) -> list[Tensor]:
-    """Outputs of a generator's hidden stages, one row per image."""
-    seen: list[Tensor] = []
+    """Return the outputs of a generator's hidden stages, each (N, D)."""
+    outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:
         # Style blocks hand on features and an image, the last one too; other last stages give the image alone.
-        found = output[0] if isinstance(output, tuple) else None if module is generator.stages[-1] else output
-        if isinstance(found, Tensor):
-            seen.append(found.flatten(1))
+        value = output[0] if isinstance(output, tuple) else None if module is generator.stages[-1] else output
+        if isinstance(value, Tensor):
+            outputs.append(value.flatten(1))
 
     hooks = [stage.register_forward_hook(keep) for stage in _hidden(generator)]
     try:
@@ -101,7 +104,7 @@ def features(generator: Generator, z: Tensor, y: Tensor | None) -> list[Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return outputs
 
 
 def _hidden(generator: Generator) -> list[nn.Module]:
@@ -109,13 +112,14 @@ def _hidden(generator: Generator) -> list[nn.Module]:
     return [stage for stage in generator.stages if styles is None or stage is not styles.mapping]
 
 
-def _same_modes(network: nn.Module, like: nn.Module) -> None:
-    named = dict(like.named_modules())
-    for name, ours in network.named_modules():
-        theirs = named.get(name, like)
-        ours.training = theirs.training
-        if hasattr(theirs, "track_running_stats"):
-            ours.track_running_stats = theirs.track_running_stats
+def _copy_modes(source: nn.Module, target: nn.Module) -> None:
+    """Let each module of ``target`` train or evaluate, and use statistics, as that of the same name in ``source`` does."""
+    modules = dict(source.named_modules())
+    for name, module in target.named_modules():
+        model = modules.get(name, source)
+        module.training = model.training
+        if isinstance(module, nn.modules.batchnorm._NormBase) and isinstance(model, nn.modules.batchnorm._NormBase):
+            module.track_running_stats = model.track_running_stats
 
 
 PLUGIN = CDC()

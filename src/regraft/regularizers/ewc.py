@@ -27,10 +27,10 @@ from regraft.training.objectives import generator_loss
 class EWCConfig(Config):
     """Settings of EWC."""
 
-    images: Annotated[int, Field(ge=1, description="Generated images that Fisher information is estimated on.")] = 64
+    images: Annotated[int, Field(ge=1, description="Number of generated images that Fisher information is estimated on.")] = 64
 
 
-class EWC(Regularizer):
+class EWC(Regularizer[EWCConfig]):
     """Weighted squared distance of parameters from the source's."""
 
     Config = EWCConfig
@@ -39,45 +39,47 @@ class EWC(Regularizer):
     weight = 1.0
 
     def attach(self, generator: Generator, source: GAN, config: EWCConfig, free: Collection[str] = ()) -> Term:
-        """Fisher information is estimated when it is first needed, where training runs; ``free`` ones are left alone."""
+        """Make the loss; Fisher information is estimated at its first call, on the device of training."""
         critic = source.require("critic", for_="regularizer=ewc")
-        held = ((name, p) for name, p in generator.named_parameters() if name not in free)
-        pairs = [(p, name) for name, p in held if _alike(source.generator, name, p)]
-        if not pairs:
+        shapes = {name: parameter.shape for name, parameter in source.generator.named_parameters()}
+        held = {
+            name: parameter
+            for name, parameter in generator.named_parameters()
+            if name not in free and shapes.get(name) == parameter.shape
+        }
+        if not held:
             raise ConfigError("regularizer=ewc: no parameter of the adapted generator is the source's; leave it out")
         ready: list[tuple[nn.Parameter, Tensor, Tensor]] = []
 
         def term(rng: torch.Generator, device: torch.device) -> Tensor:
-            nothing = zero_unless_trained(generator, device)
-            if nothing is not None:
-                return nothing
+            zero = zero_unless_trained(generator, device)
+            if zero is not None:
+                return zero
             if not ready:
-                found = fisher(source.generator, critic, source.objective, config.images, device)
-                mean = torch.cat([f.flatten() for f in found.values()]).mean().clamp_min(1e-30)
+                information = fisher(source.generator, critic, source.objective, config.images, device)
+                mean = torch.cat([values.flatten() for values in information.values()]).mean().clamp_min(1e-30)
                 before = dict(source.generator.named_parameters())
-                ready.extend((p, before[name].detach().to(device, copy=True), found[name] / mean) for p, name in pairs)
+                ready.extend(
+                    (parameter, before[name].detach().to(device, copy=True), information[name] / mean)
+                    for name, parameter in held.items()
+                )
             return torch.stack([(f * (p - old).square()).sum() for p, old, f in ready]).sum()
 
         return term
 
 
-def _alike(source: Generator, name: str, parameter: nn.Parameter) -> bool:
-    before = dict(source.named_parameters()).get(name)
-    return before is not None and before.shape == parameter.shape
-
-
 def fisher(generator: Generator, critic: Critic, objective: Objective, n: int, device: torch.device) -> dict[str, Tensor]:
-    """Diagonal Fisher information of a generator's parameters under its critic.
+    """Estimate the diagonal Fisher information of a generator's parameters under its critic.
 
     Args:
         generator: read-only.
         critic: its critic, read-only.
         objective: names the generator's loss.
-        n: generated images of a fixed seed.
+        n: number of generated images; their seed is fixed.
         device: where to compute.
 
     Returns:
-        By parameter name, the mean over images of the squared slope of one image's loss; zero where there is none.
+        The mean over images of (d loss of one image / d parameter)^2, by parameter name; zero for unused parameters.
     """
     generator = copy.deepcopy(generator).to(device).requires_grad_(True)
     critic = copy.deepcopy(critic).to(device).requires_grad_(False)
@@ -89,10 +91,10 @@ def fisher(generator: Generator, critic: Critic, objective: Objective, n: int, d
         for k in range(n):
             y = classes[k : k + 1] if generator.n_classes else None
             scores = critic(generator(latents[k : k + 1], y), y if critic.n_classes else None)
-            slopes = torch.autograd.grad(generator_loss(objective, scores), list(parameters.values()), allow_unused=True)
-            for name, slope in zip(parameters, slopes, strict=True):
-                if slope is not None:
-                    sums[name] += slope.square() / n
+            gradients = torch.autograd.grad(generator_loss(objective, scores), list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    sums[name] += gradient.square() / n
     return sums
 
 
