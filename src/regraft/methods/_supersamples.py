@@ -1,4 +1,4 @@
-"""The game of several mined generators against one critic: of each row of images, one per source, the critic's best counts.
+"""The game of several mined generators against one critic: in a row of images, one per source, the best-scored one wins.
 
 Source: Wang et al. 2020, "MineGAN: effective knowledge transfer from GANs to target domains with few images", section 3.2.
 """

@@ -5,9 +5,9 @@ In mining the generator is frozen: with u from the miner's own prior, the critic
 M follows it.  Mining alone (``finetuning_steps=0``) is the paper's "MineGAN (w/o FT)": a small adapter that cannot leave the
 source's images.  The classes of a conditional source are mined from the same u; no labels are used.
 
-With several sources each has a miner, and one critic judges all.  Of a row with one image of each source the critic's best
-counts: critic, penalty and generator see it alone, and only its generator learns.  Probabilities follow the wins and decide
-which source makes an image.
+With several sources each has a miner, and one critic judges all.  In a row with one image of each source, the image with the
+critic's best score wins: critic, penalty and generator see it alone, and only its generator learns.  Probabilities follow the
+wins and decide which source makes an image.
 
 Readings of what the paper leaves open: probabilities are running averages of the wins (its rule is not known); by default the
 wins are brought in line with the target by handicaps, because bare wins drift to the better source and to the middle (a share
@@ -22,7 +22,7 @@ and section 3.2.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -45,7 +45,7 @@ from regraft.methods._sparse import FilterMasks
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.methods.base import AdaptingMethod
 from regraft.training.objectives import generator_loss
-from regraft.training.updates import Adaptation, Data, Optimiser, Phase, Update
+from regraft.training.updates import Adaptation, Data, Logs, Optimiser, Phase, Update
 
 FRESH = "fresh"
 IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 64, 4
@@ -55,33 +55,43 @@ IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 64, 4
 class MineGANConfig(WarmUpConfig, FinetuningConfig):
     """Settings of MineGAN."""
 
-    mining_steps: Annotated[int | None, Field(ge=0, description="Steps with the generator frozen; a fifth if left out.")] = None
-    finetuning_steps: Annotated[
-        int | None, Field(ge=0, description="Steps after mining; the rest of steps if left out, 0 for mining alone.")
+    mining_steps: Annotated[
+        int | None, Field(ge=0, description="Steps with the generator frozen; default: a fifth of steps.")
     ] = None
-    freeze: Annotated[int, Field(ge=0, description="Critic stages kept fixed, counted from the image; 0 as published.")] = 0
-    miner: Annotated[MinerConfig, Field(description="The miner networks.")] = MinerConfig()
+    finetuning_steps: Annotated[
+        int | None, Field(ge=0, description="Steps after mining; default: the rest of steps; 0 for mining alone.")
+    ] = None
+    freeze: Annotated[
+        int, Field(ge=0, description="Number of critic stages kept fixed, counted from the image; 0 as published.")
+    ] = 0
+    miner: Annotated[MinerConfig, Field(description="Settings of the miner networks.")] = MinerConfig()
     critic: Annotated[
         int | str | None,
         Field(
-            description="Whose critic judges, and whose image size and training are taken: a source's number (from 0) or name; "
-            "fresh for a new one like the first source's; one chosen at random by the seed if left out."
+            description="Source whose critic judges, and whose image size and training are taken: its number (from 0) or name; "
+            "fresh: a new critic like the first source's; default: a source drawn by the seed among those with a critic."
         ),
     ] = None
-    selector: Annotated[SelectorConfig, Field(description="The choice among several sources.")] = SelectorConfig()
+    selector: Annotated[SelectorConfig, Field(description="Settings of the choice among several sources.")] = SelectorConfig()
     sparse: Annotated[
         float | None,
         Field(
-            gt=0, le=1, description="Share of each layer's filters that fine-tuning moves, the most important; all if left out."
+            gt=0,
+            le=1,
+            description="Share of each layer's filters, the most important ones, that fine-tuning moves; default: all.",
         ),
     ] = None
     supersamples: Annotated[
         int | None,
-        Field(ge=0, description="Rows to check the probabilities with at the end; 10,000 up to 64x64 pixels, 1,000 above."),
+        Field(
+            ge=0,
+            description="Rows of images, one per source, that check the probabilities at the end; default: 10,000 up to 64x64 "
+            "pixels, 1,000 above; 0: no check.",
+        ),
     ] = None
 
     @model_validator(mode="after")
-    def _split(self) -> "MineGANConfig":
+    def _split(self) -> Self:
         mining, finetuning = self.mining_steps, self.finetuning_steps
         both = mining is not None and finetuning is not None
         if both and "steps" in self.model_fields_set and self.steps != (mining or 0) + (finetuning or 0):
@@ -116,24 +126,24 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
         """Name the critic by its source's number, chosen at random if the user left it out."""
         if config.critic == FRESH or (config.critic is None and len(sources) == 1):
             return config
-        able = [number for number, source in enumerate(sources) if source.critic is not None]
-        if config.critic is None and not able:
+        with_critic = [number for number, source in enumerate(sources) if source.critic is not None]
+        if config.critic is None and not with_critic:
             return config.model_copy(update={"critic": FRESH})
         if config.critic is None:
-            drawn = torch.randint(len(able), (), generator=generator_at(seed, "critic"))
-            return config.model_copy(update={"critic": able[int(drawn)]})
+            drawn = torch.randint(len(with_critic), (), generator=generator_at(seed, "critic"))
+            return config.model_copy(update={"critic": with_critic[int(drawn)]})
         number = _number(sources, config.critic)
         if sources[number].critic is None:
-            others = f"one of {', '.join(map(str, able))}, or " if able else ""
+            others = f"one of {', '.join(map(str, with_critic))}, or " if with_critic else ""
             raise MissingCapability(f"critic={config.critic}: that source has no critic; choose {others}critic={FRESH}")
         return config.model_copy(update={"critic": number})
 
     def lead(self, sources: Sequence[GAN], config: MineGANConfig) -> GAN:
-        """See :meth:`Method.lead`: the source whose critic judges."""
+        """See :meth:`Method.lead`; here it is the source whose critic judges."""
         return sources[_lead(sources, config)]
 
     def attach(self, sources: Sequence[GAN], images: Data, config: MineGANConfig, rng: torch.Generator) -> Adaptation:
-        """Put a miner before a copy of each generator; two phases share the critic."""
+        """Put a miner before a copy of each generator; mining and fine-tuning share the critic."""
         lead = self.lead(sources, config)
         recipes = [source.recipe for source in sources]
         generator = self.rebuild(sources, config)
@@ -180,7 +190,7 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
         config: MineGANConfig,
         choose: Callable[[], None] | None,
     ) -> list[Phase]:
-        """Mining and fine-tuning, each left out if it has no steps; every source has optimisers of its own."""
+        """Return mining and fine-tuning, without a phase of no steps; every source has optimisers of its own."""
         numbers = [""] if len(parts) == 1 else [str(number) for number in range(len(parts))]
         each = list(zip(numbers, parts, recipes, strict=True))
         phases = []
@@ -195,8 +205,8 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
             ]
             updates = game.updates("generator", critic, tuned)
             follow = [p for _, p, r in each if r.generator_norm == "batch" and norms.can_rebase(p)]
-            on_enter = functools.partial(_enter, follow, choose) if follow or choose else None
-            modes = functools.partial(_modes, follow) if follow else None
+            on_enter = functools.partial(_begin_finetuning, follow, choose) if follow or choose else None
+            modes = functools.partial(_use_batch_statistics, follow) if follow else None
             phases.append(Phase("finetuning", updates, config.finetuning_steps, on_enter, modes, keep_optimisers=True))
         return phases
 
@@ -228,54 +238,54 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
     def _sparse(
         self, game: Game, config: MineGANConfig, batch: int, rng: torch.Generator
     ) -> tuple[FilterMasks | None, Callable[[], None] | None]:
-        """Masks of the filters that fine-tuning may move, and what chooses them after mining."""
+        """Make masks of the filters that fine-tuning may move, and a function that chooses these filters after mining."""
         if config.sparse is None:
             return None, None
-        inner = game.generator
-        mixed = isinstance(inner, MixedGenerator)
-        named = {k: p for k, p in inner.named_parameters() if (k.split(".")[2] if mixed else k.partition(".")[0]) == "source"}
-        masks = FilterMasks(inner, named)
+        generator = game.generator
+        depth = 2 if isinstance(generator, MixedGenerator) else 0  # parts.0.source.(...), or source.(...)
+        of_sources = {name: p for name, p in generator.named_parameters() if name.split(".")[depth] == "source"}
+        masks = FilterMasks(generator, of_sources)
         if config.sparse == 1.0:  # nothing to choose
             return masks, None
         seed = int(torch.randint(1 << 62, (), generator=rng))
 
         def loss(draws: torch.Generator) -> Tensor:
-            fake, y = game.fake(min(batch, IMPORTANCE_BATCH), draws, device_of(inner))
+            fake, y = game.fake(min(batch, IMPORTANCE_BATCH), draws, device_of(generator))
             y = y if game.critic.n_classes else None
             return generator_loss(game.objective, game.critic(game.augment(fake, draws), y))
 
         return masks, functools.partial(masks.choose, config.sparse, loss, IMPORTANCE_BATCHES, seed)
 
     def rebuild(self, sources: Sequence[GAN], config: MineGANConfig) -> MinedGenerator | MixedGenerator:
-        """Miners with unset weights before copies of the sources' generators."""
+        """Put miners with unset weights before copies of the sources' generators."""
         parts = [with_miners(config.miner, copy_generator(s.generator, s.recipe, trainable=False)) for s in sources]
         if len(parts) == 1:
             return parts[0]
         lead = _lead(sources, config)
-        shown: Critic | Generator | None = sources[lead].critic if config.critic != FRESH else None
-        shown = shown or sources[lead].generator
-        return MixedGenerator(parts, shown.size, shown.channels, lead)
+        judge = sources[lead].critic if config.critic != FRESH else None
+        judged: Critic | Generator = sources[lead].generator if judge is None else judge
+        return MixedGenerator(parts, judged.size, judged.channels, lead)
 
 
 def _findings(game: Game, config: MineGANConfig, batch: int, generator: Generator, last: bool) -> dict[str, Any]:
-    """Probabilities of the sources, how often each wins, and the classes that were mined.
+    """Return probabilities and win shares of the sources, and shares of the mined classes, as plain data.
 
-    Wins are of the last networks, whose critic no earlier generator had: they are left out where an earlier one is kept.
+    Win shares are left out if an earlier generator is kept (``last`` is false), because the last critic never judged it.
     """
     parts = generator.mined if isinstance(generator, MixedGenerator) else [generator]
     classes = [mined_class_shares(part) if isinstance(part, MinedGenerator) else None for part in parts]
-    found: dict[str, Any] = {}
+    findings: dict[str, Any] = {}
     if isinstance(generator, MixedGenerator) and isinstance(game, Supersamples):
-        found["p"] = _rounded(generator.p)
+        findings["p"] = _rounded(generator.p)
         if config.selector.rule == "matched" and game.selector.looks.steps > 0:
-            found["target_shares"] = _rounded(game.selector.looks.shares)
+            findings["target_shares"] = _rounded(game.selector.looks.shares)
         n = config.supersamples
         n = n if n is not None else 10_000 if max(generator.size) <= 64 else 1_000
         if n and last:
-            found |= {"win_shares": _rounded(win_shares(game, n, batch=batch)), "supersamples": n}
+            findings |= {"win_shares": _rounded(win_shares(game, n, batch=batch)), "supersamples": n}
     if any(shares is not None for shares in classes):
-        found["mined_classes"] = [None if shares is None else _rounded(shares) for shares in classes]
-    return found
+        findings["mined_classes"] = [None if shares is None else _rounded(shares) for shares in classes]
+    return findings
 
 
 def _rounded(shares: Tensor) -> list[float]:
@@ -283,11 +293,12 @@ def _rounded(shares: Tensor) -> list[float]:
 
 
 def _number(sources: Sequence[GAN], critic: int | str) -> int:
+    """Return the number of the source that ``critic`` names by number or name."""
     names = [source.provenance.name for source in sources]
     if isinstance(critic, str):
         if names.count(critic) > 1:
-            which = " and ".join(str(k) for k, name in enumerate(names) if name == critic)
-            raise ConfigError(f"critic={critic}: sources {which} are called so; say which by its number")
+            numbers = " and ".join(str(number) for number, name in enumerate(names) if name == critic)
+            raise ConfigError(f"critic={critic}: sources {numbers} are called so; say which by its number")
         if critic not in names:
             raise ConfigError(unknown_name("source (for its critic)", critic, [*dict.fromkeys(names), FRESH]))
         return names.index(critic)
@@ -297,6 +308,7 @@ def _number(sources: Sequence[GAN], critic: int | str) -> int:
 
 
 def _lead(sources: Sequence[GAN], config: MineGANConfig) -> int:
+    """Return the number of the source whose critic judges."""
     if config.critic == FRESH:
         return 0
     if config.critic is None:
@@ -305,46 +317,49 @@ def _lead(sources: Sequence[GAN], config: MineGANConfig) -> int:
 
 
 def _optimiser(game: Game, name: str, parameters: Sequence[nn.Parameter], lr: float, recipe: Recipe) -> Optimiser:
-    """Adam as the source's own family has it."""
+    """Make Adam with the decay rates of a source's own family."""
     return dataclasses.replace(game.optimiser(name, [(parameters, lr)]), betas=recipe.betas)
 
 
-def _enter(follow: Sequence[MinedGenerator], choose: Callable[[], None] | None) -> None:
+def _begin_finetuning(follow: Sequence[MinedGenerator], choose: Callable[[], None] | None) -> None:
     for part in follow:
         norms.rebase(part)
     if choose is not None:
         choose()
 
 
-def _modes(follow: Sequence[MinedGenerator]) -> None:
+def _use_batch_statistics(follow: Sequence[MinedGenerator]) -> None:
     for part in follow:
         norms.set_training(part, "batch")
 
 
 def _without_labels(update: Update) -> Update:
-    """Mining needs no labels, and critics leave their class terms out without them."""
+    """Hide labels from an update: mining needs none, and without them critics leave their class terms out."""
 
-    def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def loss(batch: Batch, rng: torch.Generator) -> tuple[Tensor, Logs]:
         return update.loss(dataclasses.replace(batch, labels=None), rng)
 
     return dataclasses.replace(update, loss=loss)
 
 
 def _notes(sources: Sequence[GAN], lead: GAN, config: MineGANConfig, generator: nn.Module) -> tuple[str, ...]:
+    """Say which critic judges several sources, and how their images are brought to its size and colours."""
     if not isinstance(generator, MixedGenerator):
         return ()
-    unguided = "class_weight" in config.miner.model_fields_set and config.miner.class_weight and config.miner.classes != "keep"
+    asks_for_guide = (
+        "class_weight" in config.miner.model_fields_set and config.miner.class_weight and config.miner.classes != "keep"
+    )
     height, width = generator.size
     colours = "colour" if generator.channels == 3 else "grey"
-    whose = "a new critic" if config.critic == FRESH else f"the critic of {lead.provenance.name}"
-    notes = [f"{whose} judges all sources, at {width}x{height} in {colours}"]
-    if unguided and any(source.generator.n_classes for source in sources):
+    judge = "a new critic" if config.critic == FRESH else f"the critic of {lead.provenance.name}"
+    notes = [f"{judge} judges all sources, at {width}x{height} in {colours}"]
+    if asks_for_guide and any(source.generator.n_classes for source in sources):
         notes.append("miner.class_weight is for a single source: of several, classes are mined by the critic alone")
     for source in sources:
         (h, w), c = source.generator.size, source.generator.channels
         if (h, w) != generator.size or c != generator.channels:
-            there = "colour" if c == 3 else "grey"
-            notes.append(f"images of {source.provenance.name}, {w}x{h} in {there}, are brought to that ({RESIZE})")
+            own_colours = "colour" if c == 3 else "grey"
+            notes.append(f"images of {source.provenance.name}, {w}x{h} in {own_colours}, are brought to that ({RESIZE})")
     return tuple(notes)
 
 
