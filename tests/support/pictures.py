@@ -1,6 +1,7 @@
 """Folders of small pictures, as a user would have them."""
 
 import io
+import zipfile
 
 import numpy as np
 from PIL import Image
@@ -38,3 +39,11 @@ def one(folder, size=(8, 8), channels=3, **how):
     """The first image of a folder as training sees it, in [-1, 1], and all of them."""
     images = open_images(folder).decode(size, channels, **how)
     return images.tensor()[0], images
+
+
+def zipped(path, entries, **how):
+    """Write a .zip of entries by name."""
+    with zipfile.ZipFile(path, "w", **how) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return path
