@@ -1,6 +1,7 @@
 """Weights from files that anybody may have made: every reader of them looks at the container first."""
 
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -105,6 +106,20 @@ class TestNumPyBeside:
 
         call = b"c_codecs\nencode\nh\0" + string(codec) + b"\x86Ra"
         with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
-            archive.writestr("x/data.pkl", b"\x80\x02" + string(text) + b"q\x000]" + call * times + b".")
+            archive.writestr("x/data.pkl", b"\x80\x02]" + string(text) + b"q\x00a" + call * times + b".")
         with pytest.raises(SourceError, match=message):
             load_torch(tmp_path / "x.pth", NUMPY_STUBS)
+
+
+def test_a_size_that_is_endless_when_written_out(tmp_path):
+    """2^100 elements in a few hundred bytes, which an error must not try to show."""
+    text = lambda s: b"X" + struct.pack("<I", len(s)) + s  # noqa: E731
+    storage = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"0") + text(b"cpu") + b"K\x04tQ"
+    endless = b")q\x00" + b"".join(b"h" + bytes([k]) + b"\x86q" + bytes([k + 1]) for k in range(100))
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + endless + b")tR.")
+    begin = time.monotonic()
+    with pytest.raises(SourceError, match=r"x\.pth: .*a tensor of size") as caught:
+        load_torch(tmp_path / "x.pth", {})
+    assert time.monotonic() - begin < 5
+    assert len(str(caught.value)) < 600

@@ -6,6 +6,7 @@ must also see the same members, so only archives that end in their directory, as
 
 import contextlib
 import dataclasses
+import io
 import mmap
 import pathlib
 import struct
@@ -16,7 +17,8 @@ import safetensors.torch
 from torch import Tensor
 
 from regraft.core.errors import SourceError
-from regraft.files.torch_pickles import MAX_PICKLE, MAX_TENSORS, Totals, Walk
+from regraft.files.byte_reader import Reader
+from regraft.files.torch_pickles import MAX_PICKLE, MAX_TENSORS, PickleChecker, Totals
 
 ZIP = b"PK\x03\x04"
 # Pickle protocol 2 holding torch's magic number as a long integer.
@@ -158,18 +160,18 @@ def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -
         raise SourceError(f"{path}: a zip archive without the pickle that torch.save writes")
     if pickle.size > MAX_PICKLE:
         raise _damaged(path, f"a pickle of {pickle.size} bytes; at most {MAX_PICKLE} are read")
-    walk = Walk(str(path), stubs)
     with zipfile.ZipFile(path) as archive:
         try:
             data = archive.read(pickle.name)
         except Exception as error:  # noqa: BLE001 - zipfile raises many kinds for damaged members
             raise _damaged(path, str(error)) from None
-    walk.run(data)
-    for key, size in walk.totals.storages.items():
+    checker = PickleChecker(Reader(io.BytesIO(data), 0, len(data)), str(path), stubs)
+    checker.load()
+    for key, size in checker.totals.storages.items():
         record = found.get(f"{folder}/data/{key}".lower())
         if record is None or size > record.size:
             raise _damaged(path, f"storage {key[:40]} needs {size} bytes, and there are {record.size if record else 'none'}")
-    _check_totals(path, walk.totals, len(content))
+    _check_totals(path, checker.totals, len(content))
     order = found.get(f"{folder}/byteorder")
     little = order is None or content[order.start : order.start + order.size] == b"little"
     records = [m for key, m in found.items() if key.startswith(f"{folder}/data/".lower())]
@@ -177,16 +179,16 @@ def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -
 
 
 def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> None:
-    walk = Walk(str(path), stubs)
-    header = [walk.run(content) for _ in range(3)]
+    checker = PickleChecker(Reader(content, 0, len(content)), str(path), stubs)
+    header = [checker.load() for _ in range(3)]
     if header[1] != 1001 or not isinstance(header[2], dict) or header[2].get("little_endian") is not True:
         raise _damaged(path, "its legacy header is not what torch writes on today's machines")
-    walk.run(content)
-    storages = walk.totals.storages
-    keys = walk.run(content)
+    checker.load()
+    storages = checker.totals.storages
+    keys = checker.load()
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
         raise _damaged(path, "its list of storages is not that of its tensors")
-    position = content.tell()
+    position = checker.reader.at
     if position > MAX_PICKLE + len(LEGACY):
         raise _damaged(path, f"pickles of {position} bytes; at most {MAX_PICKLE} are read")
     for key in keys:
@@ -195,7 +197,7 @@ def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]
         if position + 8 + size > len(content):
             raise _damaged(path, f"storage {key[:40]} of {size} bytes goes beyond the end")
         position += 8 + size
-    _check_totals(path, walk.totals, len(content))
+    _check_totals(path, checker.totals, len(content))
 
 
 def _check_totals(path: pathlib.Path, totals: Totals, size: int) -> None:

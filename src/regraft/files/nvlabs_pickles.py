@@ -3,40 +3,34 @@
 The allow-list is all that such files need.  Source code that they embed is dropped unread, nested ``torch.save`` streams are
 read by the same machine, and tensors are checked against their storage and the file before anything is allocated.
 
+torch has no safe way to open these files, so they are read here.  Its own files it reads itself, after
+:mod:`regraft.files.torch_pickles` has checked them with the same interpreter.
+
 Source: spec of the NVlabs containers; torch's legacy ``torch.save`` layout.
 """
 
 import contextlib
 import dataclasses
 import functools
+import io
 import math
 import pathlib
 import struct
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regraft.core.errors import SourceError
-from regraft.files.pickle_machine import Blob, Limits, Machine, Maker, Reader, Stub, plain_set
+from regraft.files.byte_reader import Blob, Reader
+from regraft.files.pickle_machine import STORAGES, Limits, set_of_text
+from regraft.files.record_machine import Maker, RecordMachine, Stub
 
 SLACK = 64 << 20
 MAX_DIMS = 8
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-STORAGES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
 NUMPY_KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 DAMAGE = (
     EOFError,
@@ -70,7 +64,7 @@ class TFNetwork(Stub):
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: object) -> None:
         """Take over the pickled attributes."""
         if not isinstance(state, dict):
             raise SourceError("a TensorFlow network whose state is no mapping")
@@ -80,14 +74,14 @@ class TFNetwork(Stub):
 class Dtype(Stub):
     """A NumPy element type."""
 
-    def __init__(self, code: Any, *_: Any) -> None:
+    def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or code.lstrip("<>|=") not in NUMPY_KINDS:
             raise SourceError(
                 f"arrays of type {code if isinstance(code, str) and len(code) < 9 else '?'}; only numbers are read"
             )
         self.numpy = np.dtype(code)
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: object) -> None:
         """Take over the byte order."""
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
         if order not in ("<", ">", "|", "="):
@@ -104,12 +98,14 @@ class ArrayRef(Stub):
         self.data: Blob | None = None
         self.fortran = False
 
-    def set_state(self, state: Any) -> None:
+    def set_state(self, state: object) -> None:
         """Take over shape, type and place."""
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise SourceError("an array without shape, type and content")
         _version, shape, dtype, fortran, data = state
         self.fill(shape, dtype, bool(fortran), data)
 
-    def fill(self, shape: Any, dtype: Any, fortran: bool, data: Any) -> None:
+    def fill(self, shape: object, dtype: object, fortran: bool, data: object) -> None:
         """Check and remember what the array is."""
         if not isinstance(dtype, Dtype) or not isinstance(data, Blob):
             raise SourceError("an array of objects; only numbers are read")
@@ -129,7 +125,7 @@ class TensorRef:
     stride: tuple[int, ...]
 
 
-def checked_sizes(shape: Any) -> tuple[int, ...]:
+def checked_sizes(shape: object) -> tuple[int, ...]:
     """A shape out of a file.
 
     Raises:
@@ -140,7 +136,7 @@ def checked_sizes(shape: Any) -> tuple[int, ...]:
     return shape
 
 
-def _module(meta: Any, *surplus: Any) -> Record:
+def _module(meta: object, *surplus: object) -> Record:
     if surplus or not isinstance(meta, dict) or not isinstance(meta.get("state"), dict):
         raise SourceError("a module record without state")
     name, version = meta.get("class_name"), meta.get("version")
@@ -149,60 +145,60 @@ def _module(meta: Any, *surplus: Any) -> Record:
     return Record(name, version, meta["state"])
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorRef:
+def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> TensorRef:
     sizes, steps = checked_sizes(shape), checked_sizes(stride)
     if not isinstance(storage, Blob) or type(offset) is not int or offset < 0 or len(sizes) != len(steps):
         raise SourceError("a tensor without a proper storage, offset, size and stride")
     return TensorRef(storage, offset, sizes, steps)
 
 
-def _parameter(data: Any, *_: Any) -> TensorRef:
+def _parameter(data: object, *_: object) -> TensorRef:
     if not isinstance(data, TensorRef):
         raise SourceError("a parameter that is no tensor")
     return data
 
 
-def _storage(data: Any, *surplus: Any) -> Blob:
+def _storage(data: object, *surplus: object) -> Blob:
     if surplus or not isinstance(data, Blob):
         raise SourceError("a storage that is no string of bytes")
     return data
 
 
-def _scalar(dtype: Any, data: Any = None) -> int | float | bool:
+def _scalar(dtype: object, data: object = None) -> int | float | bool:
     if not isinstance(dtype, Dtype) or not isinstance(data, Blob) or data.size != dtype.numpy.itemsize:
         raise SourceError("a NumPy scalar of an unknown kind")
     number: int | float | bool = np.frombuffer(data.read(), dtype.numpy)[0].item()
     return number
 
 
-def _array(*_: Any) -> ArrayRef:
+def _array(*_: object) -> ArrayRef:
     return ArrayRef()
 
 
-def _array_of(data: Any, dtype: Any, shape: Any, order: Any) -> ArrayRef:
+def _array_of(data: object, dtype: object, shape: object, order: object) -> ArrayRef:
     array = ArrayRef()
     array.fill(shape, dtype, order == "F", data)
     return array
 
 
-def _mapping(*surplus: Any) -> dict[str, Any]:
+def _mapping(*surplus: object) -> dict[str, Any]:
     if surplus:
         raise SourceError("a mapping made from arguments")
     return {}
 
 
-def _never(*_: Any) -> Any:
+def _never(*_: object) -> object:
     raise SourceError("an array type that is called")
 
 
 def _makers(limits: Limits) -> dict[tuple[str, str], Maker]:
-    def strings(items: Any = ()) -> set[str]:
+    def strings(items: object = ()) -> set[str]:
         if not isinstance(items, list | tuple):
             raise SourceError("a set of something else than text")
         limits.spend("opcodes", len(items))
-        return plain_set(list(items))
+        return set_of_text(list(items))
 
-    table: dict[str, Any] = {
+    table: dict[str, Callable[..., object]] = {
         "torch_utils.persistence _reconstruct_persistent_obj": _module,
         "dnnlib.util EasyDict": _mapping,
         "dnnlib EasyDict": _mapping,
@@ -231,14 +227,14 @@ class Archive:
         root: what it holds; tensors are references, see :meth:`tensor`.
     """
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: io.BufferedReader, size: int) -> None:
         self.file = file
         self.limits = Limits()
         self.budget = 2 * size + SLACK
-        self.root: Any = Machine(Reader(file, 0, size), _makers(self.limits), self.limits).load()
+        self.root: Any = RecordMachine(Reader(file, 0, size), _makers(self.limits), self.limits).load()
         self._storage = functools.cache(self._read_storage)
 
-    def tensor(self, ref: Any, where: str) -> Tensor:
+    def tensor(self, ref: object, where: str) -> Tensor:
         """Read a tensor, contiguous; floating ones in float32.
 
         Raises:
@@ -286,7 +282,7 @@ class Archive:
 
     def _fill(self, data: bytearray, start: int) -> None:
         self.file.seek(start)
-        if self.file.readinto(data) != len(data):  # type: ignore[attr-defined]
+        if self.file.readinto(data) != len(data):
             raise EOFError("the file ends inside a tensor")
 
     def _read_storage(self, blob: Blob) -> tuple[torch.dtype, int, int]:
@@ -294,18 +290,21 @@ class Archive:
         reader = blob.reader()
         makers = {("torch", name): Maker(name, _never) for name in STORAGES}
 
-        def persistent(reference: Any) -> tuple[torch.dtype, int]:
-            kind, storage, _key, _location, numel, view = reference
-            if kind != "storage" or not isinstance(storage, Maker) or view is not None or type(numel) is not int:
+        def storage(reference: object) -> tuple[torch.dtype, int]:
+            if not isinstance(reference, tuple) or len(reference) != 6:
                 raise SourceError("a storage of an unknown layout")
-            return STORAGES[storage.name], numel
+            kind, maker, _key, _location, numel, view = reference
+            if kind != "storage" or not isinstance(maker, Maker) or view is not None or type(numel) is not int:
+                raise SourceError("a storage of an unknown layout")
+            return STORAGES[maker.name], numel
 
-        magic, version, system, found, keys = (Machine(reader, makers, self.limits, persistent).load() for _ in range(5))
+        machine = RecordMachine(reader, makers, self.limits, storage)
+        magic, version, system, stored, keys = (machine.load() for _ in range(5))
         if magic != LEGACY_MAGIC or version != 1001 or system.get("little_endian") is not True or len(keys) != 1:
             raise SourceError("a storage of an unknown layout")
-        if not isinstance(found, tuple):
+        if not isinstance(stored, tuple):
             raise SourceError("a storage that holds something else")
-        dtype, numel = found
+        dtype, numel = stored
         count = reader.number("<q")
         if count != numel or count < 0 or count * dtype.itemsize != reader.end - reader.at:
             raise SourceError(f"a storage said to hold {numel} numbers of {dtype} has {reader.end - reader.at} bytes")

@@ -1,25 +1,49 @@
-"""A pickle reader that can do nothing but build plain data.
+"""The one interpreter of pickles: it builds plain data, and asks a sub-class about everything else.
 
-Python's own unpicklers call whatever a file names.  This one knows the opcodes of protocols 2 to 5, calls only the makers that
-its owner lists, leaves long byte strings in the file, and bounds opcodes, depth and text, so that memory and time stay in
-proportion to the file.
+Python's own unpicklers call whatever a file names.  This one knows the opcodes of protocols 2 to 5 and calls nothing itself.
+What a name, an object's state or a persistent reference means is up to a sub-class, of which there are two:
+
+* :class:`regraft.files.record_machine.RecordMachine` reads: it makes records of NVlabs' modules, and tensors stay in the file.
+* :class:`regraft.files.torch_pickles.PickleChecker` checks: it follows what torch's reader would do, with stand-ins, and adds
+  up the memory that it would take.
+
+Opcodes, calls, depth and text are bounded and long byte strings stay in the file, so that memory and time stay in proportion to
+the file.
 
 Source: the opcode descriptions of Python's ``pickletools`` module.
 """
 
+import abc
 import dataclasses
-import struct
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
 
 from regraft.core.errors import SourceError
+from regraft.files.byte_reader import Reader
 
 MAX_OPCODES = 1_000_000
 MAX_CALLS = 200_000
 MAX_DEPTH = 1000
 MAX_TEXT = 64 << 20
-MAX_NAME = 256
-NAMES = {"opcodes": "opcodes", "calls": "calls", "text": "bytes of text"}
+STORAGES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+"""Element types of torch's storages of real numbers, by the class that a pickle names."""
+
+
+class Damaged(SourceError):
+    """A pickle contradicts itself; says how, not where."""
 
 
 @dataclasses.dataclass
@@ -31,131 +55,97 @@ class Limits:
     text: int = MAX_TEXT
 
     def spend(self, what: str, amount: int = 1) -> None:
-        """Count something down.
+        """Count ``opcodes``, ``calls`` or bytes of ``text`` down.
 
         Raises:
-            SourceError: if the file is past its limit.
+            Damaged: if the file is past its limit.
         """
         left = getattr(self, what) - amount
         if left < 0:
-            raise SourceError(f"more than {getattr(Limits, what)} {NAMES[what]}, which no checkpoint needs")
+            kind = "bytes of text" if what == "text" else what
+            raise Damaged(f"more {kind} than any checkpoint needs")
         setattr(self, what, left)
 
 
-class Reader:
-    """A part of a file, read in order."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
-        self.file, self.at, self.end = file, start, end
-        file.seek(start)
-
-    def take(self, n: int) -> bytes:
-        """The next ``n`` bytes.
-
-        Raises:
-            EOFError: if the part is shorter.
-        """
-        if n > self.end - self.at:
-            raise EOFError(f"{n} bytes wanted at {self.at}, {self.end - self.at} left")
-        data = self.file.read(n)
-        if len(data) != n:
-            raise EOFError(f"the file ends at {self.at + len(data)}")
-        self.at += n
-        return data
-
-    def number(self, layout: str) -> Any:
-        """The next number, as ``struct`` lays it out."""
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-
-    def line(self) -> str:
-        """The next short line of ASCII."""
-        data = self.file.readline(min(MAX_NAME, self.end - self.at))
-        if not data.endswith(b"\n"):
-            raise EOFError(f"no name at {self.at}")
-        self.at += len(data)
-        return data[:-1].decode("ascii")
-
-    def skip(self, n: int) -> "Blob":
-        """Leave the next ``n`` bytes in the file."""
-        if n > self.end - self.at:
-            raise EOFError(f"{n} bytes wanted at {self.at}, {self.end - self.at} left")
-        blob = Blob(self.file, self.at, n)
-        self.at += n
-        self.file.seek(self.at)
-        return blob
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Blob:
-    """Bytes that were left in the file."""
-
-    file: BinaryIO
-    start: int
-    size: int
-
-    def read(self) -> bytes:
-        """All of them; whoever reads the file goes on where it was."""
-        here = self.file.tell()
-        data = self.reader().take(self.size)
-        self.file.seek(here)
-        return data
-
-    def reader(self) -> Reader:
-        """Read them in order, once whoever reads the file is done."""
-        return Reader(self.file, self.start, self.start + self.size)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Maker:
-    """The only kind of thing that a pickle may call."""
-
-    name: str
-    call: Callable[..., Any]
-
-
-class Stub:
-    """Something made by a :class:`Maker` that may be given state afterwards."""
-
-    def set_state(self, state: Any) -> None:
-        """Take over pickled state."""
-        raise SourceError(f"a {type(self).__name__} takes no state")
-
-
-class Machine:
-    """Runs one pickle.
+class PickleMachine(abc.ABC):
+    """Runs pickles that follow each other.
 
     Args:
-        reader: where it is.
-        makers: what a file may name: ("module", "name") to a maker.
-        limits: what it may cost.
-        persistent: resolves persistent references, for torch's storages.
+        reader: where they are.
+        limits: what they may cost.
+
+    Attributes:
+        protocols: protocols that are read.
+        longest_integer: bytes that an integer may have.
+        operations: what each opcode does; others are refused.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        makers: Mapping[tuple[str, str], Maker],
-        limits: Limits,
-        persistent: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self.reader, self.makers, self.limits, self.persistent = reader, makers, limits, persistent
+    protocols: ClassVar[range] = range(2, 6)
+    longest_integer: ClassVar[int] = 32
+    operations: ClassVar[dict[int, "Operation"]]
+
+    def __init__(self, reader: Reader, limits: Limits) -> None:
+        self.reader, self.limits = reader, limits
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def load(self) -> Any:
-        """Run it.
+    @abc.abstractmethod
+    def find(self, module: str, name: str) -> object:
+        """What a name in the file stands for.
 
         Raises:
-            SourceError: if the pickle asks for anything that is not allowed.
+            SourceError: if it is not allowed.
+        """
+
+    @abc.abstractmethod
+    def call(self, function: object, arguments: object, new: bool) -> object:
+        """What calling something gives.
+
+        Args:
+            function: what :meth:`find` or a call gave.
+            arguments: of the call.
+            new: whether the file asks for an instance of a class, not for a function's result.
+
+        Raises:
+            SourceError: if it is not allowed.
+        """
+
+    @abc.abstractmethod
+    def set_state(self, target: object, state: object) -> None:
+        """Give an object its pickled attributes.
+
+        Raises:
+            SourceError: if it takes none.
+        """
+
+    def refer(self, reference: object) -> object:
+        """What a persistent reference stands for.
+
+        Raises:
+            SourceError: if it is not allowed.
+        """
+        raise SourceError("a persistent reference where none belongs")
+
+    def check_key(self, key: object) -> None:
+        """Refuse keys of mappings that may take exponential time to hash, as nested tuples can."""
+        if not isinstance(key, str | int):
+            raise SourceError(f"a dict key of type {type(key).__name__}")
+
+    def load(self) -> Any:
+        """Run the next pickle to its end.
+
+        Raises:
+            SourceError: if it asks for anything that is not allowed, or contradicts itself.
             Exception: many kinds, if it is damaged.
         """
-        reader, limits, operations = self.reader, self.limits, OPERATIONS
+        self.stack, self.marks, self.memo = [], [], {}
+        reader, limits, operations = self.reader, self.limits, self.operations
         while True:
             code = reader.take(1)[0]
             limits.opcodes -= 1
             if limits.opcodes < 0:
-                raise SourceError(f"more than {MAX_OPCODES} opcodes, which no checkpoint needs")
+                raise Damaged("more opcodes than any checkpoint needs")
             if code == 0x2E:
                 return self.stack.pop()
             operation = operations.get(code)
@@ -172,27 +162,28 @@ class Machine:
     def mark(self) -> None:
         """Begin a group."""
         if len(self.marks) >= MAX_DEPTH:
-            raise SourceError(f"nested deeper than {MAX_DEPTH}")
+            raise Damaged(f"nested deeper than {MAX_DEPTH}")
         self.marks.append(self.stack)
         self.stack = []
 
     def protocol(self) -> None:
         """Check the protocol."""
         version = self.reader.take(1)[0]
-        if not 2 <= version <= 5:
-            raise SourceError(f"pickle protocol {version}; 2 to 5 are read")
+        if version not in self.protocols:
+            read = " or ".join(map(str, self.protocols))
+            raise SourceError(f"pickle protocol {version}, and regraft reads protocol {read} here")
 
     def integer(self, digits: int) -> None:
         """A little-endian integer of a few bytes."""
-        if digits > 32:
-            raise SourceError(f"an integer of {digits} bytes")
+        if digits > self.longest_integer:
+            raise Damaged(f"an integer of {digits} bytes")
         self.stack.append(int.from_bytes(self.reader.take(digits), "little", signed=True))
 
-    def text(self, n: int) -> None:
+    def text(self, n: int, encoding: str = "utf-8") -> None:
         """A string."""
         data = self.reader.take(n)
         self.limits.spend("text", n)
-        self.stack.append(data.decode("utf-8", "surrogatepass"))
+        self.stack.append(data.decode(encoding, "surrogatepass" if encoding == "utf-8" else "strict"))
 
     def get(self, index: int) -> None:
         """Push a remembered object."""
@@ -206,68 +197,42 @@ class Machine:
         """Append to a list."""
         target = self.stack[-1]
         if type(target) is not list:
-            raise SourceError(f"appends to a {type(target).__name__}")
+            raise Damaged(f"appends to a {type(target).__name__}")
         target.extend(items)
 
     def add(self, items: list[Any]) -> None:
-        """Add to a set."""
+        """Add to a set of strings."""
         target = self.stack[-1]
         if type(target) is not set:
-            raise SourceError(f"adds to a {type(target).__name__}")
-        target.update(plain_set(items))
+            raise Damaged(f"adds to a {type(target).__name__}")
+        target.update(set_of_text(items))
 
     def assign(self, items: list[Any]) -> None:
         """Set items of a dict."""
         target = self.stack[-1]
         if type(target) is not dict:
-            raise SourceError(f"sets items of a {type(target).__name__}")
+            raise Damaged(f"sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Tuples would do too, but nested ones can take exponential time to hash.
-            if not isinstance(key, str | int):
-                raise SourceError(f"a dict key of type {type(key).__name__}")
+            self.check_key(key)
             target[key] = value
 
-    def find(self, module: str, name: str) -> None:
-        """Push a maker that the file names."""
-        maker = self.makers.get((module, name))
-        if maker is None:
-            raise SourceError(
-                f"refused, because it names {module[:80]}.{name[:80]}, and nothing but known types is made from a file"
-            )
-        self.stack.append(maker)
-
     def find_on_stack(self) -> None:
-        """Push a maker whose names are on the stack."""
+        """Push what a name on the stack stands for."""
         name, module = self.stack.pop(), self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise SourceError("names a type by something else than text")
-        self.find(module, name)
+            raise Damaged("names a type by something else than text")
+        self.push(self.find(module, name))
 
-    def call(self) -> None:
-        """Call a maker."""
-        arguments, maker = self.stack.pop(), self.stack.pop()
-        if not isinstance(maker, Maker) or not isinstance(arguments, tuple):
-            raise SourceError(f"calls a {type(maker).__name__}, which is no known type")
+    def reduce(self, new: bool = False) -> None:
+        """Call something on the stack."""
+        arguments, function = self.stack.pop(), self.stack.pop()
         self.limits.spend("calls")
-        self.stack.append(maker.call(*arguments))
+        self.stack.append(self.call(function, arguments, new))
 
     def build(self) -> None:
         """Give an object its state."""
         state = self.stack.pop()
-        target = self.stack[-1]
-        if type(target) is dict and isinstance(state, dict):
-            self.limits.spend("opcodes", len(state))
-            target.update(state)
-        elif isinstance(target, Stub):
-            target.set_state(state)
-        else:
-            raise SourceError(f"gives state to a {type(target).__name__}")
-
-    def refer(self) -> None:
-        """Resolve a persistent reference."""
-        if self.persistent is None:
-            raise SourceError("a persistent reference where none belongs")
-        self.stack.append(self.persistent(self.stack.pop()))
+        self.set_state(self.stack[-1], state)
 
     def tuple_of(self, n: int) -> None:
         """Make a tuple of the top ``n`` objects."""
@@ -277,12 +242,12 @@ class Machine:
         del self.stack[-n:]
         self.stack.append(items)
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         """Push a value."""
         self.stack.append(value)
 
 
-def plain_set(items: list[Any]) -> set[str]:
+def set_of_text(items: list[Any]) -> set[str]:
     """A set of strings.
 
     Raises:
@@ -293,16 +258,16 @@ def plain_set(items: list[Any]) -> set[str]:
     return set(items)
 
 
-def _two(m: Machine) -> list[Any]:
+def _top_pair(m: PickleMachine) -> list[Any]:
     value, key = m.stack.pop(), m.stack.pop()
     return [key, value]
 
 
-Operation = Callable[[Machine], Any]
+Operation = Callable[[Any], object]
 OPERATIONS: dict[int, Operation] = {
     ord(code): operation
     for code, operation in {
-        "\x80": Machine.protocol,
+        "\x80": PickleMachine.protocol,
         "\x95": lambda m: m.reader.take(8),  # FRAME
         "N": lambda m: m.push(None),
         "\x88": lambda m: m.push(True),
@@ -321,9 +286,9 @@ OPERATIONS: dict[int, Operation] = {
         "X": lambda m: m.text(m.reader.number("<I")),
         "\x8d": lambda m: m.text(m.reader.number("<Q")),
         "0": lambda m: m.stack.pop() if m.stack else m.pop_mark(),
-        "1": Machine.pop_mark,
+        "1": PickleMachine.pop_mark,
         "2": lambda m: m.push(m.stack[-1]),
-        "(": Machine.mark,
+        "(": PickleMachine.mark,
         "h": lambda m: m.get(m.reader.number("<B")),
         "j": lambda m: m.get(m.reader.number("<I")),
         "q": lambda m: m.put(m.reader.number("<B")),
@@ -338,15 +303,16 @@ OPERATIONS: dict[int, Operation] = {
         "a": lambda m: m.extend([m.stack.pop()]),
         "e": lambda m: m.extend(m.pop_mark()),
         "}": lambda m: m.push({}),
-        "s": lambda m: m.assign(_two(m)),
+        "s": lambda m: m.assign(_top_pair(m)),
         "u": lambda m: m.assign(m.pop_mark()),
         "\x8f": lambda m: m.push(set()),
         "\x90": lambda m: m.add(m.pop_mark()),
-        "c": lambda m: m.find(m.reader.line(), m.reader.line()),
-        "\x93": Machine.find_on_stack,
-        "R": Machine.call,
-        "\x81": Machine.call,  # NEWOBJ: makers stand for classes too
-        "b": Machine.build,
-        "Q": Machine.refer,
+        "c": lambda m: m.push(m.find(m.reader.line(), m.reader.line())),
+        "\x93": PickleMachine.find_on_stack,
+        "R": PickleMachine.reduce,
+        "\x81": lambda m: m.reduce(new=True),
+        "b": PickleMachine.build,
+        "Q": lambda m: m.push(m.refer(m.stack.pop())),
     }.items()
 }
+"""What the opcodes of checkpoints do."""

@@ -3,35 +3,30 @@
 ``torch.load(weights_only=True)`` runs no code, yet it believes every size: a storage longer than its record, a tensor longer
 than its storage, a byte array of a terabyte.  Here the operations are followed with stand-ins for everything but plain data,
 so that such a file is refused before anything is allocated.
+
+The interpreter is that of :mod:`regraft.files.pickle_machine`, held to the opcodes and the protocol that torch writes.
 """
 
 import dataclasses
 import math
-import pickletools
-from collections.abc import Callable, Collection
+import pickle
+import reprlib
+import struct
+from collections.abc import Collection
 from typing import Any
 
+import torch
+
 from regraft.core.errors import SourceError
+from regraft.files.byte_reader import Reader
+from regraft.files.pickle_machine import OPERATIONS, STORAGES, Damaged, Limits, Operation, PickleMachine
 
 MAX_OPERATIONS = 2_000_000
 MAX_TENSORS = 200_000
 MAX_PICKLE = 64 << 20
 
-ITEM_SIZES = {
-    "Double": 8,
-    "Float": 4,
-    "Half": 2,
-    "BFloat16": 2,
-    "Long": 8,
-    "Int": 4,
-    "Short": 2,
-    "Char": 1,
-    "Byte": 1,
-    "Bool": 1,
-    "ComplexFloat": 8,
-    "ComplexDouble": 16,
-}
-STORAGES = {f"{module}.{name}Storage": size for name, size in ITEM_SIZES.items() for module in ("torch", "torch.cuda")}
+TYPES = STORAGES | {"ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128}
+ITEM_SIZES = {f"{module}.{name}": dtype.itemsize for name, dtype in TYPES.items() for module in ("torch", "torch.cuda")}
 REBUILD = {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"}
 PARAMETER = "torch._utils._rebuild_parameter"
 CONTAINERS = {"collections.OrderedDict", "collections.Counter", "builtins.set", "__builtin__.set"}
@@ -39,17 +34,18 @@ PLAIN_CALLS = {"torch.device", "torch.Size"}
 NUMPY = {f"numpy.{part}.multiarray.{name}" for part in ("core", "_core") for name in ("_reconstruct", "scalar")}
 NUMPY |= {"numpy.ndarray", "numpy.dtype", "_codecs.encode"}
 """What pickles of NumPy's arrays and numbers are made of, for readers that take these among their stubs."""
-PUSHED = {
-    "NONE",
-    "NEWTRUE",
-    "NEWFALSE",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "BINFLOAT",
-    "BINUNICODE",
-    "SHORT_BINSTRING",
-    "LONG1",
+DAMAGE = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, MemoryError, struct.error)
+PLAIN = str | int | float | bytes | None
+
+TORCH_OPCODES = (
+    "PROTO NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINPUT LONG_BINPUT BINGET LONG_BINGET MARK "
+    "EMPTY_DICT EMPTY_LIST EMPTY_TUPLE EMPTY_SET TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS GLOBAL REDUCE "
+    "NEWOBJ BUILD BINPERSID"
+)
+"""What torch's reader knows; short strings of bytes, which it knows too, are read as ASCII."""
+TORCH_OPERATIONS: dict[int, Operation] = {
+    **{code: OPERATIONS[code] for code in (getattr(pickle, name)[0] for name in TORCH_OPCODES.split())},
+    pickle.SHORT_BINSTRING[0]: lambda m: m.text(m.reader.number("<B"), "ascii"),
 }
 
 
@@ -66,7 +62,7 @@ class Storage:
 
     key: str
     numel: int
-    item: int
+    item_size: int
 
 
 class Opaque:
@@ -96,260 +92,163 @@ class Totals:
     tensors: int = 0
 
 
-class _Mark:
-    """Where a group on the stack begins."""
+class PickleChecker(PickleMachine):
+    """Follows the pickles of a file; refuses what is neither plain data, a tensor nor a stub.
 
+    Args:
+        reader: where the pickles are.
+        where: names the file in errors.
+        stubs: full names of harmless classes that the file may hold.
 
-MARK = _Mark()
+    Attributes:
+        totals: what the pickles ask for.
+    """
 
+    protocols = range(2, 3)
+    longest_integer = 255
+    operations = TORCH_OPERATIONS
 
-class Walk:
-    """Follows the operations of one pickle."""
-
-    def __init__(self, where: str, stubs: Collection[str] = ()) -> None:
-        """Refuse what is neither plain data, a tensor nor one of ``stubs`` (full names of classes)."""
+    def __init__(self, reader: Reader, where: str, stubs: Collection[str] = ()) -> None:
+        super().__init__(reader, Limits(opcodes=MAX_OPERATIONS, calls=MAX_OPERATIONS, text=MAX_PICKLE))
         self.where, self.stubs = where, frozenset(stubs)
         self.totals = Totals()
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.work = 0
 
-    def refuse(self, reason: str) -> SourceError:
-        """The error for a pickle that asks for something else."""
-        return SourceError(
-            f"{self.where}: refused, because it holds more than tensors and plain data ({reason[:200]}). Save only the "
-            "state_dict (torch.save(net.state_dict(), ...)) and try again."
-        )
+    def load(self) -> Any:
+        """Follow the next pickle to its end and return what is built, with stand-ins.
 
-    def damaged(self, reason: str) -> SourceError:
-        """The error for a pickle that contradicts itself."""
+        Raises:
+            SourceError: for an operation, name or size that has no place in saved weights.
+        """
+        try:
+            return super().load()
+        except Damaged as error:
+            raise self._damaged(str(error)) from None
+        except SourceError as error:
+            raise SourceError(
+                f"{self.where}: refused, because it holds more than tensors and plain data ({str(error)[:200]}). Save only the "
+                "state_dict (torch.save(net.state_dict(), ...)) and try again."
+            ) from None
+        except DAMAGE as error:
+            raise self._damaged(f"{type(error).__name__} {' '.join(str(error).split())}") from None
+
+    def _damaged(self, reason: str) -> SourceError:
         return SourceError(
             f"{self.where}: cannot be read as a torch file, it is damaged, cut short or made up: {reason[:200]}; "
             "get the file again"
         )
 
-    def run(self, stream: Any) -> Any:
-        """Follow a stream to its end and return what is built, with stand-ins.
-
-        Raises:
-            SourceError: for an operation, name or size that has no place in saved weights.
-        """
-        self.stack, self.memo = [], {}
-        try:
-            for opcode, argument, _ in pickletools.genops(stream):
-                self._spend(1)
-                if opcode.name == "STOP":
-                    return self._pop()
-                self._follow(opcode.name, argument)
-        except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-            if isinstance(error, SourceError):
-                raise
-            raise self.damaged(f"{type(error).__name__} {' '.join(str(error).split())}") from None
-        raise self.damaged("it has no end")
-
-    def _spend(self, amount: int) -> None:
-        self.work += amount
-        if self.work > MAX_OPERATIONS:
-            raise self.damaged(f"its pickle takes more than {MAX_OPERATIONS} operations")
-
-    def _follow(self, name: str, argument: Any) -> None:
-        if name in PUSHED:
-            constants = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-            self.stack.append(constants.get(name, argument))
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = self._top()
-        elif name in ("BINGET", "LONG_BINGET"):
-            self.stack.append(self.memo[argument])
-        elif name == "GLOBAL":
-            self.stack.append(self._named(argument.replace(" ", ".")))
-        elif name == "PROTO":
-            if argument != 2:
-                raise self.damaged(f"pickle protocol {argument}, torch writes 2")
-        else:
-            operation: Callable[[], None] | None = getattr(self, f"_{name.lower()}", None)
-            if operation is None:
-                raise self.refuse(f"pickle operation {name}")
-            operation()
-
-    def _named(self, name: str) -> Global:
-        known = name in STORAGES or name in REBUILD or name in CONTAINERS or name in PLAIN_CALLS or name in self.stubs
+    def find(self, module: str, name: str) -> Global:
+        """A stand-in for a class or function that torch's reader may know."""
+        full = f"{module}.{name}"
+        known = full in ITEM_SIZES or full in REBUILD or full in CONTAINERS or full in PLAIN_CALLS or full in self.stubs
         # Types of tensors and data appear as values only; nothing is made from them.
-        plain = name.startswith("torch.") and name.count(".") == 1 and not name.endswith("Storage")
-        if not (known or plain or name in (PARAMETER, "torch.nn.parameter.Parameter")):
-            raise self.refuse(f"GLOBAL {name}")
-        return Global(name)
+        plain = full.startswith("torch.") and full.count(".") == 1 and not full.endswith("Storage")
+        if not (known or plain or full in (PARAMETER, "torch.nn.parameter.Parameter")):
+            raise SourceError(f"GLOBAL {full}")
+        return Global(full)
 
-    def _top(self) -> Any:
-        if not self.stack or self.stack[-1] is MARK:
-            raise self.damaged("nothing to take")
-        return self.stack[-1]
+    def call(self, function: object, arguments: object, new: bool) -> object:
+        """A stand-in for what a known function or class gives."""
+        if not isinstance(function, Global) or type(arguments) is not tuple:
+            raise Damaged("calls what is no function")
+        name = function.name
+        if new:
+            if (name in self.stubs or name in CONTAINERS) and arguments == ():
+                return {} if name in CONTAINERS else Opaque()
+            raise SourceError(f"NEWOBJ of {name}")
+        if name in REBUILD:
+            return self._tensor(arguments)
+        if name == PARAMETER:
+            if not arguments or not isinstance(arguments[0], TensorStandIn):
+                raise Damaged("a parameter without a tensor")
+            return TensorStandIn()
+        if name in CONTAINERS:
+            return self._container(name, arguments)
+        if name in NUMPY & self.stubs:
+            return self._numpy(name, arguments)
+        if name in PLAIN_CALLS:
+            flat = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
+            if len(flat) <= 64 and all(isinstance(a, int | str) for a in flat):
+                return Opaque()
+            raise SourceError(f"REDUCE of {name} with unusual arguments")
+        raise SourceError(f"REDUCE of {name}")
 
-    def _pop(self) -> Any:
-        self._top()
-        return self.stack.pop()
-
-    def _group(self) -> list[Any]:
-        """Everything above the last mark, which is taken away too."""
-        items: list[Any] = []
-        while self.stack:
-            item = self.stack.pop()
-            if item is MARK:
-                return items[::-1]
-            items.append(item)
-        raise self.damaged("a group without a beginning")
-
-    def _mark(self) -> None:
-        self.stack.append(MARK)
-
-    def _empty_dict(self) -> None:
-        self.stack.append({})
-
-    def _empty_list(self) -> None:
-        self.stack.append([])
-
-    def _empty_tuple(self) -> None:
-        self.stack.append(())
-
-    def _empty_set(self) -> None:
-        self.stack.append(Opaque())
-
-    def _tuple(self) -> None:
-        self.stack.append(tuple(self._group()))
-
-    def _tuple1(self) -> None:
-        self.stack.append((self._pop(),))
-
-    def _tuple2(self) -> None:
-        second, first = self._pop(), self._pop()
-        self.stack.append((first, second))
-
-    def _tuple3(self) -> None:
-        third, second, first = self._pop(), self._pop(), self._pop()
-        self.stack.append((first, second, third))
-
-    def _append(self) -> None:
-        item, target = self._pop(), self._top()
-        self._extend(target, [item])
-
-    def _appends(self) -> None:
-        items = self._group()
-        self._extend(self._top(), items)
-
-    def _extend(self, target: Any, items: list[Any]) -> None:
-        if type(target) is not list:
-            raise self.damaged(f"appends to a {type(target).__name__}")
-        target.extend(items)
-
-    def _setitem(self) -> None:
-        value, key = self._pop(), self._pop()
-        self._set([key, value])
-
-    def _setitems(self) -> None:
-        self._set(self._group())
-
-    def _set(self, items: list[Any]) -> None:
-        target = self._top()
-        if type(target) is not dict or len(items) % 2:
-            raise self.damaged(f"sets items of a {type(target).__name__}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[self._key(key)] = value
-
-    def _key(self, key: Any) -> Any:
-        """A key, if hashing it takes no time: nested tuples could take years."""
-        plain = str | int | float | bytes | None
-        if isinstance(key, plain) or (isinstance(key, tuple) and len(key) <= 64 and all(isinstance(k, plain) for k in key)):
-            return key
-        raise self.refuse(f"a {type(key).__name__} as the key of a mapping")
-
-    def _newobj(self) -> None:
-        arguments, made = self._pop(), self._pop()
-        if not (isinstance(made, Global) and (made.name in self.stubs or made.name in CONTAINERS) and arguments == ()):
-            raise self.refuse(f"NEWOBJ of {getattr(made, 'name', type(made).__name__)}")
-        self.stack.append({} if made.name in CONTAINERS else Opaque())
-
-    def _build(self) -> None:
-        state, target = self._pop(), self._top()
+    def set_state(self, target: object, state: object) -> None:
+        """Let attributes of containers and stubs go by; their content does not matter."""
         if isinstance(target, NumPyStandIn):
             return
         if isinstance(target, TensorStandIn) or type(target) not in (dict, Opaque) or not isinstance(state, dict):
-            raise self.refuse(f"BUILD of a {type(target).__name__}")
+            raise SourceError(f"BUILD of a {type(target).__name__}")
         if not all(isinstance(key, str) for key in state):
-            raise self.damaged("attributes without names")
+            raise Damaged("attributes without names")
 
-    def _reduce(self) -> None:
-        arguments, function = self._pop(), self._pop()
-        if not isinstance(function, Global) or type(arguments) is not tuple:
-            raise self.damaged("calls what is no function")
-        if function.name in REBUILD:
-            self._tensor(arguments)
-            self.stack.append(TensorStandIn())
-        elif function.name == PARAMETER:
-            if not arguments or not isinstance(arguments[0], TensorStandIn):
-                raise self.damaged("a parameter without a tensor")
-            self.stack.append(TensorStandIn())
-        elif function.name in CONTAINERS:
-            self.stack.append(self._container(function.name, arguments))
-        elif function.name in NUMPY & self.stubs:
-            self.stack.append(self._numpy(function.name, arguments))
-        elif function.name in PLAIN_CALLS:
-            flat = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
-            if len(flat) > 64 or not all(isinstance(a, int | str) for a in flat):
-                raise self.refuse(f"REDUCE of {function.name} with unusual arguments")
-            self.stack.append(Opaque())
-        else:
-            raise self.refuse(f"REDUCE of {function.name}")
+    def refer(self, reference: object) -> Storage:
+        """A storage, noted with its size."""
+        if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] != "storage":
+            raise SourceError("a persistent id that is no storage")
+        _, kind, key, location, numel = reference[:5]
+        if reference[5:] not in ((), (None,)):
+            raise SourceError("a persistent id that is no whole storage")
+        item_size = ITEM_SIZES.get(kind.name) if isinstance(kind, Global) else None
+        plain = isinstance(key, str) and isinstance(location, str) and type(numel) is int and numel >= 0
+        if item_size is None or not plain:
+            raise SourceError(f"a storage of {getattr(kind, 'name', type(kind).__name__)}")
+        size = numel * item_size
+        if self.totals.storages.setdefault(key, size) != size:
+            raise Damaged(f"storage {key[:40]} has two sizes")
+        return Storage(key, numel, item_size)
+
+    def check_key(self, key: object) -> None:
+        """Refuse keys of mappings that may take exponential time to hash, as nested tuples can."""
+        if isinstance(key, PLAIN) or (isinstance(key, tuple) and len(key) <= 64 and all(isinstance(k, PLAIN) for k in key)):
+            return
+        raise SourceError(f"a {type(key).__name__} as the key of a mapping")
 
     def _numpy(self, name: str, arguments: tuple[Any, ...]) -> NumPyStandIn:
         """Bytes are written as text, which torch turns back each time that it is asked."""
         if name == "_codecs.encode":
             if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
-                raise self.refuse(f"REDUCE of {name} with unusual arguments")
+                raise SourceError(f"REDUCE of {name} with unusual arguments")
             self.totals.tensor_bytes += len(arguments[0])
         return NumPyStandIn()
 
-    def _container(self, name: str, arguments: tuple[Any, ...]) -> Any:
+    def _container(self, name: str, arguments: tuple[Any, ...]) -> object:
         if len(arguments) > 1 or (arguments and not isinstance(arguments[0], list | dict | tuple)):
-            raise self.refuse(f"REDUCE of {name} with unusual arguments")
+            raise SourceError(f"REDUCE of {name} with unusual arguments")
         content = arguments[0] if arguments else []
-        self._spend(len(content))
+        self.limits.spend("opcodes", len(content))
         if name.endswith("set"):
             for item in content:
-                self._key(item)
+                self.check_key(item)
             return Opaque()
         pairs = list(content.items()) if isinstance(content, dict) else list(content)
         if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
-            raise self.refuse(f"REDUCE of {name} with unusual arguments")
-        return {self._key(key): value for key, value in pairs}
+            raise SourceError(f"REDUCE of {name} with unusual arguments")
+        for key, _ in pairs:
+            self.check_key(key)
+        return dict(pairs)
 
-    def _binpersid(self) -> None:
-        token = self._pop()
-        if type(token) is not tuple or len(token) not in (5, 6) or token[0] != "storage" or token[5:] not in ((), (None,)):
-            raise self.refuse("a persistent id that is no whole storage")
-        _, kind, key, location, numel = token[:5]
-        item = STORAGES.get(kind.name) if isinstance(kind, Global) else None
-        if item is None or not isinstance(key, str) or not isinstance(location, str) or type(numel) is not int or numel < 0:
-            raise self.refuse(f"a storage of {getattr(kind, 'name', type(kind).__name__)}")
-        size = numel * item
-        if self.totals.storages.setdefault(key, size) != size:
-            raise self.damaged(f"storage {key[:40]} has two sizes")
-        self.stack.append(Storage(key, numel, item))
-
-    def _tensor(self, arguments: tuple[Any, ...]) -> None:
+    def _tensor(self, arguments: tuple[Any, ...]) -> TensorStandIn:
         """Check that a tensor lies inside its storage."""
         if len(arguments) < 4 or not isinstance(arguments[0], Storage):
-            raise self.damaged("a tensor without a storage")
+            raise Damaged("a tensor without a storage")
         storage, offset, size, stride = arguments[:4]
+        if not isinstance(size, tuple | list) or not isinstance(stride, tuple | list):
+            raise Damaged(_shown(size, stride, offset))
         numbers = (offset, *size, *stride)
         if not all(type(n) is int and n >= 0 for n in numbers) or len(size) != len(stride) or len(size) > 16:
-            raise self.damaged(f"a tensor of size {str(size)[:60]} and strides {str(stride)[:60]}")
+            raise Damaged(_shown(size, stride, offset))
         numel = math.prod(size)
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if numel else min(offset, storage.numel)
         if (last >= storage.numel and numel) or numel > storage.numel or any(n > 1 << 40 for n in numbers):
-            raise self.damaged(
-                f"a tensor of size {str(tuple(size))[:60]}, strides {str(tuple(stride))[:60]} and offset {offset} goes beyond "
-                f"its storage of {storage.numel} values"
-            )
+            raise Damaged(f"{_shown(size, stride, offset)} goes beyond its storage of {storage.numel} values")
         self.totals.tensors += 1
-        self.totals.tensor_bytes += numel * max(4, storage.item)
+        self.totals.tensor_bytes += numel * max(4, storage.item_size)
         if self.totals.tensors > MAX_TENSORS:
-            raise self.damaged(f"more than {MAX_TENSORS} tensors")
+            raise Damaged(f"more than {MAX_TENSORS} tensors")
+        return TensorStandIn()
+
+
+def _shown(size: object, stride: object, offset: object) -> str:
+    """A tensor's place in its storage, cut short: nested tuples may be endless when written out."""
+    return f"a tensor of size {reprlib.repr(size)}, strides {reprlib.repr(stride)} and offset {reprlib.repr(offset)}"
