@@ -11,6 +11,7 @@ from regraft.core.config import WGAN_GP, Objective, Recipe, parse
 from regraft.core.errors import ConfigError, Interrupted, MissingCapability
 from regraft.core.gan import GAN, Provenance, tensor_digest
 from regraft.core.randomness import generator_at
+from regraft.methods.base import Method
 from regraft.runs import adapter
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
@@ -29,6 +30,12 @@ def source(request):
 
 @pytest.mark.parametrize("name", METHODS)
 class TestEveryMethod:
+    def test_it_implements_known_hooks_and_flags_only(self, name):
+        method = type(find_plugin("methods", name))
+        own = {key for key in vars(method) if not key.startswith("_")}
+        hooks = {"attach", "complete_config", "training", "lead", "rebuild", "finished"}
+        assert own <= hooks | Method.__annotations__.keys()
+
     def test_source_is_untouched(self, name, source):
         before = {k: (v.clone(), v.requires_grad) for k, v in source.generator.named_parameters()}
         flags = [m.training for net in (source.generator, source.critic) for m in net.modules()]
