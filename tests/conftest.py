@@ -5,11 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from support.toys import SHARED, toy_gan
+from support.toys import SHARED, toy_gan, toy_images
 
 
 @pytest.fixture
 def gan():
+    """The toy GAN."""
     return toy_gan()
 
 
@@ -39,6 +40,12 @@ def photos_by_class(tmp_path):
             array[rows, 1 + k % 4 : 3 + k % 4] = rng.integers(120, 255)
             Image.fromarray(array).save(folder / name / f"{k:03d}.png")
     return folder
+
+
+@pytest.fixture
+def labelled_images():
+    """Twelve random images of three classes, as training sees them."""
+    return toy_images(labels=[k % 3 for k in range(12)])
 
 
 @pytest.fixture

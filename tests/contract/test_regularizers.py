@@ -11,8 +11,6 @@ from support.plugins import find_plugin
 from support.toys import toy_gan
 
 CPU = torch.device("cpu")
-
-
 NAMES = discover.names("regularizers")
 
 

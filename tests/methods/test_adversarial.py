@@ -4,22 +4,17 @@ import pytest
 import torch
 
 from regraft.core.config import Objective, Recipe
-from regraft.core.errors import Interrupted
 from regraft.core.randomness import generator_at
 from regraft.methods._adversarial import Game, PathLengthMean
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
 from regraft.training.objectives import penalty
 from support.plugins import find_plugin
-from support.running import assert_same, attached, run, state_of, stopping_inside
+from support.running import assert_same, attached, run, state_of, stop_and_resume
 from support.toys import toy_gan, toy_images
 
 METHODS = ["transfergan", "freezed", "minegan", "scratch"]
-
-
 LAZY = Objective(penalty_weight=0.5, penalty_every=2, path_length_weight=2.0, path_length_every=2)
-
-
 STYLED = Recipe(batch=4, noise="random", style_mixing=0.9, ema_decay=0.5)
 
 
@@ -44,14 +39,14 @@ def test_every_method_trains_styles(method, classes):
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_runs_equal_unbroken_ones(method, stop_at, tmp_path):
     """The running mean of path lengths among them."""
-    images = toy_images()
-    whole = run(attached(method, source(), toy_images()), images, tmp_path / "a", accumulate=2)
-    with stopping_inside(stop_at), pytest.raises(Interrupted):
-        run(attached(method, source(), toy_images()), images, tmp_path / "b", accumulate=2)
-    resumed = run(attached(method, source(), toy_images()), images, tmp_path / "b", resume=True, accumulate=2)
-    a, b = state_of(whole), state_of(resumed)
-    assert a["path_mean.count"] >= 2
-    assert_same(a, b)
+
+    def make():
+        return attached(method, source(), toy_images())
+
+    whole = run(make(), toy_images(), tmp_path / "a", accumulate=2)
+    resumed = stop_and_resume(make, toy_images(), tmp_path / "b", stop_at, accumulate=2)
+    assert state_of(whole)["path_mean.count"] >= 2
+    assert_same(state_of(whole), state_of(resumed))
 
 
 def test_mining_alone_has_no_path_lengths_and_an_uncorrected_step():

@@ -17,11 +17,7 @@ from support.running import attached, same, trained
 from support.toys import toy_gan, toy_images
 
 METHODS = ("freezed", "transfergan", "minegan")
-
-
 CPU = torch.device("cpu")
-
-
 NAMES = discover.names("regularizers")
 
 

@@ -9,7 +9,7 @@ import regraft
 from regraft.composites.mixed import MixedGenerator
 from regraft.core.build import build_with
 from regraft.core.config import Objective, Recipe
-from regraft.core.errors import AdapterError, ConfigError, Interrupted, MissingCapability
+from regraft.core.errors import AdapterError, ConfigError, MissingCapability
 from regraft.core.gan import GAN, tensor_digest
 from regraft.core.latent import Latent
 from regraft.core.networks import Batch, Critic, Generator
@@ -20,7 +20,7 @@ from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
 from regraft.verbs import load
 from support.mining import MINEGAN, attached, batch_sources, settled
-from support.running import assert_same, at_step, run, state_of, stop_inside
+from support.running import assert_same, at_step, run, state_of, stop_and_resume
 from support.toys import rng, toy_gan, toy_images
 
 
@@ -182,14 +182,13 @@ def test_every_family_at_once_interrupted_and_resumed(families, tmp_path):
     settings = {"critic": "sngan", "mining_steps": 3, "finetuning_steps": 3}
     size = families[1].generator.size[0]
     images = toy_images(size=size, channels=3)
-    whole = run(attached(families, **settings), images, tmp_path / "whole", accumulate=2)
+
+    def make():
+        return attached(families, **settings)
+
+    whole = run(make(), images, tmp_path / "whole", accumulate=2)
     for stop_at in (2, 3, 5):
-        folder = tmp_path / f"broken-{stop_at}"
-        broken = Loop(attached(families, **settings), images, Plan(accumulate=2, checkpoint_every=1000), RunStore(folder))
-        stop_inside(broken, stop_at)
-        with pytest.raises(Interrupted):
-            broken.run()
-        resumed = run(attached(families, **settings), images, folder, resume=True, accumulate=2)
+        resumed = stop_and_resume(make, images, tmp_path / f"broken-{stop_at}", stop_at, accumulate=2)
         assert_same(state_of(whole), state_of(resumed))
     generator = whole.generator()
     assert torch.isfinite(GAN(generator).sample(8, 0)).all()

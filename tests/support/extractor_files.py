@@ -1,7 +1,9 @@
 """Files that extractors are made from."""
 
+import safetensors.torch
 import torch
 
+from regraft.extractors.mobilenet_v1 import WIDTHS
 from regraft.methods._perceptual import VGG_CONVS
 
 
@@ -34,3 +36,20 @@ def vgg16_state(dialect):
         tensors[f"{name}.bias"] = torch.randn(width, generator=rng) * 0.1
         inputs = width
     return tensors | {"classifier.0.weight": torch.zeros(3)}
+
+
+def write_mobilenet(path):
+    """MobileNet of random weights in the published names and shapes."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = {"conv1": (32, 3, 3, 3)}
+    for i in range(1, len(WIDTHS)):
+        shapes |= {f"conv_dw_{i}": (WIDTHS[i - 1], 1, 3, 3), f"conv_pw_{i}": (WIDTHS[i], WIDTHS[i - 1], 1, 1)}
+    tensors = {}
+    for name, shape in shapes.items():
+        tensors[f"{name}.weight"] = torch.randn(shape, generator=rng) * (2 / (shape[1] * shape[2] ** 2)) ** 0.5
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            tensors[f"{name}_bn.{part}"] = torch.rand(shape[0], generator=rng) * 0.2 + (
+                0.9 if part in ("weight", "running_var") else 0
+            )
+    safetensors.torch.save_file(tensors, path)
+    return path

@@ -1,12 +1,16 @@
 """Run a method on toy sources and images, a few steps long."""
 
+import collections
 import contextlib
+import dataclasses
 from unittest import mock
 
+import pytest
 import torch
 
 from regraft.core import discover
 from regraft.core.config import parse
+from regraft.core.errors import Interrupted
 from regraft.core.randomness import generator_at
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
@@ -59,6 +63,42 @@ def run(adaptation, images, folder=None, resume=False, seed=0, observer=None, ac
     loop = Loop(adaptation, images, Plan(seed=seed, accumulate=accumulate, **plan), RunStore(folder), observer)
     loop.run(resume)
     return loop
+
+
+def noting_gradients(adaptation):
+    """Note which parameters get a gradient.
+
+    Returns:
+        The same adaptation, and the names ``module.name`` of parameters that some step had a gradient for, other than zero; the
+        set fills while the adaptation runs.
+    """
+    names = collections.defaultdict(set)
+    for name, parameter in adaptation.trained().items():
+        names[id(parameter)].add(name)
+    reached = set()
+
+    def noting(update):
+        def after_step():
+            for parameter in (p for optimiser in update.optimisers for group, _ in optimiser.groups for p in group):
+                if parameter.grad is not None and parameter.grad.any():
+                    reached.update(names[id(parameter)])
+            if update.after_step is not None:
+                update.after_step()
+
+        return dataclasses.replace(update, after_step=after_step)
+
+    phases = [dataclasses.replace(phase, updates=[noting(u) for u in phase.updates]) for phase in adaptation.phases]
+    return dataclasses.replace(adaptation, phases=phases), reached
+
+
+def parameters_of(adaptation):
+    """Copies of all parameters of an adaptation, by ``module.name``."""
+    return {f"{m}.{k}": p.detach().clone() for m, module in adaptation.modules.items() for k, p in module.named_parameters()}
+
+
+def moved_since(before, adaptation):
+    """Names of the parameters that are not what they were."""
+    return {name for name, value in parameters_of(adaptation).items() if not torch.equal(before[name], value)}
 
 
 class Watching:
@@ -128,3 +168,26 @@ def stopping_inside(number):
 
     with mock.patch.object(Loop, "run", stopped):
         yield
+
+
+def stop_and_resume(make, images, folder, number, observer=None, **plan):
+    """Run what ``make`` makes until it is stopped inside a step, then a fresh one on from there.
+
+    Args:
+        make: makes the adaptation.
+        images: what it learns from.
+        folder: of the run.
+        number: the step; the first is 1.
+        observer: makes the observer, if there is one.
+        plan: as for :func:`run`.
+
+    Returns:
+        The second loop.
+    """
+
+    def go(resume):
+        return run(make(), images, folder, resume, observer=observer() if observer else None, **plan)
+
+    with stopping_inside(number), pytest.raises(Interrupted):
+        go(False)
+    return go(True)

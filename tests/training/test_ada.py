@@ -7,13 +7,10 @@ import pytest
 import torch
 
 from regraft.core.config import HINGE, Objective, Recipe
-from regraft.core.errors import Interrupted
 from regraft.methods._adversarial import AdversarialConfig, Game
-from regraft.runs.store import RunStore
 from regraft.training.ada import AdaptiveAugmentation
-from regraft.training.loop import Loop, Plan
 from regraft.training.updates import Optimiser
-from support.running import attached, same, stop_inside, trained
+from support.running import assert_same, attached, run, same, state_of, stop_and_resume, trained
 from support.toys import toy_gan, toy_images
 
 
@@ -57,19 +54,14 @@ def test_adas_state_survives_a_stop_inside_its_interval(tmp_path):
     gan, images = toy_gan(), toy_images()
     settings = {"augment_probability": "ada", "ada_images": 40, "steps": 9}
     gan = gan.trained_with(HINGE, gan.recipe)
-    whole = attached("freezed", gan, images, **settings)
-    Loop(whole, images, Plan(accumulate=2), RunStore(tmp_path / "a")).run()
-    stopped = attached("freezed", gan, images, **settings)
-    loop = Loop(stopped, images, Plan(accumulate=2), RunStore(tmp_path / "b"))
-    stop_inside(loop, 6)
-    with pytest.raises(Interrupted):
-        loop.run()
-    resumed = attached("freezed", gan, images, **settings)
-    Loop(resumed, images, Plan(accumulate=2), RunStore(tmp_path / "b")).run(resume=True)
-    for name, module in whole.modules.items():
-        for key, value in module.state_dict().items():
-            assert torch.equal(value, resumed.modules[name].state_dict()[key]), key
-    assert whole.modules["augment"].steps > 0
+
+    def make():
+        return attached("freezed", gan, images, **settings)
+
+    whole = run(make(), images, tmp_path / "a", accumulate=2)
+    resumed = stop_and_resume(make, images, tmp_path / "b", 6, accumulate=2)
+    assert_same(state_of(whole), state_of(resumed))
+    assert whole.adaptation.modules["augment"].steps > 0
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -136,3 +136,10 @@ class TestOfTheSource:
 
 def made_held(record):
     return record["data"]["held_out"]
+
+
+def test_methods_without_classes_are_not_offered_labels(photos_by_class, source_folder):
+    import regraft
+
+    with pytest.raises(ConfigError, match="minegan does not learn classes"):
+        regraft.adapt(photos_by_class, source_folder, method="minegan", labels=True, write=False)
