@@ -215,7 +215,7 @@ def read_deep_generator(reader: BigGANReader) -> tuple[Network, int, list[str]]:
     reader.layer("linear", "entry.linear", 2)
     reader.move("shared.weight", "entry.shared.weight", 2)
     reader.output_layer()
-    _put_class_last(reader.taken, class_dim, linear[1], where)
+    _put_class_last(reader.tensors, class_dim, linear[1], where)
     config = {
         "latent_dim": latent_dim,
         "n_classes": n_classes,
@@ -247,7 +247,7 @@ def read_deep_critic(reader: BigGANReader, size: int) -> Network:
     stem, channels = reader.shape("input_conv.weight", 4)[:2]
     stages = len(reader.numbered("blocks.{}.0.conv1.weight"))
     # The 32 px network keeps its width and halves the side in two of three stages; the others in all.
-    plain = not any(name.endswith(".conv_sc.weight") for name in reader.left)
+    plain = not any(name.endswith(".conv_sc.weight") for name in reader.unused)
     halvings = 2 if plain and stages == 3 and size == 32 else stages
     blocks: list[dict[str, Any]] = []
     reader.layer("input_conv", "stem", 4)

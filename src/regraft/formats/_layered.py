@@ -4,18 +4,18 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.core.build import build, build_with
 from regraft.core.config import Config
 from regraft.core.errors import SourceError
-from regraft.core.networks import Description
+from regraft.core.networks import Description, Generator
 from regraft.core.randomness import generator_at
-from regraft.formats._shapes import Chain, Part, critic_chains, generator_chains, joined, ordered, parts
+from regraft.formats._shapes import Chain, StoredLayer, critic_chains, generator_chains, in_card_order, joined, stored_layers
 from regraft.formats._tensor_reader import TensorReader
 from regraft.formats.base import Network
 
@@ -57,8 +57,8 @@ class LatentHints(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
-    """Networks with everything that was inferred or assumed, one sentence each."""
+class InferredPair:
+    """Networks inferred from tensors; ``assumptions`` says what was inferred or assumed, one sentence each."""
 
     generator: Network
     critic: Network | None
@@ -71,7 +71,7 @@ LARGEST_MAP = 1 << 22
 """Values of the largest map for which stored statistics are compared with fresh ones, and a share of what a batch may have."""
 
 
-def read_pair(
+def infer_pair(
     generator: dict[str, Tensor],
     critic: dict[str, Tensor] | None,
     where: str,
@@ -81,7 +81,7 @@ def read_pair(
     latent: LatentHints,
     size: tuple[int, int] | None = None,
     image_range: Literal["signed", "unit"] = "signed",
-) -> Read:
+) -> InferredPair:
     """Infer the layers of a generator and, if there is one, its critic.
 
     Args:
@@ -95,42 +95,46 @@ def read_pair(
     Raises:
         SourceError: if no usual combination of strides and paddings makes the layers fit.
     """
-    generator = ordered(generator, generator_hints.order, where)
-    critic = ordered(critic, critic_hints.order, where) if critic is not None else None
-    g_parts = parts(generator, f"{where}: generator")
-    d_parts = parts(critic, f"{where}: critic") if critic is not None else None
-    g_chain, d_chain = _fit(g_parts, d_parts, where, generator_hints, critic_hints, size)
+    generator = in_card_order(generator, generator_hints.order, where)
+    critic = in_card_order(critic, critic_hints.order, where) if critic is not None else None
+    g_stored = stored_layers(generator, f"{where}: generator")
+    d_stored = stored_layers(critic, f"{where}: critic") if critic is not None else None
+    g_chain, d_chain = _cheapest_pair(g_stored, d_stored, where, generator_hints, critic_hints, size)
     notes = [f"generator read from shapes as {g_chain.path}"]
     if d_chain is not None:
         notes.append(f"critic read from shapes as {d_chain.path}, its score taken before any sigmoid")
-    g_config, g_notes = _generator_config(g_parts, g_chain, generator_hints, latent, image_range)
-    kind = "mlp" if all(p.is_linear for p in g_parts) else "dcgan"
-    g_tensors = _tensors(g_parts, generator, f"{where}: generator")
+    g_config, g_notes = _generator_config(g_stored, g_chain, generator_hints, latent, image_range)
+    kind = "mlp" if all(p.is_linear for p in g_stored) else "dcgan"
+    g_tensors = _tensors(g_stored, generator, f"{where}: generator")
     g_network = Network(Description(kind, "generator", g_config), g_tensors)
     g_network, fitted = _fit_to_statistics(g_network, where, generator_hints, latent)
     notes += fitted or g_notes
     d_network = None
-    if critic is not None and d_parts is not None and d_chain is not None:
-        d_config = _critic_config(d_parts, d_chain, critic_hints, image_range)
-        d_network = Network(Description(kind, "critic", d_config), _tensors(d_parts, critic, f"{where}: critic"))
+    if critic is not None and d_stored is not None and d_chain is not None:
+        d_config = _critic_config(d_stored, d_chain, critic_hints, image_range)
+        d_network = Network(Description(kind, "critic", d_config), _tensors(d_stored, critic, f"{where}: critic"))
         if critic_hints.activation is None:
             notes.append("critic activations assumed to be leaky_relu 0.2")
-    return Read(g_network, d_network, tuple(notes))
+    return InferredPair(g_network, d_network, tuple(notes))
 
 
-def _fit(
-    g_parts: list[Part],
-    d_parts: list[Part] | None,
+def _cheapest_pair(
+    g_stored: list[StoredLayer],
+    d_stored: list[StoredLayer] | None,
     where: str,
     g_hints: NetworkHints,
     d_hints: NetworkHints,
     size: tuple[int, int] | None,
 ) -> tuple[Chain, Chain | None]:
-    """The cheapest pair of chains that agree on the image."""
+    """The least unusual layers of generator and critic that agree on the image.
+
+    Raises:
+        SourceError: if there are none.
+    """
     best: tuple[float, Chain, Chain | None] | None = None
     tried: set[tuple[int, ...]] = set()
     steps = iter(range(CRITIC_STEPS))
-    for g_chain in itertools.islice(generator_chains(g_parts, _settings(g_hints)), 200):
+    for g_chain in itertools.islice(generator_chains(g_stored, _fixed_settings(g_hints)), 200):
         image = g_chain.shapes[-1]
         if size is not None and image[1:] != size:
             tried.add(image)
@@ -139,8 +143,8 @@ def _fit(
             continue
         tried.add(image)
         d_chain = None
-        if d_parts is not None:
-            d_chain = next(critic_chains(d_parts, _settings(d_hints), image, steps), None)
+        if d_stored is not None:
+            d_chain = next(critic_chains(d_stored, _fixed_settings(d_hints), image, steps), None)
             if d_chain is None:
                 continue
         cost = g_chain.cost + (d_chain.cost if d_chain else 0.0)
@@ -151,7 +155,7 @@ def _fit(
         sizes += f" and {len(tried) - 12} more" if len(tried) > 12 else ""
         raise SourceError(
             f"{where}: no usual strides and paddings make these layers a generator"
-            f"{' and a critic of its images' if d_parts is not None else ''} (images tried: {sizes}). "
+            f"{' and a critic of its images' if d_stored is not None else ''} (images tried: {sizes}). "
             "If this is a critic, a classifier or an encoder, name the generator's file instead; else state them "
             "in a source card (generator: {layers: [{stride: 2, padding: 1}, ...]}), or build the networks in "
             "Python and hand them over as regraft.GAN(generator=..., critic=..., latent=...)"
@@ -159,13 +163,15 @@ def _fit(
     return best[1], best[2]
 
 
-def _settings(hints: NetworkHints) -> list[dict[str, Any]]:
+def _fixed_settings(hints: NetworkHints) -> list[dict[str, Any]]:
+    """What a card says of each layer but its activation."""
     return [layer.model_dump(exclude_none=True, exclude={"activation"}) for layer in hints.layers]
 
 
 def _generator_config(
-    items: Sequence[Part], chain: Chain, hints: NetworkHints, latent: LatentHints, image_range: str
+    stored: Sequence[StoredLayer], chain: Chain, hints: NetworkHints, latent: LatentHints, image_range: str
 ) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a generator, and what had to be assumed."""
     hidden = hints.activation or "relu"
     output = hints.output or ("tanh" if image_range == "signed" else "sigmoid")
     notes = [f"hidden activations assumed to be {hidden}"] if hints.activation is None else []
@@ -174,7 +180,7 @@ def _generator_config(
     distribution = latent.distribution or "normal"
     if latent.distribution is None:
         notes.append(f"latent assumed to be {distribution}")
-    layers = _with_activations(items, chain, hints, hidden, output)
+    layers = _with_activations(stored, chain, hints, hidden, output)
     return {
         "latent": {"dim": math.prod(chain.shapes[0]), "distribution": distribution, "bound": latent.bound},
         "layers": layers,
@@ -182,27 +188,29 @@ def _generator_config(
     }, notes
 
 
-def _critic_config(items: Sequence[Part], chain: Chain, hints: NetworkHints, image_range: str) -> dict[str, Any]:
+def _critic_config(stored: Sequence[StoredLayer], chain: Chain, hints: NetworkHints, image_range: str) -> dict[str, Any]:
+    """Settings of a critic."""
     channels, *size = chain.shapes[0]
-    layers = _with_activations(items, chain, hints, hints.activation or "leaky_relu", "none")
+    layers = _with_activations(stored, chain, hints, hints.activation or "leaky_relu", "none")
     return {"channels": channels, "size": size, "layers": layers, "image_range": image_range}
 
 
 def _with_activations(
-    items: Sequence[Part], chain: Chain, hints: NetworkHints, hidden: str, output: str
+    stored: Sequence[StoredLayer], chain: Chain, hints: NetworkHints, hidden: str, output: str
 ) -> list[dict[str, Any]]:
+    """Settings of all layers, with their norms and activations."""
     layers = []
-    for index, (part, layer) in enumerate(zip(items, chain.layers, strict=True)):
-        last = index == len(items) - 1
-        own = hints.layers[index].activation if index < len(hints.layers) else None
-        extra: dict[str, Any] = {"activation": own or (output if last else hidden), "norm_eps": hints.norm_eps}
+    for index, (part, layer) in enumerate(zip(stored, chain.layers, strict=True)):
+        last = index == len(stored) - 1
+        stated = hints.layers[index].activation if index < len(hints.layers) else None
+        extra: dict[str, Any] = {"activation": stated or (output if last else hidden), "norm_eps": hints.norm_eps}
         if hints.slope is not None:
             extra["slope"] = hints.slope
         if part.norm:
             extra["norm"] = "batch"
             channels = part.norm["running_mean"].shape[0]
-            seen = layer["view"][0] if layer.get("view") else layer["outputs"]
-            if channels != seen and channels == layer["outputs"]:
+            maps = layer["view"][0] if layer.get("view") else layer["outputs"]
+            if channels != maps and channels == layer["outputs"]:
                 raise SourceError(
                     f"{part.norm_prefix} normalises {channels} numbers before they are viewed as maps, which regraft's layers "
                     "do not do; build the network in Python and hand it over as regraft.GAN(generator=...)"
@@ -211,7 +219,7 @@ def _with_activations(
     return layers
 
 
-def _tensors(items: Sequence[Part], tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+def _tensors(stored: Sequence[StoredLayer], tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
     """Move tensors to the names of the layered backbones.
 
     A batch norm may lack gain, shift and counter; it then has those of a fresh one.
@@ -220,7 +228,7 @@ def _tensors(items: Sequence[Part], tensors: dict[str, Tensor], where: str) -> d
         SourceError: if one is left over.
     """
     reader = TensorReader(tensors, where)
-    for index, part in enumerate(items):
+    for index, part in enumerate(stored):
         reader.move(joined(part.prefix, "weight"), f"layers.{index}.weights.weight")
         if part.bias is not None:
             reader.move(joined(part.prefix, "bias"), f"layers.{index}.weights.bias")
@@ -268,8 +276,8 @@ def _fit_to_statistics(network: Network, where: str, hints: NetworkHints, latent
     least = min(row[0] for row in gaps)
     if not least <= UNTRUSTED_GAP:  # never updated, or from other layers than these: they say nothing
         _, distribution, activation, _, chosen = gaps[0]
-        said = f"the stored batch statistics fit no usual network (gap {least:.2f}), so they say nothing"
-        return chosen, [f"{said}; hidden activations assumed to be {activation}, latent {distribution}"]
+        unfit = f"the stored batch statistics fit no usual network (gap {least:.2f}), so they say nothing"
+        return chosen, [f"{unfit}; hidden activations assumed to be {activation}, latent {distribution}"]
     gap, distribution, activation, slope, chosen = next(row for row in gaps if row[0] <= least * 1.15 + 0.01)
     gaps.sort(key=lambda row: row[0])
     notes = []
@@ -286,13 +294,14 @@ def _fit_to_statistics(network: Network, where: str, hints: NetworkHints, latent
 
 
 def _variant(network: Network, distribution: str, activation: str, slope: float, hints: NetworkHints) -> Network:
+    """The network with another latent and, where no card says it, another activation after hidden layers."""
     config = dict(network.description.config)
     config["latent"] = config["latent"] | {"distribution": distribution}
     layers = []
     for index, layer in enumerate(config["layers"]):
-        own = hints.layers[index].activation if index < len(hints.layers) else None
+        stated = hints.layers[index].activation if index < len(hints.layers) else None
         last = index == len(config["layers"]) - 1
-        layers.append(layer if last or own else layer | {"activation": activation, "slope": slope})
+        layers.append(layer if last or stated else layer | {"activation": activation, "slope": slope})
     config["layers"] = layers
     return Network(dataclasses.replace(network.description, config=config), network.tensors)
 
@@ -313,13 +322,13 @@ def _largest_map(network: Network) -> int:
 @torch.no_grad()
 def _statistics_gap(network: Network, where: str, batch: int) -> float:
     """Mean distance of a fresh batch's statistics from the stored ones, in stored standard deviations and log variances."""
-    generator: Any = build_with(network.description, network.tensors, where)
+    generator = cast(Generator, build_with(network.description, network.tensors, where))
     gaps: list[float] = []
 
-    def compare(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+    def compare(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].transpose(0, 1).flatten(1)
-        variance = norm.running_var.clamp_min(1e-6)
-        shift = (x.mean(1) - norm.running_mean).abs() / variance.sqrt()
+        variance = norm.get_buffer("running_var").clamp_min(1e-6)
+        shift = (x.mean(1) - norm.get_buffer("running_mean")).abs() / variance.sqrt()
         spread = (x.var(1).clamp_min(1e-6) / variance).log().abs()
         gaps.append(float(shift.mean() + spread.mean()))
 

@@ -50,7 +50,7 @@ class LayerReader(TensorReader):
             v = self.take(f"{name}.weight_v").flatten() if f"{name}.weight_v" in self else None
         elif f"{name}.sn_u" in self:
             dialect, weight, u = "fresh", self.take(f"{name}.weight"), self.take(f"{name}.sn_u").flatten()
-            self.left.pop(f"{name}.sn_sigma", None)  # a logged value
+            self.unused.pop(f"{name}.sn_sigma", None)  # a logged value
         else:
             weight = self.take(f"{name}.weight")
         self.put(f"{target}.weight", weight)

@@ -21,9 +21,12 @@ MAX_STRING = 80
 
 
 class PickledNetwork:
-    """One pickled network.
+    """A pickled network: its modules, its tensors that are still in the file, and the arguments of its constructor.
 
     Attributes:
+        where: names the network in errors.
+        records: its modules by path.
+        refs: its tensors by name, not read yet.
         kwargs: arguments of its constructor.
         flat: whether synthesis settings sit among them (StyleGAN3's repository), not in a group of their own.
         half: whether any block ran in half precision.
@@ -34,19 +37,20 @@ class PickledNetwork:
         self.archive, self.name, self.where = archive, name, name
         self.records: dict[str, Record] = {}
         self.refs: dict[str, Any] = {}
-        self._walk(record, "", 0)
-        given = record.state.get("_init_kwargs")
-        first = record.state.get("_init_args") or ()
-        if not isinstance(given, dict) or not isinstance(first, tuple) or len(first) > len(positional):
+        self._collect(record, "", 0)
+        by_name, by_place = record.state.get("_init_kwargs"), record.state.get("_init_args") or ()
+        if not isinstance(by_name, dict) or not isinstance(by_place, tuple) or len(by_place) > len(positional):
             raise SourceError(f"{name}: its constructor's arguments are not recorded")
-        self.kwargs: dict[str, Any] = {**dict(zip(positional, first, strict=False)), **given}
-        leaf = self.records.get("mapping.fc0")
-        told = "synthesis_kwargs" not in self.kwargs and not set(self.kwargs) <= {*positional, "mapping_kwargs"}
-        self.flat = told or ("synthesis_kwargs" not in self.kwargs and leaf is not None and "in_features" in leaf.state)
-        self.half = any(found.state.get("use_fp16") for found in self.records.values())
+        self.kwargs: dict[str, Any] = {**dict(zip(positional, by_place, strict=False)), **by_name}
+        grouped = "synthesis_kwargs" in self.kwargs
+        ungrouped = not set(self.kwargs) <= {*positional, "mapping_kwargs"}
+        first_layer = self.records.get("mapping.fc0")
+        self.flat = not grouped and (ungrouped or (first_layer is not None and "in_features" in first_layer.state))
+        self.half = any(module.state.get("use_fp16") for module in self.records.values())
         self.notes: list[str] = []
 
-    def _walk(self, record: Any, path: str, level: int) -> None:
+    def _collect(self, record: object, path: str, level: int) -> None:
+        """Gather a module, its tensors and its sub-modules."""
         if not isinstance(record, Record):
             raise SourceError(f"{self.name}.{path} is no module")
         if len(self.records) >= MAX_MODULES or level > MAX_LEVELS:
@@ -64,14 +68,14 @@ class PickledNetwork:
             raise SourceError(f"{self.name} has more than {MAX_TENSORS} tensors")
         for name, child in _items(record, "_modules"):
             if child is not None:
-                self._walk(child, prefix + name, level + 1)
+                self._collect(child, prefix + name, level + 1)
 
     def has(self, name: str) -> bool:
         """Whether a tensor of that name is there."""
         return name in self.refs
 
     def only(self, *known: Sequence[str]) -> None:
-        """Refuse arguments that no release of the code had: they may change the maths.
+        """Refuse arguments that no release of the code had, because they may change what the network computes.
 
         Raises:
             SourceError: naming the first one.
@@ -79,7 +83,11 @@ class PickledNetwork:
         self._check(self.kwargs, [name for names in known for name in names], self.where)
 
     def group(self, name: str, known: Sequence[str]) -> dict[str, Any]:
-        """Arguments of a part, by the name of their group."""
+        """A group of arguments, such as ``mapping_kwargs``; empty if it is left out.
+
+        Raises:
+            SourceError: if one is not among the ``known``, or it is no mapping.
+        """
         value = self.kwargs.get(name)
         if value is None:
             return {}
@@ -89,13 +97,18 @@ class PickledNetwork:
         return {key: self.plain(item) for key, item in value.items()}
 
     def _check(self, options: dict[str, Any], known: Sequence[str], where: str) -> None:
+        """Refuse unknown arguments."""
         for key in options:
             if key not in known:
                 problem = unknown_name("setting", str(key)[:60], list(known))
                 raise SourceError(f"{where}: {problem}; networks of forks with changed code are not read")
 
     def plain(self, value: Any, level: int = 0) -> Any:
-        """A setting, small enough to be shown in a message: what a file shares with itself may be endless when written out."""
+        """A setting as plain data that is small enough to be shown: nested data may be endless when written out.
+
+        Raises:
+            SourceError: if it is larger, or no plain data.
+        """
         value = self.archive.numbers(value)
         if value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_STRING):
             return value
@@ -103,10 +116,16 @@ class PickledNetwork:
             return {str(key)[:MAX_STRING]: self.plain(item, level + 1) for key, item in value.items()}
         if isinstance(value, list | tuple) and len(value) <= 64 and all(isinstance(v, int | float) for v in value):
             return list(value)
-        raise SourceError(f"{self.where}: a setting is a {type(value).__name__}")
+        raise SourceError(
+            f"{self.where}: a setting is a {type(value).__name__}, which is no number, short text, list or mapping"
+        )
 
     def integer(self, name: str) -> int:
-        """An argument that is a whole number."""
+        """An argument that is a whole number from 0 to 2^24.
+
+        Raises:
+            SourceError: if it is none.
+        """
         value = self.plain(self.kwargs.get(name))
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -116,7 +135,7 @@ class PickledNetwork:
         return value
 
     def effective(self, path: str, attribute: str, options: dict[str, Any], default: Any) -> Any:
-        """A setting as the layer at ``path`` uses it, else as the arguments say, else by default."""
+        """A setting: the attribute of the layer at ``path``, else the one of ``options``, else the default, which is noted."""
         record = self.records.get(path)
         if record is not None and attribute in record.state:
             return self.plain(record.state[attribute])
@@ -125,12 +144,12 @@ class PickledNetwork:
         return self.plain(options.get(attribute, default))
 
     def tensors(self, drop: str | None = None) -> dict[str, Tensor]:
-        """All tensors; those named ``drop`` are checked to be StyleGAN2's resampling filter and left out.
+        """Read all tensors; those named ``drop`` must be StyleGAN2's resampling filter and are left out.
 
         Raises:
             SourceError: if one cannot be read, or a filter is another one.
         """
-        found = {}
+        tensors = {}
         for name, ref in self.refs.items():
             where = f"{self.where}: {name}"
             if drop is not None and name.rpartition(".")[2] == drop:
@@ -138,11 +157,12 @@ class PickledNetwork:
                     raise SourceError(f"{where}: must be the 4x4 filter of [1, 3, 3, 1]")
                 check_filter(self.archive.tensor(ref, where), fir(), where)
             else:
-                found[name] = self.archive.tensor(ref, where)
-        return found
+                tensors[name] = self.archive.tensor(ref, where)
+        return tensors
 
 
 def _items(record: Record, group: str) -> list[tuple[str, Any]]:
+    """Names and values of a module's parameters, buffers or sub-modules."""
     value = record.state.get(group)
     if (
         not isinstance(value, dict)

@@ -9,7 +9,7 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -18,12 +18,19 @@ from regraft.core.errors import SourceError
 
 Shape = tuple[int, ...]
 MOST_LAYERS = 64
+MOST_STEPS = 20_000
+"""Of one search over the settings of layers."""
 USUAL_SIDES = {28: 0.0, 32: 0.0, 64: 0.0, 128: 0.0, 256: 0.0, 512: 0.0, 1024: 0.0, 16: 0.5, 48: 0.5, 96: 0.5}
 
 
 @dataclasses.dataclass
-class Part:
-    """A weight tensor with its bias and the norm that follows it."""
+class StoredLayer:
+    """A layer as a file holds it: a weight with its bias and the batch norm that follows it.
+
+    Attributes:
+        prefix, norm_prefix: what the names of the layer's tensors and of its norm's begin with.
+        norm: tensors of the norm by their last names, none if there is no norm.
+    """
 
     prefix: str
     weight: Tensor
@@ -47,7 +54,7 @@ class Chain:
 
     @property
     def path(self) -> str:
-        """Shapes as text, for the reader of assumptions."""
+        """Shapes as text, for the notes on what was assumed."""
         return " -> ".join("x".join(str(n) for n in shape) for shape in self.shapes)
 
 
@@ -56,7 +63,7 @@ def joined(prefix: str, leaf: str) -> str:
     return f"{prefix}.{leaf}" if prefix else leaf
 
 
-def ordered(tensors: dict[str, Tensor], order: Sequence[str], where: str) -> dict[str, Tensor]:
+def in_card_order(tensors: dict[str, Tensor], order: Sequence[str], where: str) -> dict[str, Tensor]:
     """Tensors in the order of computation that a card gives as names of layers.
 
     Raises:
@@ -64,20 +71,20 @@ def ordered(tensors: dict[str, Tensor], order: Sequence[str], where: str) -> dic
     """
     if not order:
         return tensors
-    found: dict[str, Tensor] = {}
-    for name in order:
-        own = {k: v for k, v in tensors.items() if k.rpartition(".")[0] == name}
-        if not own:
-            have = ", ".join(dict.fromkeys(k.rpartition(".")[0] for k in tensors))
-            raise SourceError(f"{where}: order names {name}, and there is no such layer; there are: {have}")
-        found |= own
-    left = [k for k in tensors if k not in found]
-    if left:
-        raise SourceError(f"{where}: order leaves out {left[0].rpartition('.')[0]}")
-    return found
+    in_order: dict[str, Tensor] = {}
+    for layer in order:
+        of_layer = {name: value for name, value in tensors.items() if name.rpartition(".")[0] == layer}
+        if not of_layer:
+            layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
+            raise SourceError(f"{where}: order names {layer}, and there is no such layer; there are: {layers}")
+        in_order |= of_layer
+    rest = [name for name in tensors if name not in in_order]
+    if rest:
+        raise SourceError(f"{where}: order leaves out {rest[0].rpartition('.')[0]}; name every layer")
+    return in_order
 
 
-def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
+def stored_layers(tensors: dict[str, Tensor], where: str) -> list[StoredLayer]:
     """Group tensors into weights, each with its bias and norm, in the order of the file.
 
     Raises:
@@ -87,7 +94,7 @@ def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
     for name, value in tensors.items():
         prefix, _, leaf = name.rpartition(".")
         groups.setdefault(prefix, {})[leaf] = value
-    found: list[Part] = []
+    layers: list[StoredLayer] = []
     for prefix, group in groups.items():
         weight = group.get("weight")
         _check_vectors(prefix, group, where)
@@ -95,20 +102,20 @@ def parts(tensors: dict[str, Tensor], where: str) -> list[Part]:
             unknown = set(group) - {"weight", "bias"}
             if unknown:
                 raise SourceError(f"{where}: {prefix}.{sorted(unknown)[0]} belongs to no layer that regraft reads")
-            found.append(Part(prefix, weight, group.get("bias")))
-        elif "running_mean" in group and "running_var" in group and found and not found[-1].norm:
-            found[-1].norm_prefix, found[-1].norm = prefix, group
+            layers.append(StoredLayer(prefix, weight, group.get("bias")))
+        elif "running_mean" in group and "running_var" in group and layers and not layers[-1].norm:
+            layers[-1].norm_prefix, layers[-1].norm = prefix, group
         else:
             some = f"{prefix}.{next(iter(group))}"
             raise SourceError(
                 f"{where}: {some} {tuple(next(iter(group.values())).shape)} is part of no linear layer, convolution or batch "
                 "norm (with running statistics); build the network in Python and hand it over as regraft.GAN(generator=...)"
             )
-    if not found:
+    if not layers:
         raise SourceError(f"{where}: holds no weights")
-    if len(found) > MOST_LAYERS:
-        raise SourceError(f"{where}: {len(found)} layers; a home-made GAN of at most {MOST_LAYERS} is read")
-    return found
+    if len(layers) > MOST_LAYERS:
+        raise SourceError(f"{where}: {len(layers)} layers; a home-made GAN of at most {MOST_LAYERS} is read")
+    return layers
 
 
 def _check_vectors(prefix: str, group: dict[str, Tensor], where: str) -> None:
@@ -123,11 +130,11 @@ def _check_vectors(prefix: str, group: dict[str, Tensor], where: str) -> None:
         raise SourceError(f"{where}: {prefix}.{name} has shape {tuple(group[name].shape)}, which fits no layer")
 
 
-def generator_chains(items: Sequence[Part], settings: Sequence[dict[str, Any]]) -> Iterator[Chain]:
+def generator_chains(stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]]) -> Iterator[Chain]:
     """Ways to read parts as a generator, cheapest first; ``settings`` fixes keys of single layers."""
-    first = items[0].weight
-    latent = first.shape[1] if items[0].is_linear else first.shape[0]
-    for chain in _search(items, settings, (latent,), _generator_options, itertools.count()):
+    first = stored[0].weight
+    latent = first.shape[1] if stored[0].is_linear else first.shape[0]
+    for chain in _search(stored, settings, (latent,), _generator_options, itertools.count()):
         shape = chain.shapes[-1]
         if len(shape) == 3 and shape[0] in (1, 3):
             unusual = 0.0 if shape[1] == shape[2] else 1.0
@@ -135,36 +142,41 @@ def generator_chains(items: Sequence[Part], settings: Sequence[dict[str, Any]]) 
 
 
 def critic_chains(
-    items: Sequence[Part], settings: Sequence[dict[str, Any]], image: Shape, steps: Iterator[int]
+    stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]], image: Shape, steps: Iterator[int]
 ) -> Iterator[Chain]:
     """Ways to read parts as a critic of images of shape ``image``, cheapest first; takes as many ``steps`` as it needs."""
-    for chain in _search(items, settings, image, _critic_options, steps):
+    for chain in _search(stored, settings, image, _critic_options, steps):
         if math.prod(chain.shapes[-1]) == 1:
             yield chain
 
 
+Options = Callable[[Sequence[StoredLayer], int, Shape, dict[str, Any]], Iterator[tuple[float, dict[str, Any]]]]
+"""Ways to set a layer, with how unusual each is; from all layers, its number, its input's shape and what a card fixes."""
+
+
 def _search(
-    items: Sequence[Part], settings: Sequence[dict[str, Any]], start: Shape, options: Any, steps: Iterator[int]
+    stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]], start: Shape, options: Options, steps: Iterator[int]
 ) -> Iterator[Chain]:
-    """Uniform-cost search over the options of each layer, ended by its end, 20,000 steps or the end of ``steps``."""
+    """Ways to set the layers one after another, cheapest first, until there are no more or ``steps`` or ``MOST_STEPS`` end."""
     count = itertools.count()
     heap: list[tuple[float, int, tuple[dict[str, Any], ...], tuple[Shape, ...]]] = [(0.0, next(count), (), (start,))]
-    for _ in itertools.islice(steps, 20_000):
+    for _ in itertools.islice(steps, MOST_STEPS):
         if not heap:
             return
         cost, _, layers, shapes = heapq.heappop(heap)
-        if len(layers) == len(items):
+        if len(layers) == len(stored):
             yield Chain(layers, shapes, cost)
             continue
         index = len(layers)
         fixed = settings[index] if index < len(settings) else {}
-        for extra, layer in options(items, index, shapes[-1], fixed):
+        for extra, layer in options(stored, index, shapes[-1], fixed):
             shape = _output_shape(layer, shapes[-1])
             if shape is not None:
                 heapq.heappush(heap, (cost + extra, next(count), (*layers, layer), (*shapes, shape)))
 
 
 def _output_shape(layer: dict[str, Any], shape: Shape) -> Shape | None:
+    """Shape of a layer's output; None if it would be empty or larger than 4096 on a side."""
     if layer["kind"] == "linear":
         return layer.get("view") or (layer["outputs"],)
     sides = []
@@ -178,17 +190,18 @@ def _output_shape(layer: dict[str, Any], shape: Shape) -> Shape | None:
     return (layer["outputs"], *sides) if min(sides) > 0 and max(sides) <= 4096 else None
 
 
-def _linear(part: Part, view: Shape | None = None) -> dict[str, Any]:
+def _linear(part: StoredLayer, view: Shape | None = None) -> dict[str, Any]:
     outputs, inputs = part.weight.shape
     layer = {"kind": "linear", "inputs": inputs, "outputs": outputs, "bias": part.bias is not None}
     return layer | {"view": view} if view else layer
 
 
 def _generator_options(
-    items: Sequence[Part], index: int, shape: Shape, fixed: dict[str, Any]
+    stored: Sequence[StoredLayer], index: int, shape: Shape, fixed: dict[str, Any]
 ) -> Iterator[tuple[float, dict[str, Any]]]:
-    part = items[index]
-    following = items[index + 1] if index + 1 < len(items) else None
+    """Ways to set a generator's layer; see ``Options``."""
+    part = stored[index]
+    following = stored[index + 1] if index + 1 < len(stored) else None
     if part.is_linear:
         if part.weight.shape[1] != math.prod(shape):
             return
@@ -214,9 +227,10 @@ def _generator_options(
 
 
 def _critic_options(
-    items: Sequence[Part], index: int, shape: Shape, fixed: dict[str, Any]
+    stored: Sequence[StoredLayer], index: int, shape: Shape, fixed: dict[str, Any]
 ) -> Iterator[tuple[float, dict[str, Any]]]:
-    part = items[index]
+    """Ways to set a critic's layer; see ``Options``."""
+    part = stored[index]
     if part.is_linear:
         if part.weight.shape[1] == math.prod(shape):
             yield 0.0, _linear(part)
@@ -240,16 +254,16 @@ def _critic_options(
         yield cost + (1.0 if covers else 0.0), _convolution(part, "conv", _setting(stride, padding))
 
 
-def _views(outputs: int, following: Part | None) -> Iterator[tuple[float, Shape]]:
+def _views(outputs: int, following: StoredLayer | None) -> Iterator[tuple[float, Shape]]:
     """Maps that a vector of ``outputs`` numbers can be viewed as, for the layer that follows or as an image."""
-    wanted = (1, 3) if following is None else dict.fromkeys(following.weight.shape[:2])
-    for cost, channels in enumerate(wanted):
+    widths = (1, 3) if following is None else dict.fromkeys(following.weight.shape[:2])
+    for cost, channels in enumerate(widths):
         side = math.isqrt(outputs // channels)
         if channels * side * side == outputs and side > 0:
             yield 0.5 * cost, (channels, side, side)
 
 
-def _kinds(part: Part, channels: int, last: bool) -> Iterator[tuple[str, float]]:
+def _kinds(part: StoredLayer, channels: int, last: bool) -> Iterator[tuple[str, float]]:
     """Whether a kernel is a transposed convolution [in, out, ...] or a plain one [out, in, ...]."""
     even = part.weight.shape[2] % 2 == 0
     for kind, inputs in (("deconv", part.weight.shape[0]), ("conv", part.weight.shape[1])):
@@ -259,7 +273,7 @@ def _kinds(part: Part, channels: int, last: bool) -> Iterator[tuple[str, float]]
             yield kind, 0.0 if (kind == "deconv") == even else 0.25
 
 
-def _outputs(part: Part, kind: str) -> int:
+def _outputs(part: StoredLayer, kind: str) -> int:
     return part.weight.shape[1] if kind == "deconv" else part.weight.shape[0]
 
 
@@ -311,7 +325,7 @@ def _pair(value: int | Sequence[int]) -> Shape:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _convolution(part: Part, kind: str, setting: dict[str, Any]) -> dict[str, Any]:
+def _convolution(part: StoredLayer, kind: str, setting: dict[str, Any]) -> dict[str, Any]:
     a, b = part.weight.shape[:2]
     inputs, outputs = (a, b) if kind == "deconv" else (b, a)
     kernel = (part.weight.shape[2], part.weight.shape[3])

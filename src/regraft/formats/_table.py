@@ -21,7 +21,7 @@ Bytes = bytes | bytearray | memoryview
 
 
 class Damaged(Exception):
-    """Bytes that do not hang together; says how, not where."""
+    """Bytes that contradict each other; the message says how, not in which file."""
 
 
 def is_table(path: pathlib.Path) -> bool:
@@ -69,6 +69,7 @@ def entries(path: pathlib.Path) -> Iterator[tuple[bytes, Bytes]]:
 
 
 def _handle(data: Bytes, at: int) -> tuple[tuple[int, int], int]:
+    """Offset and length of a block that stand at ``at``, and where they end."""
     offset, at = varint(data, at)
     length, at = varint(data, at)
     return (offset, length), at
@@ -91,7 +92,7 @@ def _block(file: BinaryIO, offset: int, length: int, end: int, most: int) -> Byt
 
 
 def _pairs(block: Bytes) -> Iterator[tuple[bytes, Bytes]]:
-    """Entries of a block: each key is told by what it shares with the one before."""
+    """Keys and values of a block; a key is stored as what it shares with the one before and what it adds."""
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 - 4 * restarts
     if len(block) < 4 or end < 0:
@@ -99,13 +100,13 @@ def _pairs(block: Bytes) -> Iterator[tuple[bytes, Bytes]]:
     at, key, count = 0, b"", 0
     while at < end:
         shared, at = varint(block, at)
-        own, at = varint(block, at)
+        added, at = varint(block, at)
         length, at = varint(block, at)
         count += 1
-        if shared > len(key) or shared + own > LONGEST_KEY or at + own + length > end or count > MOST_ENTRIES:
+        if shared > len(key) or shared + added > LONGEST_KEY or at + added + length > end or count > MOST_ENTRIES:
             raise Damaged("an entry does not fit its block")
-        key = key[:shared] + bytes(block[at : at + own])
-        at += own
+        key = key[:shared] + bytes(block[at : at + added])
+        at += added
         yield key, block[at : at + length]
         at += length
 
@@ -196,6 +197,7 @@ def fields(data: int | Bytes) -> Iterator[tuple[int, int | Bytes]]:
 
 
 def _crc_table() -> list[int]:
+    """CRC-32C of each byte alone."""
     table = []
     for byte in range(256):
         for _ in range(8):

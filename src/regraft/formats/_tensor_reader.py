@@ -20,17 +20,17 @@ class TensorReader:
     """The tensors of one network, moved one by one from the file's names to regraft's.
 
     Attributes:
-        left: tensors that nothing has used yet, by the file's names.
-        taken: tensors that were moved, by regraft's names.
+        unused: tensors that nothing has used yet, by the file's names.
+        tensors: those that were moved, by regraft's names.
         where: names the file in errors.
     """
 
     def __init__(self, tensors: dict[str, Tensor], where: str) -> None:
-        self.left, self.where = dict(tensors), where
-        self.taken: dict[str, Tensor] = {}
+        self.unused, self.where = dict(tensors), where
+        self.tensors: dict[str, Tensor] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self.left
+        return name in self.unused
 
     def shape(self, name: str, *dims: int) -> torch.Size:
         """Shape of an unused tensor.
@@ -42,9 +42,9 @@ class TensorReader:
         Raises:
             SourceError: if it is missing or empty, or has another number of dimensions.
         """
-        if name not in self.left:
+        if name not in self.unused:
             raise SourceError(f"{self.where}: {name} is missing; every network of this kind has it")
-        shape = self.left[name].shape
+        shape = self.unused[name].shape
         if 0 in shape:
             raise SourceError(f"{self.where}: {name} has shape {tuple(shape)}, and holds no numbers")
         if dims and len(shape) not in dims:
@@ -63,7 +63,7 @@ class TensorReader:
             SourceError: as :meth:`shape`, or if it is no plain array of real numbers that are all in the file.
         """
         self.shape(name, *dims)
-        value = self.left.pop(name).detach()
+        value = self.unused.pop(name).detach()
         if value.is_complex():
             raise SourceError(f"{self.where}: {name} holds complex numbers, which no network here has")
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
@@ -89,9 +89,9 @@ class TensorReader:
         Raises:
             SourceError: if there is one already.
         """
-        if target in self.taken:
+        if target in self.tensors:
             raise SourceError(f"{self.where}: two of its tensors are the network's {target}")
-        self.taken[target] = value
+        self.tensors[target] = value
 
     def move(self, name: str, target: str, *dims: int, layout: Callable[[Tensor], Tensor] | None = None) -> None:
         """Use a tensor up and keep it under one of regraft's names.
@@ -107,9 +107,9 @@ class TensorReader:
 
     def ignore(self, *patterns: str) -> list[str]:
         """Leave out tensors whose whole names match one of these regular expressions; returns their names."""
-        ignored = [name for name in self.left if any(re.fullmatch(pattern, name) for pattern in patterns)]
+        ignored = [name for name in self.unused if any(re.fullmatch(pattern, name) for pattern in patterns)]
         for name in ignored:
-            del self.left[name]
+            del self.unused[name]
         return ignored
 
     def numbered(self, pattern: str, first: int = 0, *, least: int = 1, most: int = 64) -> list[int]:
@@ -125,7 +125,7 @@ class TensorReader:
         """
         before, _, after = pattern.partition("{}")
         beginning = re.compile(f"{re.escape(before)}([0-9]{{1,4}}){re.escape(after)}")
-        numbers = sorted({int(match[1]) for name in self.left if (match := beginning.match(name))})
+        numbers = sorted({int(match[1]) for name in self.unused if (match := beginning.match(name))})
         shown = pattern.format("*")
         if numbers != list(range(first, first + len(numbers))):
             raise SourceError(f"{self.where}: layers {shown} are numbered {numbers[:12]}, not from {first} on without a gap")
@@ -150,11 +150,11 @@ class TensorReader:
         Raises:
             SourceError: naming up to three tensors that were neither used nor ignored.
         """
-        if self.left:
-            names = ", ".join(list(self.left)[:3])
-            more = f" and {len(self.left) - 3} more" if len(self.left) > 3 else ""
+        if self.unused:
+            names = ", ".join(list(self.unused)[:3])
+            more = f" and {len(self.unused) - 3} more" if len(self.unused) > 3 else ""
             raise SourceError(f"{self.where}: tensors not used: {names}{more}; no known layer of this kind of network has them")
-        return self.taken
+        return self.tensors
 
     def network(self, kind: str, role: Role, config: dict[str, Any]) -> Network:
         """A network of all tensors that were moved.

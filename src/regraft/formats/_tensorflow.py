@@ -28,7 +28,7 @@ SHARD = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of one tensor; the last four tell where a bundle keeps it.
+    """What a checkpoint says of one tensor; the last four fields say where a bundle keeps it.
 
     Attributes:
         dtype: TensorFlow's number, 1 for float32.
@@ -72,7 +72,7 @@ class Checkpoint:
         Raises:
             SourceError: if one is of another type, in pieces, or not as its header says.
         """
-        with _reading(self.path):
+        with _named_errors(self.path):
             for name in names:
                 header = self.headers[name]
                 if header.dtype != FLOAT32 or not header.whole:
@@ -81,29 +81,29 @@ class Checkpoint:
             return self._from_shards(names) if self.shards else self._from_single(names)
 
     def _from_shards(self, names: Collection[str]) -> dict[str, Tensor]:
-        sizes = [_size_of(path) for path in self.shards]
+        sizes = [path.stat().st_size for path in self.shards]
         if sum(self.headers[name].size for name in names) > sum(sizes):
             raise Damaged("tensors overlap, or the data files are cut short")
-        found = {}
+        tensors = {}
         with contextlib.ExitStack() as stack:
-            opened: dict[int, BinaryIO] = {}
+            files: dict[int, BinaryIO] = {}
             for name in names:
                 header = self.headers[name]
                 if header.size != 4 * math.prod(header.shape):
                     raise Damaged(f"{name} has {header.size} bytes for the shape {header.shape}")
                 if header.offset + header.size > sizes[header.shard]:
                     raise Damaged(f"{name} lies outside of {self.shards[header.shard].name}, which is cut short")
-                if header.shard not in opened:
-                    opened[header.shard] = stack.enter_context(self.shards[header.shard].open("rb"))
-                opened[header.shard].seek(header.offset)
-                data = opened[header.shard].read(header.size)
+                if header.shard not in files:
+                    files[header.shard] = stack.enter_context(self.shards[header.shard].open("rb"))
+                files[header.shard].seek(header.offset)
+                data = files[header.shard].read(header.size)
                 if header.size <= CHECKED_TENSOR and masked_crc(data) != header.crc:
                     raise Damaged(f"{name} has a wrong checksum")
-                found[name] = _tensor(data, header.shape, name)
-        return found
+                tensors[name] = _tensor(data, header.shape, name)
+        return tensors
 
     def _from_single(self, names: Collection[str]) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for key, value in entries(self.path):
             if not key:
                 continue
@@ -111,14 +111,14 @@ class Checkpoint:
             name = _text(_message(piece, 1))
             if name not in names:
                 continue
-            if name in found:
+            if name in tensors:
                 raise Damaged(f"{name} is there twice")
             data = _message(_message(piece, 3), 5)
-            found[name] = _tensor(b"" if data is None else data, self.headers[name].shape, name)
-        missing = [name for name in names if name not in found]
+            tensors[name] = _tensor(b"" if data is None else data, self.headers[name].shape, name)
+        missing = [name for name in names if name not in tensors]
         if missing:
             raise Damaged(f"{missing[0]} is named but not stored")
-        return found
+        return tensors
 
 
 def table_of(path: pathlib.Path) -> pathlib.Path | None:
@@ -128,11 +128,11 @@ def table_of(path: pathlib.Path) -> pathlib.Path | None:
         SourceError: if a folder holds several.
     """
     if path.is_dir():
-        found = _tables_in(path)
-        if len(found) > 1:
-            names = ", ".join(p.name for p in found[:4])
+        tables = _tables_in(path)
+        if len(tables) > 1:
+            names = ", ".join(p.name for p in tables[:4])
             raise SourceError(f"{path}: holds several TensorFlow checkpoints ({names}); name one")
-        return found[0] if found else None
+        return tables[0] if tables else None
     shard = SHARD.fullmatch(path.name)
     if shard:
         path = path.with_name(shard["prefix"] + ".index")
@@ -140,43 +140,44 @@ def table_of(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def _tables_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Bundles of a folder, else single files; the one that a file ``checkpoint`` names where there are several."""
+    """Bundles of a folder, or its single files if there are none; of several the one that a file ``checkpoint`` names."""
     files = sorted(p for p in folder.iterdir() if p.is_file())[:256]
-    found = [p for p in files if p.suffix == ".index" and is_table(p)]
-    found = found or [p for p in files if is_table(p)]
+    tables = [p for p in files if p.suffix == ".index" and is_table(p)]
+    tables = tables or [p for p in files if is_table(p)]
     state = folder / "checkpoint"
-    if len(found) < 2 or not state.is_file() or state.stat().st_size > 1 << 16:
-        return found
+    if len(tables) < 2 or not state.is_file() or state.stat().st_size > 1 << 16:
+        return tables
     named = re.match(r'model_checkpoint_path: "(?:[^"]*[/\\])?([^"/\\]+)"', state.read_text(encoding="utf-8", errors="replace"))
-    chosen = [p for p in found if named and p.name in (named[1], f"{named[1]}.index")]
-    return chosen or found
+    chosen = [p for p in tables if named and p.name in (named[1], f"{named[1]}.index")]
+    return chosen or tables
 
 
 def open_checkpoint(path: pathlib.Path) -> Checkpoint:
-    """Read what a table holds, tensors aside.
+    """Open a checkpoint and read the headers of its tensors.
 
     Raises:
         SourceError: if it is damaged or cut short, or a data file is missing.
     """
-    with _reading(path):
+    with _named_errors(path):
         rows = entries(path)
         first = next(rows, None)
         if first is None or first[0]:
             raise Damaged("the header is missing")
-        parts = dict(fields(first[1]))
-        if isinstance(parts.get(1), int):
-            return _bundle(path, parts, rows)
-        meta = parts.get(1)
-        if not isinstance(meta, Bytes):
+        header = dict(fields(first[1]))
+        if isinstance(header.get(1), int):
+            return _bundle(path, header, rows)
+        tensor_list = header.get(1)
+        if not isinstance(tensor_list, Bytes):
             raise Damaged("the header is neither a bundle's nor a single file's")
-        return Checkpoint(path, _listed(meta), ())
+        return Checkpoint(path, _single_headers(tensor_list), ())
 
 
-def _bundle(path: pathlib.Path, parts: dict[int, int | Bytes], rows: Iterator[tuple[bytes, Bytes]]) -> Checkpoint:
-    count = parts[1]
+def _bundle(path: pathlib.Path, header: dict[int, int | Bytes], rows: Iterator[tuple[bytes, Bytes]]) -> Checkpoint:
+    """A bundle from the fields of its header and the entries that follow."""
+    count = header[1]
     if not isinstance(count, int) or not 1 <= count <= MOST_SHARDS:
         raise Damaged(f"it claims {count!r} data files")
-    if parts.get(2, 0) != 0:
+    if header.get(2, 0) != 0:
         raise Damaged("it was written on a big-endian machine, which is not read")
     headers: dict[str, Header] = {}
     for key, value in rows:
@@ -196,16 +197,16 @@ def _bundle(path: pathlib.Path, parts: dict[int, int | Bytes], rows: Iterator[tu
     return Checkpoint(path, headers, shards)
 
 
-def _listed(meta: Bytes) -> dict[str, Header]:
+def _single_headers(tensor_list: Bytes) -> dict[str, Header]:
     """Headers of a single file's list of tensors."""
     headers: dict[str, Header] = {}
-    for number, value in fields(meta):
+    for number, value in fields(tensor_list):
         if number != 1:
             continue
-        parts = list(fields(value))
-        entry = dict(parts)
+        pairs = list(fields(value))
+        entry = dict(pairs)
         name, dtype = _text(entry.get(1)), entry.get(3, 0)
-        slices = [v for n, v in parts if n == 4]
+        slices = [v for n, v in pairs if n == 4]
         if not isinstance(dtype, int) or name in headers or len(headers) >= MOST_TENSORS:
             raise Damaged("its list of tensors names one twice, or too many")
         headers[name] = Header(dtype, _shape(entry.get(2, b"")), len(slices) == 1 and _is_full(slices[0]))
@@ -213,11 +214,12 @@ def _listed(meta: Bytes) -> dict[str, Header]:
 
 
 def _is_full(piece: int | Bytes) -> bool:
-    """Whether a slice covers its tensor: none of its extents has a length."""
+    """Whether a slice covers its tensor, which it does if none of its extents has a length."""
     return all(field == 1 and not list(fields(extent)) for field, extent in fields(piece))
 
 
 def _shape(message: int | Bytes) -> tuple[int, ...]:
+    """A tensor's shape from its message."""
     sizes = []
     for number, dim in fields(message):
         if number == 2:
@@ -236,6 +238,7 @@ def _message(data: int | Bytes | None, number: int) -> Bytes | None:
 
 
 def _text(data: int | Bytes | None) -> str:
+    """A tensor's name from its bytes."""
     if data is None or isinstance(data, int):
         raise Damaged("a tensor has no name")
     try:
@@ -245,6 +248,7 @@ def _text(data: int | Bytes | None) -> str:
 
 
 def _tensor(data: Bytes, shape: tuple[int, ...], name: str) -> Tensor:
+    """A float32 tensor from its bytes, copied."""
     # Numpy multiplies the sides of empty arrays too, and fails where that is too much.
     if 0 in shape and math.prod(n for n in shape if n) >= 1 << 48:
         raise Damaged(f"{name} is empty and has the shape {shape}")
@@ -253,12 +257,9 @@ def _tensor(data: Bytes, shape: tuple[int, ...], name: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(data, "<f4").astype(np.float32).reshape(shape))
 
 
-def _size_of(path: pathlib.Path) -> int:
-    return path.stat().st_size
-
-
 @contextlib.contextmanager
-def _reading(path: pathlib.Path) -> Iterator[None]:
+def _named_errors(path: pathlib.Path) -> Iterator[None]:
+    """Turn damage found inside the block into an error that names the file."""
     try:
         yield
     except (Damaged, OSError) as error:

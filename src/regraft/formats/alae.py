@@ -154,7 +154,7 @@ def _levels(reader: TensorReader, kind: str, places: dict[int, int], images: dic
         reader.shape(f"{kind}.{number}.conv_2.weight", 4)
     for number in images:
         reader.shape(f"{to_or_from}.{number}.{to_or_from}.weight", 4)
-    for name in list(reader.left):
+    for name in list(reader.unused):
         block = re.fullmatch(rf"{kind}\.([0-9]{{1,3}})\.(.+)", name)
         image = re.fullmatch(rf"{to_or_from}\.([0-9]{{1,3}})\.{to_or_from}\.(weight|bias)", name)
         if block and block[2] == "blur.weight":

@@ -1,4 +1,4 @@
-"""What a format file provides: bytes on disk to descriptions, tensors and provenance.  No code of the file is run."""
+"""What a format provides: it turns files into descriptions, tensors and provenance, and runs no code of theirs."""
 
 import abc
 import argparse
@@ -33,7 +33,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-    """What a format makes of a path; ``None`` objective or recipe means the backbone's own."""
+    """What a format read from a path; where objective or recipe is None, the backbone's own applies."""
 
     generator: Network
     critic: Network | None
@@ -45,7 +45,7 @@ class Parsed:
 
 
 class Probe:
-    """A path under examination; reads each thing once and only when asked."""
+    """A path that formats look at; each thing is read once, when first asked for."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -60,12 +60,12 @@ class Probe:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Names in a folder, sorted; a folder of more than ``MOST_NAMES`` is no source and gives none."""
+        """Names in a folder, sorted; none if there are more than ``MOST_NAMES``, because such a folder is no source."""
         if not self.path.is_dir():
             return ()
         with contextlib.suppress(OSError), os.scandir(self.path) as entries:
-            found = [entry.name for entry in itertools.islice(entries, MOST_NAMES + 1)]
-            return tuple(sorted(found)) if len(found) <= MOST_NAMES else ()
+            names = [entry.name for entry in itertools.islice(entries, MOST_NAMES + 1)]
+            return tuple(sorted(names)) if len(names) <= MOST_NAMES else ()
         return ()
 
     @functools.cached_property
@@ -77,7 +77,7 @@ class Probe:
 
     @functools.cached_property
     def torch_object(self) -> Any:
-        """What :func:`load_torch` reads.
+        """What a torch file holds, as :func:`load_torch` reads it.
 
         Raises:
             SourceError: if the file is damaged, or holds more than tensors and plain data.
@@ -86,7 +86,7 @@ class Probe:
 
 
 class BaseConfig:
-    """Stands for the settings object of pytorch_GAN_zoo's files: fields, and none of its code."""
+    """Stands for the settings object of pytorch_GAN_zoo's files: its fields without its code."""
 
 
 BaseConfig.__module__ = "models.utils.config"
@@ -99,7 +99,7 @@ STUBS: dict[str, type] = {
 
 
 def load_torch(path: pathlib.Path, stubs: Mapping[str, type] = STUBS) -> Any:
-    """As :func:`regraft.weights.load_torch`, with the classes that sources' files hold."""
+    """Read a ``torch.save`` file as :func:`regraft.files.weights.load_torch` does; the stubs are those of sources' files."""
     return weights.load_torch(path, stubs)
 
 
@@ -131,11 +131,11 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def matches(self, probe: Probe) -> bool:
-        """Whether the content is of this dialect."""
+        """Whether the content is of this dialect; never raises for damaged files."""
 
     @abc.abstractmethod
     def read(self, probe: Probe) -> Parsed:
-        """Read it.
+        """Read the file or folder.
 
         Raises:
             SourceError: naming what is wrong with the file.

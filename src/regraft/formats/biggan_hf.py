@@ -94,10 +94,10 @@ class HuggingFaceReader(TensorReader):
         self.layer("generator.gen_z", "entry.linear", 2)
         rows = 16 * channels
         for leaf in ("weight", "bias", "u"):
-            value = self.taken[f"entry.linear.{leaf}"]
+            value = self.tensors[f"entry.linear.{leaf}"]
             if len(value) != rows:
                 raise SourceError(f"{self.where}: {leaf} of generator.gen_z has {len(value)} rows, must have 16 x {channels}")
-            self.taken[f"entry.linear.{leaf}"] = value.view(16, channels, -1).transpose(0, 1).reshape(value.shape)
+            self.tensors[f"entry.linear.{leaf}"] = value.view(16, channels, -1).transpose(0, 1).reshape(value.shape)
 
     def statistics(self, name: str, target: str) -> None:
         """Move a table of statistics; its last row, truncation 1, is the ordinary one."""
@@ -188,7 +188,7 @@ def _check_settings(reader: HuggingFaceReader, settings: Settings, blocks: list[
                 f"{where}: {SETTINGS} says that layer {index} gives {block['outputs']} channels, and the next one takes "
                 f"{following['inputs']}"
             )
-    rows = reader.taken["exit.norm.lower_means"].shape[0] + 1
+    rows = reader.tensors["exit.norm.lower_means"].shape[0] + 1
     if rows != settings.n_stats:
         raise SourceError(f"{where}: {SETTINGS} says n_stats {settings.n_stats}, and the file has {rows} rows")
 

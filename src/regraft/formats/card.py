@@ -20,7 +20,7 @@ from torch import Tensor
 from regraft.core.config import OBJECTIVES, Config, Objective, Recipe, parse, read_yaml
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
-from regraft.formats._layered import LatentHints, NetworkHints, read_pair
+from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
 from regraft.formats._state_dicts import only_state_dict, read_weights
 from regraft.formats.base import Format, Parsed, Probe, sha256
 
@@ -83,7 +83,7 @@ class CardFormat(Format):
         generator = _read_tensors(path, card.generator, files)
         critic = _read_tensors(path, card.critic, files) if card.critic and card.critic.file else None
         size = (card.size, card.size) if isinstance(card.size, int) else card.size
-        read = read_pair(
+        inferred = infer_pair(
             generator,
             critic,
             str(path),
@@ -100,9 +100,9 @@ class CardFormat(Format):
             licence=card.licence,
             dataset=card.dataset,
             url=card.url,
-            assumptions=read.assumptions,
+            assumptions=inferred.assumptions,
         )
-        return Parsed(read.generator, read.critic, provenance, objective=card.objective, recipe=card.recipe)
+        return Parsed(inferred.generator, inferred.critic, provenance, objective=card.objective, recipe=card.recipe)
 
 
 def card_path(path: pathlib.Path) -> pathlib.Path | None:

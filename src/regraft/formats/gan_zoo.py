@@ -48,7 +48,7 @@ class GanZoo(Format):
         path = probe.path
         content: Any = load_torch(path)
         if not isinstance(content, dict) or not isinstance(content.get("config"), BaseConfig):
-            raise SourceError(f"{path}: holds no pytorch_GAN_zoo settings")
+            raise SourceError(f"{path}: names pytorch_GAN_zoo's settings, and holds none under config")
         settings = Settings(vars(content["config"]), str(path))
         notes = []
         which = "avgG" if state_dict_under(content.get("avgG")) is not None else "netG"
@@ -79,14 +79,18 @@ class GanZoo(Format):
 
 
 class Settings:
-    """The attribute bag; values of an unexpected kind count as absent."""
+    """The settings object of a file; values of an unexpected kind count as absent.
+
+    Attributes:
+        notes: what had to be assumed.
+    """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.values, self.where = values, where
         self.notes: list[str] = []
 
     def number(self, name: str, default: float) -> float:
-        """A finite number."""
+        """A setting that is a finite number; a default is noted."""
         value = self.values.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             if f"{name} " not in " ".join(self.notes):
@@ -95,13 +99,17 @@ class Settings:
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Yes or no."""
+        """A setting that is true or false."""
         value = self.values.get(name)
         return value if isinstance(value, bool) else default
 
     @property
     def loss(self) -> str:
-        """Name of the loss; it decides the generator's output activation."""
+        """Name of the loss, which decides the generator's last activation.
+
+        Raises:
+            SourceError: if it is none of the repository's.
+        """
         value = self.values.get("lossCriterion")
         known = ("WGANGP", "Logistic", "MSE", "DCGAN")
         if not isinstance(value, str) or value not in known:
@@ -128,24 +136,23 @@ class Settings:
         keys = self.values.get("attribKeysOrder")
         if keys is None or keys == {}:
             return (size,)
-        found = [_attribute(v) for v in keys.values()] if isinstance(keys, dict) else []
-        found.sort()
-        counts = tuple(count for _, count in found)
+        places = sorted(_attribute(value) for value in keys.values()) if isinstance(keys, dict) else []
+        counts = tuple(count for _, count in places)
         if sum(counts) != size or min(counts, default=0) < 1:
             raise SourceError(f"{self.where}: attribKeysOrder does not add up to categoryVectorDim {size}")
         return counts
 
 
-def _attribute(value: Any) -> tuple[int, int]:
-    """Place and number of values of an attribute; no values if it is none."""
+def _attribute(value: object) -> tuple[int, int]:
+    """Place of an attribute in the class vector and how many values it has; (0, 0) if it is no attribute."""
     order, values = (value.get(key) for key in ("order", "values")) if isinstance(value, dict) else (None, None)
     if not isinstance(order, int) or not isinstance(values, list | tuple | dict):
         return 0, 0
     return order, len(values)
 
 
-def _tensors(value: Any) -> dict[str, Tensor] | None:
-    """A state dict in the newer dialect's names, without the wrapper that some files name before ``weight`` and ``bias``."""
+def _tensors(value: object) -> dict[str, Tensor] | None:
+    """A state dict without the ``module.`` that older files have before ``weight`` and ``bias``."""
     tensors = state_dict_under(value)
     if tensors is None:
         return None
@@ -153,13 +160,14 @@ def _tensors(value: Any) -> dict[str, Tensor] | None:
 
 
 def _objective(settings: Settings, progressive: bool) -> Objective | None:
-    """The game that the file was trained by; None for a DCGAN's own."""
+    """The game that the networks were trained by; None means the DCGAN backbone's own."""
     if settings.loss == "WGANGP":
         return WGAN
     return Objective() if progressive or settings.loss == "Logistic" else None
 
 
 def _shared(settings: Settings, widths: list[int], channels: int) -> dict[str, Any]:
+    """Settings that a progressive generator and its critic have in common."""
     return {
         "widths": widths,
         "channels": channels,
@@ -171,11 +179,13 @@ def _shared(settings: Settings, widths: list[int], channels: int) -> dict[str, A
 
 
 def _pair(reader: LayerReader, source: str, target: str) -> None:
+    """Move the two convolutions of a scale."""
     for k in (0, 1):
         reader.layer(f"{source}.{k}", f"{target}.conv{k + 1}")
 
 
 def _progan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
+    """Read the generator of a progressive GAN."""
     reader = LayerReader(tensors, f"{settings.where}: generator")
     if not settings.flag("perChannelNormalization", True):
         raise SourceError(f"{settings.where}: perChannelNormalization is off, with which the repository's own generator fails")
@@ -196,9 +206,10 @@ def _progan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network
 
 
 def _progan_critic(tensors: dict[str, Tensor], settings: Settings) -> Network:
+    """Read the critic of a progressive GAN."""
     reader = LayerReader(tensors, f"{settings.where}: critic")
     scales = len(reader.numbered("scaleLayers.{}.", least=0, most=10))
-    width, taken = reader.weight_shape("groupScaleZero.0")[:2]
+    width, inputs = reader.weight_shape("groupScaleZero.0")[:2]
     widths = [width, *(reader.weight_shape(f"scaleLayers.{i}.0")[0] for i in range(scales))]
     config = _shared(settings, widths, reader.weight_shape(f"fromRGBLayers.{scales}")[1])
     for i in range(scales):
@@ -207,12 +218,12 @@ def _progan_critic(tensors: dict[str, Tensor], settings: Settings) -> Network:
     reader.layer("groupScaleZero.0", "end.conv")
     reader.layer("groupScaleZero.1", "end.dense")
     reader.layer("decisionLayer", "end.decision")
-    config["stddev"] = taken == width + 1
+    config["stddev"] = inputs == width + 1
     return reader.network("progan", "critic", config)
 
 
 def _colours(reader: LayerReader, name: str, scales: int, alpha: float, target: str) -> None:
-    """Move the colour layers in use; those of scales that have faded away are left out by name."""
+    """Move the layers between features and image that are in use; those of scales that have faded away are ignored."""
     reader.layer(f"{name}.{scales}", f"{target}.colour")
     if alpha > 0:
         reader.layer(f"{name}.{scales - 1}", f"{target}.older")
@@ -223,6 +234,7 @@ HALF: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1), "
 
 
 def _dcgan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
+    """Read the generator of a DCGAN."""
     reader = LayerReader(tensors, f"{settings.where}: generator")
     inputs, width = reader.weight_shape("formatLayer")[:2]
     attributes = settings.attributes()
@@ -241,13 +253,14 @@ def _dcgan_generator(tensors: dict[str, Tensor], settings: Settings) -> Network:
     reader.layer("main.outlayer", f"layers.{depth + 1}.weights")
     config: dict[str, Any] = {"latent": {"dim": inputs - sum(attributes)}, "layers": layers}
     if attributes:
-        table = _table(settings)
+        table = _class_table(settings)
         config |= {"n_classes": len(table), "conditioning": "concat", "class_dim": table.shape[1]}
         reader.put("classes", table)
     return reader.network("dcgan", "generator", config)
 
 
 def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> Network:
+    """Read the critic of a DCGAN for images of side ``side``."""
     reader = LayerReader(tensors, f"{settings.where}: critic")
     depth = sum(name.startswith("main.convTranspose") for name in tensors) - 1
     layers: list[dict[str, Any]] = []
@@ -266,7 +279,7 @@ def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> 
     decision = reader.take("decisionLayer.weight")
     reader.put(f"layers.{len(layers) - 1}.weights.weight", decision[:1].contiguous())
     if settings.attributes():
-        table = _table(settings)
+        table = _class_table(settings)
         if rows != 1 + table.shape[1]:
             raise SourceError(f"{reader.where}: decisionLayer has {rows} outputs, must have {1 + table.shape[1]}")
         config |= {"n_classes": len(table), "head": "auxiliary"}
@@ -278,7 +291,7 @@ def _dcgan_critic(tensors: dict[str, Tensor], settings: Settings, side: int) -> 
     return reader.network("dcgan", "critic", config)
 
 
-def _table(settings: Settings) -> Tensor:
+def _class_table(settings: Settings) -> Tensor:
     """One-hot vectors of all attributes for every class."""
     counts = settings.attributes()
     if math.prod(counts) > 4096:

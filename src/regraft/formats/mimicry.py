@@ -43,7 +43,7 @@ class Mimicry(Format):
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
         g_path, d_path, notes = _files(probe)
-        g_content: Any = load_torch(g_path)
+        g_content: object = load_torch(g_path)
         tensors = state_dict_under(g_content, "model_state_dict")
         if tensors is None or not _is_generator(tensors):
             raise SourceError(f"{g_path}: holds no generator of a mimicry ResNet")
@@ -52,13 +52,13 @@ class Mimicry(Format):
         critic, objective = None, None
         if d_path is not None:
             files[d_path.name] = sha256(d_path)
-            d_content: Any = load_torch(d_path)
+            d_content: object = load_torch(d_path)
             d_tensors = state_dict_under(d_content, "model_state_dict")
             if d_tensors is None or not _is_critic(d_tensors):
                 raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
             critic, objective, d_notes = _critic(d_tensors, str(d_path), side)
             notes.append(f"critic taken from {d_path.name}")
-            steps = [_trained(c) for c in (g_content, d_content)]
+            steps = [_stored_step(c) for c in (g_content, d_content)]
             if steps[0] != steps[1]:
                 notes.append(f"the generator is of step {steps[0]}, the critic of step {steps[1]}")
             g_notes += d_notes
@@ -72,38 +72,43 @@ class Mimicry(Format):
 
 
 def _is_generator(tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names of a mimicry ResNet's first layers."""
     first = "l1.weight" in tensors or "l1.weight_orig" in tensors
     return first and any(name.startswith("block2.c1.weight") for name in tensors)
 
 
 def _is_critic(tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names of a mimicry critic's first block."""
     starts = ("block1.c1.weight", "local_feat_blocks.0.c1.weight")
     return any(name.startswith(starts) for name in tensors)
 
 
 def _step(path: pathlib.Path) -> int:
+    """The last number in a file's name; -1 if there is none."""
     numbers = re.findall(r"\d+", path.stem)
     return int(numbers[-1]) if numbers else -1
 
 
-def _trained(content: Any) -> int | None:
+def _stored_step(content: object) -> int | None:
     """The step at which a file was written, where it says so."""
     step = content.get("global_step") if isinstance(content, dict) else None
     return step if isinstance(step, int) and 0 <= step < 1 << 63 else None
 
 
 def _listed(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
-    """Files of one network in a folder and in its sub-folder of that name, newest step first."""
-    found = [*folder.glob(f"{kind}*.pth"), *folder.glob(f"{kind}/{kind}*.pth"), *folder.glob(f"checkpoints/{kind}/{kind}*.pth")]
-    return sorted((p for p in found if p.is_file()), key=lambda p: (-_step(p), str(p)))
+    """Files of one network (``netG`` or ``netD``) in a folder and its usual sub-folders, newest step first."""
+    patterns = (f"{kind}*.pth", f"{kind}/{kind}*.pth", f"checkpoints/{kind}/{kind}*.pth")
+    files = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    return sorted(files, key=lambda path: (-_step(path), str(path)))
 
 
 def _newest(folder: pathlib.Path) -> pathlib.Path | None:
+    """The generator of the highest step in a folder."""
     return next(iter(_listed(folder, "netG")), None)
 
 
 def _files(probe: Probe) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
-    """Generator and critic that a path means."""
+    """Files of generator and critic that a path means, and what to say of them."""
     path = probe.path
     if path.is_dir():
         generators, critics = _listed(path, "netG"), _listed(path, "netD")
@@ -126,15 +131,17 @@ def _files(probe: Probe) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
     return generator, _beside(path, "netG", "netD"), []
 
 
-def _beside(path: pathlib.Path, own: str, other: str) -> pathlib.Path | None:
-    if own not in path.name:
+def _beside(path: pathlib.Path, kind: str, other: str) -> pathlib.Path | None:
+    """The file of the other network of the same step, beside a file or in the folder beside its folder."""
+    if kind not in path.name:
         return None
-    name = path.name.replace(own, other)
+    name = path.name.replace(kind, other)
     candidates = [path.with_name(name), path.parent.parent / other / name]
     return next((c for c in candidates if c.is_file()), None)
 
 
 def _generator(tensors: dict[str, Tensor], where: str) -> tuple[Network, int, list[str]]:
+    """Read the generator; returns it, the side of its images and what had to be assumed."""
     reader = LayerReader(tensors, where)
     numbers = reader.numbered("block{}.", first=2)
     rows, latent_dim = reader.weight_shape("l1")[:2]
@@ -173,7 +180,7 @@ def _generator(tensors: dict[str, Tensor], where: str) -> tuple[Network, int, li
 
 
 def _block(reader: LayerReader, source: str, target: str) -> dict[str, Any]:
-    """Move a block's convolutions; returns its settings but for resampling."""
+    """Move a block's convolutions; returns its settings without resampling."""
     hidden, inputs = reader.weight_shape(f"{source}.c1")[:2]
     outputs = reader.weight_shape(f"{source}.c2")[0]
     shortcut = reader.has_layer(f"{source}.c_sc")
@@ -185,7 +192,7 @@ def _block(reader: LayerReader, source: str, target: str) -> dict[str, Any]:
 
 
 def _attention(reader: LayerReader, blocks: list[dict[str, Any]], place: int, role: str) -> list[str]:
-    """Move an attention layer, which files hold without its place."""
+    """Move the attention layer, if there is one; files do not say after which block it comes, so ``place`` does."""
     if "attn_block.gamma" not in reader:
         return []
     keys, width = reader.weight_shape("attn_block.theta")[:2]
@@ -201,6 +208,7 @@ def _attention(reader: LayerReader, blocks: list[dict[str, Any]], place: int, ro
 
 
 def _critic(tensors: dict[str, Tensor], where: str, side: int) -> tuple[Network, Objective | None, list[str]]:
+    """Read the critic of images of side ``side``; returns it, the game that it belongs to and what had to be assumed."""
     reader = LayerReader(tensors, where)
     notes = []
     if reader.has_layer("linear"):

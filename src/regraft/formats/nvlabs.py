@@ -62,6 +62,7 @@ class NVlabs(Format):
 
 
 def _read(archive: Archive, path: pathlib.Path) -> Parsed:
+    """Read generator and critic of an open pickle."""
     root = archive.root
     if isinstance(root, Record):
         root = {"G_ema" if "mapping" in (root.state.get("_modules") or {}) else "D": root}
@@ -97,7 +98,7 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
 
 
 def _stylegan2(network: PickledNetwork) -> Network:
-    """Settings of a StyleGAN2 generator in either dialect."""
+    """Settings and tensors of a StyleGAN2 generator, from StyleGAN2-ADA's code or that of StyleGAN3."""
     network.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), SYNTHESIS2)
     synthesis = network.group("synthesis_kwargs", (*SYNTHESIS2, "block_kwargs"))
     options = {**network.kwargs, **synthesis, **_nested(synthesis, "block_kwargs")}
@@ -120,7 +121,7 @@ def _stylegan2(network: PickledNetwork) -> Network:
 
 
 def _stylegan3(network: PickledNetwork) -> Network:
-    """Settings of a StyleGAN3 generator."""
+    """Settings and tensors of a StyleGAN3 generator; its filters must be those that the settings give."""
     network.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))
     options = {**network.kwargs, **network.group("synthesis_kwargs", (*SYNTHESIS3, "channel_base", "channel_max", *SPEED))}
     tensors = network.tensors()
@@ -139,15 +140,15 @@ def _stylegan3(network: PickledNetwork) -> Network:
         "img_channels": network.integer("img_channels"),
         "channels": [_nvlabs.width(tensors, f"synthesis.{layer}.weight", network.where) for layer in layers[:-1]],
     }
-    read = checked_network("stylegan3", "generator", config, tensors, network.where)
+    generator = checked_network("stylegan3", "generator", config, tensors, network.where)
     designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3", StyleGAN3).filters(config)
     for name, expected in designed.items():
         _nvlabs.check_filter(tensors.get(name), expected, f"{network.where}: {name}")
-    return read
+    return generator
 
 
 def _critic(network: PickledNetwork, flat: bool) -> Network:
-    """Settings of the critic that both families share."""
+    """Settings and tensors of the critic that both families share; ``flat`` says that it is of StyleGAN3's code."""
     groups = {
         "block_kwargs": ("activation", "resample_filter", "fp16_channels_last", "freeze_layers"),
         "mapping_kwargs": MAPPING,
@@ -181,7 +182,7 @@ def _critic(network: PickledNetwork, flat: bool) -> Network:
 
 
 def _mapping(network: PickledNetwork, tensors: dict[str, Tensor], default_layers: int) -> dict[str, Any]:
-    """Settings of a mapping network."""
+    """Settings of a generator's or critic's mapping network."""
     options = network.group("mapping_kwargs", MAPPING)
     classes = network.integer("c_dim")
     config = {
@@ -193,23 +194,26 @@ def _mapping(network: PickledNetwork, tensors: dict[str, Tensor], default_layers
     }
     if options.get("activation", "lrelu") != "lrelu":
         raise SourceError(f"{network.where}: the mapping's activation is {options['activation']!r}; only lrelu is known")
-    found = sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in tensors)
-    if (classes or network.name != "D") and config["mapping_layers"] != found:
-        raise SourceError(f"{network.where}: {found} mapping layers, where its settings say {config['mapping_layers']}")
+    layers = sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in tensors)
+    if (classes or network.name != "D") and config["mapping_layers"] != layers:
+        raise SourceError(f"{network.where}: {layers} mapping layers, where its settings say {config['mapping_layers']}")
     return config
 
 
 def _nested(options: dict[str, Any], key: str) -> dict[str, Any]:
+    """A group of options inside a group; empty if there is none."""
     value = options.get(key) or {}
     return value if isinstance(value, dict) else {}
 
 
 def _layer_number(name: str) -> int:
+    """The number in a StyleGAN3 layer's name such as ``L3_52_512``; -1 if there is none."""
     number = name[1:].split("_")[0]
     return int(number) if number.isdecimal() and len(number) < 4 else -1
 
 
 def _dataset(root: dict[str, Any]) -> str | None:
+    """Name of the archive that the networks were trained on, where the file has it."""
     options = root.get("training_set_kwargs")
     path = options.get("path") if isinstance(options, dict) else None
     return pathlib.PurePosixPath(path).stem[:80] if isinstance(path, str) and 0 < len(path) < 4096 else None

@@ -22,7 +22,7 @@ from regraft.formats.base import Format, Network, Parsed, Probe, sha256
 
 MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
 READ = "read by the rules of NVlabs' converter from TensorFlow, not verified against TensorFlow's own outputs"
-MAX_PARTS = 16
+MAX_NETWORKS = 16
 MAX_VARIABLES = 2000
 
 Rule = Callable[[Tensor], Tensor]
@@ -132,7 +132,7 @@ class NVlabsTF(Format):
         with open_archive(path) as archive:
             networks = archive.root
             if not isinstance(networks, tuple) or len(networks) != 3 or not all(isinstance(n, TFNetwork) for n in networks):
-                raise SourceError("must hold a tuple (G, D, Gs) of TensorFlow networks")
+                raise SourceError("must hold a tuple (G, D, Gs) of TensorFlow networks, and does not")
             generator = _generator(TensorFlowNetwork(archive, networks[2], "Gs", (*COMMON, *GENERATOR)))
             critic = _critic(TensorFlowNetwork(archive, networks[1], "D", (*COMMON, *CRITIC)))
         provenance = Provenance(
@@ -142,13 +142,19 @@ class NVlabsTF(Format):
 
 
 class TensorFlowNetwork:
-    """One network: arguments and variables of it and its components."""
+    """A pickled network with its components.
+
+    Attributes:
+        kwargs: arguments of the network and its components.
+        variables: arrays and numbers by name, components' names before theirs.
+        function: name of the function that built it.
+    """
 
     def __init__(self, archive: Archive, network: TFNetwork, where: str, known: tuple[str, ...]) -> None:
         self.archive, self.where = archive, where
         self.kwargs: dict[str, Any] = {}
         self.variables: dict[str, Any] = {}
-        self.parts = 0
+        self.collected = 0
         self._collect(network, "")
         names = self.variables
         if "4x4/Dense/weight" in names or "lod" in names or any(name.startswith("Grow") for name in names):
@@ -157,17 +163,22 @@ class TensorFlowNetwork:
             raise SourceError(f"{where}: a StyleGAN (1) of TensorFlow, which is not read; StyleGAN2 and StyleGAN2-ADA are")
         for key in self.kwargs:
             if key not in known and key not in HARMLESS:
-                raise SourceError(f"{where}: no setting called {key[:60]} in the published code; forks are not read")
-        self.function = str(network.state.get("build_func_name"))[:60]
+                raise SourceError(
+                    f"{where}: {key[:60]} is no setting of the published code; networks of forks with changed code are not read"
+                )
+        function = network.state.get("build_func_name")
+        self.function = function if isinstance(function, str) else ""
 
-    def _collect(self, network: Any, prefix: str) -> None:
-        self.parts += 1
-        if not isinstance(network, TFNetwork) or self.parts > MAX_PARTS:
-            raise SourceError(f"{self.where}: its components are no networks, or more than {MAX_PARTS}")
+    def _collect(self, network: object, prefix: str) -> None:
+        """Gather arguments and variables of a network and, under ``prefix``, of its components."""
+        self.collected += 1
+        if not isinstance(network, TFNetwork) or self.collected > MAX_NETWORKS:
+            raise SourceError(f"{self.where}: its components are no networks, or more than {MAX_NETWORKS}")
         state = network.state
         version = state.get("version")
         if type(version) is not int or (version < 4 and state.get("components")):
-            raise SourceError(f"{self.where}: version {version if type(version) is int else '?'}; from 4 on files are read")
+            shown = version if type(version) is int else "?"
+            raise SourceError(f"{self.where}: a network of version {shown} of NVlabs' files; from version 4 on they are read")
         options = state.get("static_kwargs") or {}
         variables, components = state.get("variables"), state.get("components") or {}
         if not isinstance(options, dict) or not isinstance(variables, list) or not isinstance(components, dict):
@@ -184,23 +195,30 @@ class TensorFlowNetwork:
             self._collect(component, f"{prefix}{name}/")
 
     def option(self, name: str, default: Any, kinds: tuple[type, ...]) -> Any:
-        """An argument, or its default."""
+        """An argument, or its default.
+
+        Raises:
+            SourceError: if it is not of one of these kinds.
+        """
         value = self.archive.numbers(self.kwargs.get(name))
         if value is None:
             return default
         if not isinstance(value, kinds) or (isinstance(value, str) and len(value) > 40):
-            raise SourceError(f"{self.where}: {name} is a {type(value).__name__}")
+            raise SourceError(
+                f"{self.where}: {name} is a {type(value).__name__}, must be {' or '.join(kind.__name__ for kind in kinds)}"
+            )
         return value
 
     def integer(self, name: str, default: int) -> int:
-        """A whole argument."""
+        """An argument that is a whole number."""
         return int(self.option(name, default, (int,)))
 
     def check_activations(self) -> None:
-        """Refuse activations and filters that the networks here do not have."""
+        """Refuse activations and filters that regraft's StyleGAN2 does not have."""
         for name in ("nonlinearity", "mapping_nonlinearity"):
-            if (found := self.option(name, "lrelu", (str,))) != "lrelu":
-                raise SourceError(f"{self.where}: {name} is {found}; only lrelu is known")
+            activation = self.option(name, "lrelu", (str,))
+            if activation != "lrelu":
+                raise SourceError(f"{self.where}: {name} is {activation}; only lrelu is known")
         if list(self.option("resample_kernel", [1, 3, 3, 1], (list, tuple))) != [1, 3, 3, 1]:
             raise SourceError(f"{self.where}: resample_kernel must be [1, 3, 3, 1]")
 
@@ -220,6 +238,7 @@ class TensorFlowNetwork:
         return reader.finish()
 
     def _variable(self, name: str) -> Tensor:
+        """A variable's value; numbers may stand for scalars."""
         value = self.variables[name]
         if isinstance(value, int | float):
             return torch.tensor(float(value))
@@ -227,6 +246,7 @@ class TensorFlowNetwork:
 
 
 def _generator(network: TensorFlowNetwork) -> Network:
+    """Settings and tensors of a generator."""
     network.check_activations()
     tensors = network.tensors(_generator_name)
     size = network.integer("resolution", 1024)
@@ -243,16 +263,20 @@ def _generator(network: TensorFlowNetwork) -> Network:
         "architecture": network.option("architecture", "skip", (str,)),
         "use_noise": network.option("use_noise", True, (bool,)),
         "conv_clamp": network.option("conv_clamp", None, (int, float)),
-        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", network.where) for r in _sides(size, network)],
+        "channels": [
+            _nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", network.where)
+            for r in _nvlabs.resolutions(size, network.where)
+        ],
     }
     return checked_network("stylegan2", "generator", config, tensors, network.where)
 
 
 def _critic(network: TensorFlowNetwork) -> Network:
+    """Settings and tensors of a critic."""
     network.check_activations()
     tensors = network.tensors(_critic_name)
     size, classes = network.integer("resolution", 1024), network.integer("label_size", 0)
-    sides = _sides(size, network)
+    sides = _nvlabs.resolutions(size, network.where)
     channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
     channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", network.where))
     features = network.option("mapping_fmaps", None, (int,))
@@ -278,44 +302,42 @@ def _critic(network: TensorFlowNetwork) -> Network:
     return checked_network("stylegan2", "critic", config, tensors, network.where)
 
 
-def _sides(size: int, network: TensorFlowNetwork) -> list[int]:
-    return _nvlabs.resolutions(size, network.where)
-
-
 def _generator_name(name: str) -> tuple[str, Rule] | None:
+    """New name of a generator's variable and the rule for its layout; None if it is unknown."""
     if name == "dlatent_avg":
         return "mapping.w_avg", _same
     if name == "synthesis/4x4/Const/const":
         return "synthesis.b4.const", _first
-    if found := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
-        index = int(found[1])
+    if match := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
+        index = int(match[1])
         return f"synthesis.b{4 << (index + 1) // 2}.conv{(index + 1) % 2}.noise_const", _noise
-    if found := re.fullmatch(r"mapping/(Dense(\d{1,2})|LabelEmbed)/(weight|bias)", name):
-        return _dense(f"mapping.{'embed' if found[2] is None else f'fc{int(found[2])}'}", found[3])
-    found = re.fullmatch(r"synthesis/(\d+)x\1/(\w+)/(\w+)", name)
-    if not found or found[2] not in LAYERS or found[3] not in STYLED:
+    if match := re.fullmatch(r"mapping/(Dense(\d{1,2})|LabelEmbed)/(weight|bias)", name):
+        return _dense(f"mapping.{'embed' if match[2] is None else f'fc{int(match[2])}'}", match[3])
+    match = re.fullmatch(r"synthesis/(\d+)x\1/(\w+)/(\w+)", name)
+    if not match or match[2] not in LAYERS or match[3] not in STYLED:
         return None
-    if found[2] not in (("Conv", "ToRGB") if found[1] == "4" else ("Conv0_up", "Conv1", "ToRGB", "Skip")):
+    if match[2] not in (("Conv", "ToRGB") if match[1] == "4" else ("Conv0_up", "Conv1", "ToRGB", "Skip")):
         return None
-    leaf, rule = STYLED[found[3]]
-    if rule is _kernel and found[2] in ("Conv0_up", "Skip"):
+    leaf, rule = STYLED[match[3]]
+    if rule is _kernel and match[2] in ("Conv0_up", "Skip"):
         rule = _flipped
-    return f"synthesis.b{found[1]}.{LAYERS[found[2]]}.{leaf}", rule
+    return f"synthesis.b{match[1]}.{LAYERS[match[2]]}.{leaf}", rule
 
 
 def _critic_name(name: str) -> tuple[str, Rule] | None:
-    if found := re.fullmatch(r"(LabelEmbed|Mapping(\d{1,2}))/(weight|bias)", name):
-        return _dense(f"mapping.{'embed' if found[2] is None else f'fc{int(found[2])}'}", found[3])
-    if found := re.fullmatch(r"(4x4/Dense0|Output)/(weight|bias)", name):
-        return _dense("b4.out" if found[1] == "Output" else "b4.fc", found[2])
-    found = re.fullmatch(r"(\d+)x\1/(\w+)/(weight|bias)", name)
-    if not found or found[2] not in CRITIC_LAYERS or (found[2] == "Conv" and found[1] != "4"):
+    """New name of a critic's variable and the rule for its layout; None if it is unknown."""
+    if match := re.fullmatch(r"(LabelEmbed|Mapping(\d{1,2}))/(weight|bias)", name):
+        return _dense(f"mapping.{'embed' if match[2] is None else f'fc{int(match[2])}'}", match[3])
+    if match := re.fullmatch(r"(4x4/Dense0|Output)/(weight|bias)", name):
+        return _dense("b4.out" if match[1] == "Output" else "b4.fc", match[2])
+    match = re.fullmatch(r"(\d+)x\1/(\w+)/(weight|bias)", name)
+    if not match or match[2] not in CRITIC_LAYERS or (match[2] == "Conv" and match[1] != "4"):
         return None
-    return f"b{found[1]}.{CRITIC_LAYERS[found[2]]}.{found[3]}", _kernel if found[3] == "weight" else _same
+    return f"b{match[1]}.{CRITIC_LAYERS[match[2]]}.{match[3]}", _kernel if match[3] == "weight" else _same
 
 
-def _dense(stem: str, leaf: str) -> tuple[str, Rule]:
-    return f"{stem}.{leaf}", _matrix if leaf == "weight" else _same
+def _dense(layer: str, leaf: str) -> tuple[str, Rule]:
+    return f"{layer}.{leaf}", _matrix if leaf == "weight" else _same
 
 
 PLUGIN = NVlabsTF()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
-from regraft.formats._layered import LatentHints, NetworkHints, read_pair
+from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
 from regraft.formats._state_dicts import (
     CRITIC_KEYS,
     GENERATOR_KEYS,
@@ -48,7 +48,7 @@ class StateDict(Format):
                 if critic_path:
                     files[critic_path.name] = sha256(critic_path)
                     notes.append(f"critic taken from {critic_path.name} beside it")
-        read = read_pair(
+        inferred = infer_pair(
             generator,
             critic,
             str(path),
@@ -58,9 +58,9 @@ class StateDict(Format):
         )
         if critic is None:
             notes.append("no critic found")
-        assumptions = (*notes, *read.assumptions)
+        assumptions = (*notes, *inferred.assumptions)
         provenance = Provenance(name=path.stem, format=self.name, files=files, assumptions=assumptions)
-        return Parsed(read.generator, read.critic, provenance)
+        return Parsed(inferred.generator, inferred.critic, provenance)
 
 
 def _is_safetensors(probe: Probe) -> bool:

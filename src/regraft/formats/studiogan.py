@@ -43,10 +43,10 @@ class StudioGAN(Format):
         """Whether it is, or holds, a generator with StudioGAN's keys."""
         path = probe.path
         if path.is_dir():
-            found = _generators(path)
-            if not found:
+            generators = _generators(path)
+            if not generators:
                 return False
-            probe = Probe(found[0].path)
+            probe = Probe(generators[0].path)
         if not probe.is_torch_file:
             return False
         with contextlib.suppress(SourceError):
@@ -86,36 +86,41 @@ class StudioGAN(Format):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The settings of a run, as far as somebody kept them."""
+    """The settings of a run; empty if nobody kept them.
+
+    Attributes:
+        path: the YAML file, or None.
+        data: its content.
+    """
 
     path: pathlib.Path | None
     data: dict[str, Any]
 
     @staticmethod
     def beside(weights: pathlib.Path) -> "Run":
-        """The only YAML beside the weights that speaks of a model."""
-        found = []
+        """The settings in the only YAML beside the weights that speaks of a model; empty if there is none, or several."""
+        runs = []
         for path in sorted([*weights.parent.glob("*.yaml"), *weights.parent.glob("*.yml")]):
             with contextlib.suppress(ConfigError, OSError):
                 if path.stat().st_size < 1 << 20:
                     data = read_yaml(path, "a StudioGAN run")
                     if isinstance(data.get("MODEL"), dict) or isinstance(data.get("LOSS"), dict):
-                        found.append(Run(path, data))
-        return found[0] if len(found) == 1 else Run(None, {})
+                        runs.append(Run(path, data))
+        return runs[0] if len(runs) == 1 else Run(None, {})
 
     def get(self, section: str, key: str, default: Any = None) -> Any:
-        """One setting."""
+        """A setting, or ``default`` if it is not there."""
         values = self.data.get(section)
         return values.get(key, default) if isinstance(values, dict) else default
 
     def notes(self) -> list[str]:
-        """What is assumed for want of a file."""
+        """What the file said, or what is assumed without one."""
         if self.path is not None:
             return [f"latent, activation and loss as in {self.path.name}"]
         return ["latent assumed to be normal", "activations assumed to be relu"]
 
     def check(self) -> None:
-        """Refuse what regraft's ResNets do not do.
+        """Refuse activations that regraft's ResNets do not have.
 
         Raises:
             SourceError: for other activations than relu.
@@ -135,32 +140,34 @@ class Run:
 
 
 def _is_generator(tensors: dict[str, Tensor] | None) -> bool:
-    names = tensors or {}
-    return any(n.startswith("linear0.weight") for n in names) and any(n.startswith("conv2d5.weight") for n in names)
+    """Whether tensors have the names of a StudioGAN ResNet's first and last layer."""
+    names = list(tensors or {})
+    return all(any(name.startswith(start) for name in names) for start in ("linear0.weight", "conv2d5.weight"))
 
 
-def _named(folder: pathlib.Path) -> list[File]:
+def _weight_files(folder: pathlib.Path) -> list[File]:
+    """Files of a folder that have StudioGAN's names."""
     files = []
     for path in sorted(folder.glob("model=*.pth")):
-        if (found := NAME.fullmatch(path.name)) and path.is_file():
-            files.append(File(path, found[1], found[2] == "best", int(found[3])))
+        if (match := NAME.fullmatch(path.name)) and path.is_file():
+            files.append(File(path, match[1], match[2] == "best", int(match[3])))
     return files
 
 
 def _generators(folder: pathlib.Path) -> list[File]:
     """Generators of a folder, the preferred one first."""
-    files = [f for f in _named(folder) if f.network != "D"]
+    files = [f for f in _weight_files(folder) if f.network != "D"]
     return sorted(files, key=lambda f: (f.network == "G_ema", f.best, f.step), reverse=True)
 
 
 def _files(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
-    """Generator and critic that a path means."""
+    """Files of generator and critic that a path means, and what to say of them."""
     folder = path if path.is_dir() else path.parent
     chosen = next((f for f in _generators(folder) if path.is_dir() or f.path == path), None)
     if chosen is None:
         return path, None, []
     notes = [] if chosen.network == "G_ema" else ["the generator is not the averaged one"]
-    critics = [f for f in _named(folder) if f.network == "D"]
+    critics = [f for f in _weight_files(folder) if f.network == "D"]
     critics.sort(key=lambda f: (f.step == chosen.step, f.best == chosen.best, f.step), reverse=True)
     if not critics:
         return chosen.path, None, notes
@@ -175,13 +182,13 @@ def _entries(reader: LayerReader) -> list[str]:
     Raises:
         SourceError: if they are not numbered without gaps, or are of StudioGAN's deep backbone.
     """
-    if any(re.match(r"blocks\.\d+\.\d+\.conv2d[34]", name) for name in reader.left):
+    if any(re.match(r"blocks\.\d+\.\d+\.conv2d[34]", name) for name in reader.unused):
         raise SourceError(f"{reader.where}: StudioGAN's deep_big_resnet is not read; its resnet and big_resnet are")
     return [f"blocks.{number}.0" for number in reader.numbered("blocks.{}.0.")]
 
 
 def _blocks(reader: LayerReader, entries: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Move convolutions and attention; returns settings but for resampling, and where each block's norms are."""
+    """Move convolutions and attention; returns settings without resampling, and each block's name in the file."""
     blocks: list[dict[str, Any]] = []
     sources = []
     for source in entries:
@@ -208,6 +215,7 @@ def _blocks(reader: LayerReader, entries: list[str]) -> tuple[list[dict[str, Any
 
 
 def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Network, int, list[str]]:
+    """Read the generator; returns it, the side of its images and what had to be assumed."""
     run.check()
     if any(name.startswith("info_") for name in tensors):
         raise SourceError(f"{where}: a generator with InfoGAN codes is not read")
@@ -252,11 +260,14 @@ def _generator(tensors: dict[str, Tensor], where: str, run: Run) -> tuple[Networ
 
 
 def _conditioning(reader: LayerReader, sources: list[str], inputs: int, run: Run) -> tuple[dict[str, Any], list[str]]:
-    """How the class gets into the norms, and the width of the latent's chunks (big_resnet) or 0 (resnet)."""
+    """Settings for how the class gets into the norms, and what had to be assumed.
+
+    ``chunk`` is the width of the latent's chunks (big_resnet), or 0 (resnet).
+    """
     gain = f"{sources[0]}.bn1.gain"
-    none = {"n_classes": 0, "conditioning": "none", "class_dim": 0, "chunk": 0}
+    unconditional = {"n_classes": 0, "conditioning": "none", "class_dim": 0, "chunk": 0}
     if not reader.has_layer(gain):
-        return none, []
+        return unconditional, []
     code = reader.weight_shape(gain)[1]
     if "shared.weight" in reader:
         n_classes, class_dim = reader.weight_shape("shared")[:2]
@@ -268,12 +279,13 @@ def _conditioning(reader: LayerReader, sources: list[str], inputs: int, run: Run
         return {"n_classes": n_classes, "conditioning": "shared", "class_dim": class_dim, "chunk": inputs}, []
     backbone = run.get("MODEL", "backbone")
     if code == inputs and backbone != "resnet":
-        said = [] if backbone == "big_resnet" else [f"norms of {code} inputs assumed to take chunks of the latent, not classes"]
-        return none | {"chunk": inputs}, said
+        assumed = f"norms of {code} inputs assumed to take chunks of the latent, not classes"
+        return unconditional | {"chunk": inputs}, [] if backbone == "big_resnet" else [assumed]
     return {"n_classes": code, "conditioning": "one_hot", "class_dim": 0, "chunk": 0}, []
 
 
 def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -> tuple[Network | None, list[str]]:
+    """Read the critic, if regraft has one like it, and what had to be left out or assumed."""
     reader = LayerReader(tensors, where)
     scores = reader.weight_shape("linear1")[0]
     if scores != 1:
@@ -310,8 +322,8 @@ def _critic(tensors: dict[str, Tensor], where: str, side: int, n_classes: int) -
 
 
 def _head(reader: LayerReader, n_classes: int) -> tuple[dict[str, Any], list[str]]:
-    """The class head, where regraft has one like it; others are left out and named."""
-    none = {"n_classes": 0, "head": "none"}
+    """Move the class head, if regraft has one like it; returns its settings and what was left out or assumed."""
+    settings: dict[str, Any] = {"n_classes": 0, "head": "none"}
     has_linear, has_table = reader.has_layer("linear2"), reader.has_layer("embedding")
     notes = []
     if has_linear and has_table:
@@ -322,11 +334,11 @@ def _head(reader: LayerReader, n_classes: int) -> tuple[dict[str, Any], list[str
         if rows != n_classes:
             raise SourceError(f"{reader.where}: the critic knows {rows} classes, the generator {n_classes}")
         reader.layer("embedding", "head.classes", "head")
-        none = {"n_classes": rows, "head": "projection"}
+        settings = {"n_classes": rows, "head": "projection"}
     elif has_linear:
         rows = reader.weight_shape("linear2")[0]
         if rows == n_classes or not n_classes:
-            none = {"n_classes": rows, "head": "auxiliary", "classifier_bias": "linear2.bias" in reader}
+            settings = {"n_classes": rows, "head": "auxiliary", "classifier_bias": "linear2.bias" in reader}
             reader.layer("linear2", "head.classifier", "head")
             notes.append("class logits taken from features that are not normalised")
         else:
@@ -334,7 +346,7 @@ def _head(reader: LayerReader, n_classes: int) -> tuple[dict[str, Any], list[str
             notes.append(f"class head of {rows} outputs left out")
     if reader.ignore(r"(linear_mi|embedding_mi)\..*", r"info_.*"):
         notes.append("second class head or InfoGAN heads left out")
-    return none, notes
+    return settings, notes
 
 
 PLUGIN = StudioGAN()

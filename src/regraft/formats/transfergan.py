@@ -32,7 +32,7 @@ class TransferGAN(Format):
     order = 60
 
     def matches(self, probe: Probe) -> bool:
-        """Any TensorFlow table: regraft reads no other kind of TensorFlow checkpoint."""
+        """Whether it is a TensorFlow checkpoint of any kind: regraft reads no other format of them."""
         try:
             return table_of(probe.path) is not None
         except SourceError:
@@ -157,19 +157,19 @@ def _generator(reader: VariableReader) -> Network:
     widths = [first_width, *reader.blocks("Generator", reader.batch_norm)]
     reader.batch_norm("Generator.OutputN", "output.norm")
     reader.convolution("Generator.Output", "output.conv")
-    numbers, latent_dim = reader.taken["input.weight"].shape
+    numbers, latent_dim = reader.tensors["input.weight"].shape
     base = reader.square_side(numbers, widths[0], "Generator.Input")
     largest = max(width * base * base << 2 * k for k, width in enumerate(widths))
     if largest > LARGEST_MAP:
         raise SourceError(f"{reader.where}: maps of {largest} numbers per image; at most {LARGEST_MAP} are read")
-    codes = reader.taken.get("blocks.0.norm1.codes")
+    codes = reader.tensors.get("blocks.0.norm1.codes")
     config = {
         "latent_dim": latent_dim,
         "base": [base, base],
         "widths": widths,
-        "channels": reader.taken["output.conv.weight"].shape[0],
+        "channels": reader.tensors["output.conv.weight"].shape[0],
         "n_classes": 0 if codes is None else len(codes),
-        "last_norm_by_class": "output.norm.codes" in reader.taken,
+        "last_norm_by_class": "output.norm.codes" in reader.tensors,
     }
     return reader.network("wgangp_resnet", "generator", config)
 
@@ -177,26 +177,27 @@ def _generator(reader: VariableReader) -> Network:
 def _critic(reader: VariableReader) -> Network:
     """Move the critic's variables; settings follow from their shapes."""
     reader.convolution("Discriminator.Input", "input")
-    width, channels = reader.taken["input.weight"].shape[:2]
+    width, channels = reader.tensors["input.weight"].shape[:2]
     widths = [width, *reader.blocks("Discriminator", reader.layer_norm)]
     reader.linear("Discriminator.Output", "output")
     n_classes = 0
     if "Discriminator.ACGANOutput.W" in reader:
         reader.linear("Discriminator.ACGANOutput", "classifier")
-        n_classes = len(reader.taken["classifier.bias"])
-    side = reader.square_side(reader.taken["output.weight"].shape[1], widths[-1], "Discriminator.Output")
+        n_classes = len(reader.tensors["classifier.bias"])
+    side = reader.square_side(reader.tensors["output.weight"].shape[1], widths[-1], "Discriminator.Output")
     side <<= len(widths) - 1
     config = {"size": [side, side], "widths": widths, "channels": channels, "n_classes": n_classes}
     return reader.network("wgangp_resnet", "critic", config)
 
 
 def _image_size(generator: Network) -> list[int]:
+    """Height and width of a generator's images."""
     config = generator.description.config
     return [side << (len(config["widths"]) - 1) for side in config["base"]]
 
 
 def _with_statistics(network: Network, where: str) -> Network:
-    """The network with measured batch statistics; in double precision, so that they are the same on every machine."""
+    """The network with batch statistics measured in double precision, so that they are the same on every machine."""
     generator = build_with(network.description, network.tensors, where).double()
     if isinstance(generator, Generator):
         norms.calibrate(generator, n=CALIBRATION)
