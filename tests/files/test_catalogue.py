@@ -25,8 +25,8 @@ def test_every_source_says_what_a_user_must_know():
         assert source.page.startswith("https://"), name
         assert source.dataset, name
         assert all(u.startswith("https://") and "{" not in u for u in source.urls), name
-        assert source.wanted
-        assert all("/" not in local for local in source.wanted)
+        assert source.names
+        assert all("/" not in local for local in source.names)
         assert str(source.resolution or "") in name
         if not source.url:
             assert source.page in source.by_hand
@@ -55,7 +55,7 @@ def test_families_of_files(monkeypatch, tmp_path):
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path))
     deep = LISTED["biggan-deep-imagenet-128"]
     assert deep.path == tmp_path / deep.name
-    assert set(deep.wanted) == {"config.json", "pytorch_model.bin"}
+    assert set(deep.names) == {"config.json", "pytorch_model.bin"}
     assert deep.urls[0] == "https://s3.amazonaws.com/models.huggingface.co/biggan/biggan-deep-128-config.json"
     assert LISTED["alae-ffhq-1024"].path.name == "model_submitted.pth"
     assert LISTED["mlp-mnist-28"].path.name == "G.ckpt"

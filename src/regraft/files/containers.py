@@ -1,4 +1,4 @@
-"""The containers of ``torch.save`` and safetensors, examined before a library opens them: nothing may be larger than the file.
+"""Check the containers of ``torch.save`` and safetensors before a library opens them: nothing may be larger than the file.
 
 A reader that believes a declared size can be made to allocate anything.  Both readers of a zip file, Python's and torch's,
 must also see the same members, so only archives that end in their directory, as torch writes them, are taken.
@@ -31,7 +31,14 @@ SPARE = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One file in an archive: where its bytes are, how many it holds, and whether they are compressed."""
+    """A file in a zip archive.
+
+    Attributes:
+        name: in the archive.
+        start: where its bytes begin.
+        size: bytes when unpacked.
+        compressed: whether they are compressed.
+    """
 
     name: str
     start: int
@@ -63,6 +70,7 @@ def check_torch_file(path: pathlib.Path, stubs: Collection[str]) -> bool:
 
 @contextlib.contextmanager
 def _mapped(path: pathlib.Path) -> Iterator[mmap.mmap]:
+    """A file's content, mapped into memory for reading."""
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -100,7 +108,7 @@ def pickle_head(path: pathlib.Path, most: int = 4 << 20) -> bytes:
 
 
 def members(path: pathlib.Path, content: mmap.mmap) -> dict[str, Member]:
-    """The members of a zip archive, checked against the file's size and against each other.
+    """The members of a zip archive by name in lower case, checked against the file's size and against each other.
 
     Raises:
         SourceError: if the directory is not at the end, or members overlap, repeat or expand too much.
@@ -111,7 +119,7 @@ def members(path: pathlib.Path, content: mmap.mmap) -> dict[str, Member]:
             infos = archive.infolist()
     except Exception as error:  # noqa: BLE001 - zipfile raises many kinds for a damaged directory
         raise _damaged(path, str(error)) from None
-    found: dict[str, Member] = {}
+    checked: dict[str, Member] = {}
     upto = 0
     for info in sorted(infos, key=lambda i: i.header_offset):
         name, offset = info.filename[:60], info.header_offset
@@ -127,12 +135,12 @@ def members(path: pathlib.Path, content: mmap.mmap) -> dict[str, Member]:
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             raise _damaged(path, f"member {name} has two sizes")
         key = info.filename.lower()  # torch looks names up without regard to case
-        if key in found:
+        if key in checked:
             raise _damaged(path, f"two members are called {name}")
-        found[key] = Member(info.filename, start, info.file_size, info.compress_type != zipfile.ZIP_STORED)
-    if sum(m.size for m in found.values()) > len(content) + SPARE:
+        checked[key] = Member(info.filename, start, info.file_size, info.compress_type != zipfile.ZIP_STORED)
+    if sum(m.size for m in checked.values()) > len(content) + SPARE:
         raise _damaged(path, "its compressed members expand to far more than the file; torch stores them uncompressed")
-    return found
+    return checked
 
 
 def _directory_start(path: pathlib.Path, content: mmap.mmap) -> int:
@@ -153,9 +161,10 @@ def _directory_start(path: pathlib.Path, content: mmap.mmap) -> int:
 
 
 def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> bool:
-    found = members(path, content)
-    folder = next(iter(found.values())).name.partition("/")[0]
-    pickle = found.get(f"{folder}/data.pkl".lower())
+    """Check torch's zip container; returns whether its tensors can be mapped."""
+    archived = members(path, content)
+    folder = next(iter(archived.values())).name.partition("/")[0]
+    pickle = archived.get(f"{folder}/data.pkl".lower())
     if pickle is None:
         raise SourceError(f"{path}: a zip archive without the pickle that torch.save writes")
     if pickle.size > MAX_PICKLE:
@@ -168,17 +177,18 @@ def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -
     checker = PickleChecker(Reader(io.BytesIO(data), 0, len(data)), str(path), stubs)
     checker.load()
     for key, size in checker.totals.storages.items():
-        record = found.get(f"{folder}/data/{key}".lower())
+        record = archived.get(f"{folder}/data/{key}".lower())
         if record is None or size > record.size:
             raise _damaged(path, f"storage {key[:40]} needs {size} bytes, and there are {record.size if record else 'none'}")
     _check_totals(path, checker.totals, len(content))
-    order = found.get(f"{folder}/byteorder")
+    order = archived.get(f"{folder}/byteorder")
     little = order is None or content[order.start : order.start + order.size] == b"little"
-    records = [m for key, m in found.items() if key.startswith(f"{folder}/data/".lower())]
+    records = [m for key, m in archived.items() if key.startswith(f"{folder}/data/".lower())]
     return little and not any(m.compressed or m.start % 16 for m in records)
 
 
 def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> None:
+    """Check torch's older container: three pickles of header, one of content, one of storages' names, and their bytes."""
     checker = PickleChecker(Reader(content, 0, len(content)), str(path), stubs)
     header = [checker.load() for _ in range(3)]
     if header[1] != 1001 or not isinstance(header[2], dict) or header[2].get("little_endian") is not True:
@@ -201,6 +211,7 @@ def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]
 
 
 def _check_totals(path: pathlib.Path, totals: Totals, size: int) -> None:
+    """Refuse pickles that ask for more memory than a file of ``size`` bytes accounts for."""
     if sum(totals.storages.values()) > size + SPARE:
         raise _damaged(path, "its storages add up to more than the file")
     if totals.tensor_bytes > 4 * size + SPARE:

@@ -1,4 +1,4 @@
-"""Files from the web into a cache: fetched once, resumed where they broke off, checked ever after.
+"""Download files into a cache: each once, resumed where it broke off, and checked each time that it is used.
 
 The cache is ``$REGRAFT_CACHE``, else the platform's folder for caches; ``REGRAFT_OFFLINE=1`` forbids every download.
 """
@@ -6,7 +6,6 @@ The cache is ``$REGRAFT_CACHE``, else the platform's folder for caches; ``REGRAF
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import http.client
 import json
 import os
@@ -22,9 +21,10 @@ from typing import IO, Any
 
 from regraft.core.errors import DownloadError
 from regraft.files.atomic import write_json
+from regraft.files.digests import sha256
 
 Progress = Callable[[int, int | None], None]
-"""Told how many bytes there are, and of how many (None where the server does not say)."""
+"""Called with the bytes that are here and those of the whole file, None if the server does not say."""
 
 MOST_BYTES = 16 << 30
 SPARE_BYTES = 64 << 20
@@ -40,8 +40,8 @@ class Remote:
 
     Attributes:
         url: http or https.
-        sha256: its digest or the beginning of it, None if the first download decides.
-        page: where to read about it; errors name it.
+        sha256: its digest or the beginning of it; None means that of the first download.
+        page: web page about it, which errors name.
     """
 
     url: str
@@ -50,11 +50,11 @@ class Remote:
 
 
 class _Transient(Exception):
-    """The connection failed in a way that another try may mend."""
+    """A download failed in a way that may not happen again."""
 
 
 def cache_folder() -> pathlib.Path:
-    """Where downloads are kept."""
+    """Folder of all downloads."""
     if os.environ.get("REGRAFT_CACHE"):
         return pathlib.Path(os.environ["REGRAFT_CACHE"]).expanduser()
     if os.environ.get("XDG_CACHE_HOME"):
@@ -78,20 +78,20 @@ def fetch(
     most: int = MOST_BYTES,
     pause_seconds: float = 1.0,
 ) -> pathlib.Path:
-    """Bring a file into the cache, or check the one that is there.
+    """Download a file into the cache, or check the one that is there.
 
     Args:
         remote: the file.
-        target: its place; a broken download waits beside it as ``.part``, its digest in ``downloads.json``.
-        progress: told of every piece.
-        most: bytes that a file may have.
-        pause_seconds: before the second try; doubled at each further one.
+        target: its place; an unfinished download lies beside it as ``.part``, digests in ``downloads.json``.
+        progress: called after every piece.
+        most: bytes that the file may have.
+        pause_seconds: pause before the second try; doubled at each further one.
 
     Returns:
         ``target``.
 
     Raises:
-        DownloadError: naming the address, what happened and the way out.
+        DownloadError: naming the address, what happened and what to do.
     """
     if not _checked(remote, target):
         if offline():
@@ -102,7 +102,7 @@ def fetch(
             target.parent.mkdir(parents=True, exist_ok=True)
             with locked(target.with_name(f"{target.name}.lock")):
                 if not _checked(remote, target):  # another process may have been faster
-                    _bring(remote, target, progress, most, pause_seconds)
+                    _download(remote, target, progress, most, pause_seconds)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_space(remote, target) from None
@@ -111,23 +111,28 @@ def fetch(
 
 
 def _checked(remote: Remote, target: pathlib.Path) -> bool:
-    """Whether the file is there, with the digest that is known of it."""
+    """Whether the file is there.
+
+    Raises:
+        DownloadError: if its digest is not the one that is stated or was first downloaded.
+    """
     if not target.is_file():
         return False
     known = _records(target).get(target.name, {})
-    wanted = remote.sha256 or known.get("sha256")
-    digest = _digest(target)
-    if wanted is not None and not digest.startswith(str(wanted)):
+    expected = remote.sha256 or known.get("sha256")
+    digest = sha256(target)
+    if expected is not None and not digest.startswith(str(expected)):
         raise DownloadError(
-            f"{target}: has sha256 {digest}, and {wanted} is {'stated' if remote.sha256 else 'what was first downloaded'}: it "
-            "was changed or damaged; delete it to download it again"
+            f"{target}: has sha256 {digest}, and {expected} is {'stated' if remote.sha256 else 'what was first downloaded'}: "
+            "it was changed or damaged; delete it to download it again"
         )
     if known.get("sha256") != digest:  # put there by hand
         _remember(target, digest, remote.url)
     return True
 
 
-def _bring(remote: Remote, target: pathlib.Path, progress: Progress | None, most: int, pause_seconds: float) -> None:
+def _download(remote: Remote, target: pathlib.Path, progress: Progress | None, most: int, pause_seconds: float) -> None:
+    """Download a file in several tries, check its digest and move it to its place."""
     part = target.with_name(f"{target.name}.part")
     problem, wrong = "", 0
     for attempt in range(TRIES):
@@ -139,10 +144,10 @@ def _bring(remote: Remote, target: pathlib.Path, progress: Progress | None, most
         except _Transient as error:
             problem = str(error)
             continue
-        digest = _digest(part)
+        digest = sha256(part)
         known = _records(target).get(target.name, {}).get("sha256")
-        wanted = remote.sha256 or known
-        if wanted is None or digest.startswith(str(wanted)):
+        expected = remote.sha256 or known
+        if expected is None or digest.startswith(str(expected)):
             _remember(target, digest, remote.url)
             os.replace(part, target)
             _note(part).unlink(missing_ok=True)
@@ -152,13 +157,13 @@ def _bring(remote: Remote, target: pathlib.Path, progress: Progress | None, most
         wrong += 1
         if wrong > 1 or not resumed:
             raise DownloadError(
-                f"{remote.url}: sha256 is {digest}, and must be {wanted}: it is not the file that was meant, or it was damaged "
-                f"on the way. Nothing was kept{_see(remote)}"
+                f"{remote.url}: sha256 is {digest}, and must be {expected}: it is not the file that was meant, or it was "
+                f"damaged on the way. Nothing was kept{_see(remote)}"
             )
-    have = part.stat().st_size if part.is_file() else 0
+    size = part.stat().st_size if part.is_file() else 0
     raise DownloadError(
-        f"{remote.url}: the download broke off {TRIES} times ({problem}); {have} bytes are kept, and the same command goes on "
-        f"from there{_see(remote)}"
+        f"{remote.url}: the download broke off {TRIES} times ({problem}); {size} bytes are kept, and the same command goes "
+        f"on from there{_see(remote)}"
     )
 
 
@@ -167,7 +172,7 @@ def _stream(remote: Remote, target: pathlib.Path, part: pathlib.Path, progress: 
 
     Raises:
         _Transient: if another try may help.
-        DownloadError: if not.
+        DownloadError: if it would not.
     """
     have = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "regraft", "Accept-Encoding": "identity"}
@@ -176,7 +181,7 @@ def _stream(remote: Remote, target: pathlib.Path, part: pathlib.Path, progress: 
         version = _read_json(_note(part)).get("version")
         if version:
             headers["If-Range"] = str(version)
-    with _opened(remote, headers, part) as response:
+    with _open_url(remote, headers, part) as response:
         if response is None:  # the server says that nothing is missing, or that the part is no part of its file
             return
         start, total = _range(response, have)
@@ -200,8 +205,15 @@ def _stream(remote: Remote, target: pathlib.Path, part: pathlib.Path, progress: 
 
 
 def _copy(
-    remote: Remote, response: Any, file: IO[bytes], have: int, total: int | None, progress: Progress | None, most: int
+    remote: Remote,
+    response: http.client.HTTPResponse,
+    file: IO[bytes],
+    have: int,
+    total: int | None,
+    progress: Progress | None,
+    most: int,
 ) -> int:
+    """Write an answer to a file that holds ``have`` bytes already; returns how many it holds then."""
     while True:
         try:
             piece = response.read(CHUNK)
@@ -219,7 +231,7 @@ def _copy(
 
 
 @contextlib.contextmanager
-def _opened(remote: Remote, headers: dict[str, str], part: pathlib.Path) -> Iterator[Any]:
+def _open_url(remote: Remote, headers: dict[str, str], part: pathlib.Path) -> Iterator[http.client.HTTPResponse | None]:
     """The server's answer; None if the part file is whole already."""
     if urllib.parse.urlsplit(remote.url).scheme not in ("http", "https"):
         raise DownloadError(f"{remote.url}: only http and https addresses are fetched")
@@ -255,6 +267,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
+    """Opens http and https addresses, and no others."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -269,21 +282,21 @@ def _opener() -> urllib.request.OpenerDirector:
     return opener
 
 
-def _range(response: Any, have: int) -> tuple[int, int | None]:
+def _range(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
     """Where the answer begins in the file, and the file's size if it is known."""
     length = response.headers.get("Content-Length")
     if response.status != 206:
         return 0, int(length) if length and length.isdigit() else None
-    said = response.headers.get("Content-Range", "")
-    start, _, total = said.removeprefix("bytes ").partition("/")
+    content_range = response.headers.get("Content-Range", "")
+    start, _, total = content_range.removeprefix("bytes ").partition("/")
     if start.partition("-")[0] != str(have):
-        raise _Transient(f"asked for bytes from {have}, got {said or 'no Content-Range'}")
+        raise _Transient(f"asked for bytes from {have}, got {content_range or 'no Content-Range'}")
     return have, int(total) if total.isdigit() else have + int(length) if length and length.isdigit() else None
 
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, poll_seconds: float = 0.2) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when a process ends, however it ends."""
+    """Hold a lock file, waiting for it if need be; the system releases it when a process ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         while not _lock(file):
@@ -311,16 +324,19 @@ def _lock(file: IO[bytes]) -> bool:
 
 
 def _records(target: pathlib.Path) -> dict[str, Any]:
+    """Digests and addresses of the downloads in a file's folder, by name."""
     return _read_json(target.with_name(RECORD))
 
 
 def _remember(target: pathlib.Path, digest: str, url: str) -> None:
+    """Record a download's digest and address."""
     path = target.with_name(RECORD)
     with contextlib.suppress(OSError), locked(path.with_name(f"{RECORD}.lock")):  # a read-only cache can still be used
         write_json(path, _records(target) | {target.name: {"sha256": digest, "url": url}})
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object in a file; empty if there is none."""
     with contextlib.suppress(OSError, ValueError):
         data = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(data, dict):
@@ -328,22 +344,19 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _note(part: pathlib.Path) -> pathlib.Path:
-    """Beside a broken download: which version of the file it is a part of."""
+    """The file beside an unfinished download that says which version of the file it is a part of."""
     return part.with_name(f"{part.name}.json")
 
 
 def _drop(part: pathlib.Path) -> None:
+    """Delete an unfinished download."""
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
 
 
 def _no_space(remote: Remote, target: pathlib.Path) -> DownloadError:
+    """The error of a full disk."""
     return DownloadError(
         f"{remote.url}: no space left in {target.parent}; free some, or name another folder with REGRAFT_CACHE. What was "
         "fetched is kept, and the same command goes on from there"
@@ -351,4 +364,5 @@ def _no_space(remote: Remote, target: pathlib.Path) -> DownloadError:
 
 
 def _see(remote: Remote) -> str:
+    """Where an error sends its reader; empty if there is no page."""
     return f"; see {remote.page}, or download it by hand and name it with --source FILE" if remote.page else ""

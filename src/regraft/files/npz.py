@@ -1,4 +1,4 @@
-"""Arrays of an .npz file, known by their headers before anything of them is unpacked."""
+"""Arrays of an .npz file: headers are read first, so that nothing is unpacked before its size is known."""
 
 import dataclasses
 import io
@@ -15,8 +15,8 @@ MAX_HEADER = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Array:
-    """One array in an archive, not read yet.
+class StoredArray:
+    """An array of an archive, not unpacked yet.
 
     Attributes:
         where: the archive.
@@ -31,17 +31,17 @@ class Array:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Bytes that it takes in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.shape}"
 
     def read(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """Unpack it.
+        """Unpack the array.
 
         Raises:
-            DataError: if it is damaged, or shorter than it says.
+            DataError: if it is damaged, or shorter than its header says.
         """
         try:
             with zipfile.ZipFile(self.where) as archive, archive.open(self.entry) as file:
@@ -51,13 +51,13 @@ class Array:
             raise DataError(f"{self.where}: {self.entry.filename} cannot be read ({reason})") from None
 
 
-def arrays(where: pathlib.Path) -> dict[str, Array]:
-    """The arrays of an archive by name, from their headers only.
+def read_headers(where: pathlib.Path) -> dict[str, StoredArray]:
+    """The arrays of an archive by name; only their headers are read.
 
     Raises:
         DataError: if it is no archive of arrays, or two have one name.
     """
-    found: dict[str, Array] = {}
+    arrays: dict[str, StoredArray] = {}
     try:
         with zipfile.ZipFile(where) as archive:
             for entry in archive.infolist():
@@ -65,11 +65,11 @@ def arrays(where: pathlib.Path) -> dict[str, Array]:
                 with archive.open(entry) as file:
                     header = io.BytesIO(file.read(MAX_HEADER))
                 version = np.lib.format.read_magic(header)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(header)
-                if name in found or any(n < 0 for n in shape):
-                    raise ValueError(f"{name} is there twice" if name in found else f"{name} has the shape {shape}")
-                found[name] = Array(where, entry, shape, dtype)
+                read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read_header(header)
+                if name in arrays or any(n < 0 for n in shape):
+                    raise ValueError(f"{name} is there twice" if name in arrays else f"{name} has the shape {shape}")
+                arrays[name] = StoredArray(where, entry, shape, dtype)
     except Exception as error:  # noqa: BLE001 - a damaged archive raises many kinds
         raise DataError(f"{where}: not an .npz of plain arrays ({type(error).__name__}: {error})") from None
-    return found
+    return arrays

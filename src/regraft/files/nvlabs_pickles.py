@@ -259,13 +259,14 @@ class Archive:
         value = flat.as_strided(ref.shape, ref.stride).contiguous()
         return value.float() if value.is_floating_point() else value
 
-    def numbers(self, ref: Any) -> Any:
-        """A setting: plain data as it is, a short array as a list."""
+    def numbers(self, ref: object) -> Any:
+        """A setting: a short array as a list, anything else as it is."""
         if isinstance(ref, ArrayRef) and math.prod(ref.shape) <= 64:
             return self._array(ref, "a setting").tolist()
         return ref
 
     def _array(self, ref: ArrayRef, where: str) -> Tensor:
+        """Read an array; floating ones in float32."""
         if ref.data is None:
             raise SourceError(f"{where} is an array without content")
         self._spend(ref.data.size, where)
@@ -276,11 +277,13 @@ class Archive:
         return torch.from_numpy(np.ascontiguousarray(array, kind).reshape(ref.shape))
 
     def _spend(self, amount: int, where: str) -> None:
+        """Count the memory of tensors against the file's size."""
         self.budget -= amount
         if self.budget < 0:
             raise SourceError(f"{where}: its tensors together are larger than the file")
 
     def _fill(self, data: bytearray, start: int) -> None:
+        """Read bytes from a place in the file."""
         self.file.seek(start)
         if self.file.readinto(data) != len(data):
             raise EOFError("the file ends inside a tensor")
@@ -313,7 +316,7 @@ class Archive:
 
 @contextlib.contextmanager
 def open_archive(path: pathlib.Path) -> Iterator[Archive]:
-    """Open a pickle; whatever goes wrong inside the block is said as one error that names the file.
+    """Open a pickle; whatever goes wrong inside the block becomes one error that names the file.
 
     Raises:
         SourceError: if the file is damaged or asks for more than plain data.

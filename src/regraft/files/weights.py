@@ -1,4 +1,4 @@
-"""Weights out of files that anybody may have made: nothing of theirs is run or takes more memory than its size explains."""
+"""Read weights from files that anybody may have made: no code of theirs runs, and memory stays in proportion to their size."""
 
 import pathlib
 import pickle
@@ -14,7 +14,7 @@ from regraft.files.torch_pickles import NUMPY
 
 
 class Unread:
-    """Stands for a NumPy array, number or type that a pickle holds beside tensors; nothing of it is kept."""
+    """Stands for a NumPy array, number or type that a pickle holds beside tensors; its content is dropped."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -24,13 +24,13 @@ class Unread:
 
 
 NUMPY_STUBS: dict[str, type] = dict.fromkeys(NUMPY, Unread)
-"""For :func:`load_torch`, where NumPy's arrays lie in a file and do not matter."""
+"""Stubs for :func:`load_torch` that let NumPy's arrays lie beside tensors, unread."""
 
 
 def load_torch(path: pathlib.Path, stubs: Mapping[str, type]) -> Any:
-    """Read a ``torch.save`` file onto the CPU without running code out of it, in memory that its size accounts for.
+    """Read a ``torch.save`` file onto the CPU; no code of it runs, and it takes no more memory than its size accounts for.
 
-    Tensors lie in the file, not in memory, where the container allows that.
+    Tensors are mapped from the file rather than copied, if the container allows it.
 
     Args:
         path: the file.
@@ -74,7 +74,12 @@ def read_state_dict(path: pathlib.Path) -> dict[str, Tensor]:
             is_safetensors = file.read(9)[8:] == b"{"
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from None
-    loaded = read_safetensors(path) if is_safetensors else load_torch(path, {})
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise SourceError(f"{path}: must hold a state dict, names to tensors")
-    return {str(name): value for name, value in loaded.items()}
+    content = read_safetensors(path) if is_safetensors else load_torch(path, {})
+    if not isinstance(content, dict):
+        raise SourceError(f"{path}: must hold a state dict (names to tensors), and holds a {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(value, Tensor):
+            raise SourceError(
+                f"{path}: must hold a state dict (names to tensors), and {name!s:.60} is a {type(value).__name__}"
+            )
+    return {str(name): value for name, value in content.items()}

@@ -14,9 +14,10 @@ from torch import Tensor
 from regraft.core.build import build_with
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats._state_dicts import clean, described, is_state_dict
 from regraft.formats._tensor_reader import TensorReader, checked_network, under
-from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
 
 PARTS = ("generator", "discriminator", "mapping_fl", "mapping_tl", "dlatent_avg")
 MOST_LEVELS = 9

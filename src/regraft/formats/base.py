@@ -5,7 +5,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
 import os
 import pathlib
@@ -101,12 +100,6 @@ STUBS: dict[str, type] = {
 def load_torch(path: pathlib.Path, stubs: Mapping[str, type] = STUBS) -> Any:
     """Read a ``torch.save`` file as :func:`regraft.files.weights.load_torch` does; the stubs are those of sources' files."""
     return weights.load_torch(path, stubs)
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reproducible(measured: Tensor) -> Tensor:

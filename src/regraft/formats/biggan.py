@@ -9,9 +9,10 @@ import re
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats import _biggan
 from regraft.formats._state_dicts import mentions, the_state_dict
-from regraft.formats.base import Format, Parsed, Probe, load_torch, sha256
+from regraft.formats.base import Format, Parsed, Probe, load_torch
 
 GENERATOR = ("output_layer.0.gain", "blocks.0.0.bn1.gain.weight")
 CRITIC = ("blocks.0.0.conv1.weight", "blocks.0.0.conv2.weight", "embed.weight", "linear.weight")

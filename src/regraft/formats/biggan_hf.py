@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats._state_dicts import mentions, the_state_dict
 from regraft.formats._tensor_reader import TensorReader
-from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
 
 WEIGHTS, SETTINGS = "pytorch_model.bin", "config.json"
 Multiple = Annotated[int, Field(ge=1, le=64)]

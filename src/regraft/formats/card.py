@@ -20,9 +20,10 @@ from torch import Tensor
 from regraft.core.config import OBJECTIVES, Config, Objective, Recipe, parse, read_yaml
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
 from regraft.formats._state_dicts import only_state_dict, read_weights
-from regraft.formats.base import Format, Parsed, Probe, sha256
+from regraft.formats.base import Format, Parsed, Probe
 
 NAMES = ("source.yaml", "source.yml")
 

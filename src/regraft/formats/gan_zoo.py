@@ -15,9 +15,10 @@ from regraft.core.config import Objective
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.containers import pickle_head
+from regraft.files.digests import sha256
 from regraft.formats._layers import LayerReader
 from regraft.formats._state_dicts import state_dict_under
-from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch
 
 MARK = b"models.utils.config\nBaseConfig\n"
 DATASETS = {

@@ -14,9 +14,10 @@ from torch import Tensor
 from regraft.core.config import WGAN_GP, Objective
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats._layers import LayerReader
 from regraft.formats._state_dicts import state_dict_under
-from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
 

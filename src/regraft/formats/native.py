@@ -19,8 +19,9 @@ from regraft.core.errors import SourceError
 from regraft.core.gan import GAN, Provenance
 from regraft.core.networks import Description
 from regraft.files.atomic import write_json, write_tensors
+from regraft.files.digests import sha256
 from regraft.files.weights import read_safetensors
-from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe
 
 FORMAT = "regraft-source"
 VERSION = 1

@@ -16,11 +16,12 @@ from regraft.backbones.stylegan3 import StyleGAN3
 from regraft.core import discover
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.files.nvlabs_pickles import Archive, Record, open_archive
 from regraft.formats import _nvlabs
 from regraft.formats._nvlabs import PickledNetwork
 from regraft.formats._tensor_reader import checked_network
-from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe
 
 MARKER = b"torch_utils.persistence"
 GENERATOR = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")

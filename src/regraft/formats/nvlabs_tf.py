@@ -15,10 +15,11 @@ from torch import Tensor
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.files.nvlabs_pickles import Archive, TFNetwork, open_archive
 from regraft.formats import _nvlabs
 from regraft.formats._tensor_reader import TensorReader, checked_network
-from regraft.formats.base import Format, Network, Parsed, Probe, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe
 
 MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
 READ = "read by the rules of NVlabs' converter from TensorFlow, not verified against TensorFlow's own outputs"

@@ -20,9 +20,10 @@ from regraft.core.gan import Provenance
 from regraft.core.latent import Latent
 from regraft.core.networks import CENTRE_LATENTS
 from regraft.core.randomness import generator_at
+from regraft.files.digests import sha256
 from regraft.formats._state_dicts import the_state_dict
 from regraft.formats._tensor_reader import TensorReader
-from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
 
 MARKS = ("input.input", "to_rgb1.bias", "conv1.conv.modulation.weight")
 GENERATORS = ("g_ema", "g")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
 from regraft.formats._state_dicts import (
     CRITIC_KEYS,
@@ -20,7 +21,7 @@ from regraft.formats._state_dicts import (
     read_safetensors,
     read_weights,
 )
-from regraft.formats.base import Format, Parsed, Probe, sha256
+from regraft.formats.base import Format, Parsed, Probe
 
 
 class StateDict(Format):

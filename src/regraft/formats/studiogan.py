@@ -15,9 +15,10 @@ from torch import Tensor
 from regraft.core.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Recipe, read_yaml
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
+from regraft.files.digests import sha256
 from regraft.formats._layers import LayerReader
 from regraft.formats._state_dicts import state_dict_under
-from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
 
 NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "attn": "out"}

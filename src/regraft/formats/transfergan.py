@@ -14,9 +14,10 @@ from regraft.core.build import build_with
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.core.networks import Generator
+from regraft.files.digests import sha256
 from regraft.formats._tensor_reader import TensorReader
 from regraft.formats._tensorflow import Checkpoint, open_checkpoint, table_of
-from regraft.formats.base import Format, Network, Parsed, Probe, reproducible, sha256
+from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
 
 # Optimiser slots and counters of continued runs.
 SKIPPED = re.compile(r"Adam(_\d+)?|beta[12]_power(_\d+)?|global_step")

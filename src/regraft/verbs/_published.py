@@ -14,9 +14,9 @@ from torch import Tensor
 from regraft.composites.decoded import DecodedGenerator, Mind, MindConfig
 from regraft.core.errors import DataError, SourceError
 from regraft.core.gan import GAN, Provenance
+from regraft.files.digests import sha256
 from regraft.files.nvlabs_pickles import open_archive
 from regraft.files.weights import NUMPY_STUBS, load_torch
-from regraft.formats.base import sha256
 
 SETTINGS = "parameters.json"
 MAX_WIDTH = 1 << 16

@@ -10,7 +10,7 @@ from regraft.core.errors import DataError
 from regraft.data.containers.base import MAX_UNPACKED, Container
 from regraft.data.images import ImageSet, Item
 from regraft.data.pixels import Pixels
-from regraft.files.npz import arrays as read_headers
+from regraft.files.npz import read_headers
 
 
 class Npz(Container):
