@@ -46,4 +46,4 @@ def test_encode_diagnose_and_pretrain(capsys, photos, tmp_path):
     assert json.loads(plan)["method"] == "mind2mind"
     code, _, err = call(capsys, "encode", tmp_path / "ae", photos, "--out", tmp_path / "d.safetensors", "--fit", "squeeze")
     assert code == 2
-    assert "crop, pad, stretch" in err
+    assert "'crop', 'pad', 'stretch'" in err

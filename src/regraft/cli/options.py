@@ -1,83 +1,93 @@
-"""Command-line options made from settings, so that no option is typed twice."""
+"""Options of the command line, made from settings where a setting exists, so that every option is described once."""
 
 import inspect
+import pathlib
 import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from regraft.core.config import Config
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
+Resume = Annotated[
+    pathlib.Path | None, typer.Option(help="Run folder to continue exactly where it stopped, with its own settings.")
+]
+RunOut = Annotated[pathlib.Path | None, typer.Option(help="Run folder to make; never overwritten.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other setting as key=value: the method's own (freeze=2), recipe.*, objective.*, and for pretrain "
+        "backbone_settings.*; may be repeated.",
+    ),
+]
+TargetImages = Annotated[str, typer.Argument(help="Target images: a folder, a .zip or an .npz.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", "-s", help="Pretrained GAN: a file, folder, source card, run, or name; may be repeated."),
+]
+AdapterSources = Annotated[
+    list[str] | None,
+    typer.Option("--source", "-s", help="Source of a run or adapter, if it is not where the run expects it; may be repeated."),
+]
 
-def options_from(model: type[Config], leave_out: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command one option per field of a model; the command receives what the user gave as ``given``.
+
+def options_from(
+    model: type[Config], *, only: Sequence[str] = (), leave_out: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option per field of a settings class; the command receives as ``options`` those that the user gave.
 
     Args:
-        model: the settings.
+        model: the settings class.
+        only: the fields to take; all if empty.
         leave_out: fields that the command takes in another way, or that only ``--set`` reaches.
     """
-    fields = {name: field for name, field in model.model_fields.items() if name not in leave_out}
+    fields = {name: field for name, field in model.model_fields.items() if name not in leave_out and (name in only or not only)}
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(**values: Any) -> None:
+            options = {name: values.pop(name) for name in fields}
+            command(options={k: v for k, v in options.items() if v is not None and v != [] and v != ()}, **values)
 
-        def wrapped(**values: Any) -> Any:
-            given = {k: values.pop(k) for k in fields}
-            given = {k: v for k, v in given.items() if v is not None and v != [] and v != ()}
-            return command(given=given, **values)
-
-        extra = [
+        parameters = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        parameters += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, field))
             for name, field in fields.items()
         ]
-        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        wrapped.__signature__ = inspect.Signature([*parameters, *extra])  # type: ignore[attr-defined]
         wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-        wrapped.__annotations__ = {p.name: p.annotation for p in (*parameters, *extra)}
+        wrapped.__dict__["__signature__"] = inspect.Signature(parameters)
+        wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
         return wrapped
 
     return decorate
 
 
-def _option(name: str, field: Any) -> Any:
+def _option(name: str, field: FieldInfo) -> object:
+    """Return the annotation of an option; if the user does not give it, its value is None, so that a file may set it."""
     flag = f"--{name.replace('_', '-')}"
     text = field.description or ""
     default = field.get_default()
     if default not in (None, (), {}, False):
         shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" [default: {shown}]"
-    kind = _kind(field.annotation)
+    kind = _option_type(field.annotation)
     flags = f"{flag}/--no-{name.replace('_', '-')}" if kind is bool else flag
-    # A missing option is None: only what the user gave overrides a file of settings.
     return Annotated[kind | None, typer.Option(flags, help=text, show_default=False)]
 
 
-def _kind(annotation: Any) -> Any:
-    """What the command line reads a field as."""
+def _option_type(annotation: Any) -> Any:
+    """Return the type that the command line reads for a field: a union of several types is read as text."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _kind(get_args(annotation)[0])
+        return _option_type(get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
-        inner = [a for a in get_args(annotation) if a is not type(None) and get_origin(a) is not dict]
-        return _kind(inner[0]) if len(inner) == 1 else str
+        members = [a for a in get_args(annotation) if a is not type(None) and get_origin(a) is not dict]
+        return _option_type(members[0]) if len(members) == 1 else str
     return annotation
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
-
-
-Sources = Annotated[
-    list[str] | None,
-    typer.Option("--source", "-s", help="Pretrained GAN: a file, folder, card, run, or bundled name; may be repeated."),
-]
-
-
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting as key=value: the method's (freeze=2), recipe.*, objective.*; may be repeated."),
-]

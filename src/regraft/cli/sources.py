@@ -1,19 +1,20 @@
-"""Verbs around autoencoders and sources of one's own: encode, diagnose, pretrain."""
+"""Verbs that list, read and make sources: sources, inspect, convert, pretrain, encode, train-classifier."""
 
+import dataclasses
 import json
 import pathlib
+import sys
 from typing import Annotated, Any
 
 import typer
 
-from regraft.cli.options import options_from
+from regraft.cli.options import AdapterSources, Json, Quiet, Resume, RunOut, Set, options_from
+from regraft.cli.output import download_public, print_facts, print_json, reporting
 from regraft.cli.progress import Reporter
 from regraft.core.config import parse_overrides
-from regraft.core.jobs import AdaptJob
+from regraft.core.errors import ConfigError
+from regraft.core.jobs import AdaptJob, ClassifierJob
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or mps.")]
 NOT_PRETRAINING = (
     "images",
     "sources",
@@ -27,140 +28,159 @@ NOT_PRETRAINING = (
     "recipe",
     "objective",
 )
-DIAGNOSED = {
-    "n": "images and codes measured on",
-    "code_dim": "numbers in a code",
-    "reconstruction_mse": "target images decoded again, mean squared error",
-    "reconstruction_unexplained": "that over the error of their mean image; from 1 on nothing is given back",
-    "reconstruction_distance": "target images decoded again, mean distance E_T d(x, Ax)",
-    "latent_correlation_generated": "generated codes encoded again, correlation",
-    "latent_error_generated": "generated codes encoded again, relative error",
-    "latent_correlation_target": "target codes encoded again, correlation",
-    "latent_error_target": "target codes encoded again, relative error",
-    "decoder_lipschitz": "stretch of the decoder a, at least",
-    "code_distance": "distance of codes W(c1 P_T, Q)",
-    "code_term": "first term of the bound a W(c1 P_T, Q)",
-    "bound_by_target": "bound by the target's reconstruction (i)",
-    "encoder_lipschitz": "stretch of the encoder b, at least",
-    "source_target_distance": "distance of images W(P_S, P_T)",
-    "source_reconstruction_distance": "source images decoded again, mean distance E_S d(x, Ax)",
-    "bound_by_source": "bound by the source's reconstruction (ii)",
-}
+"""Settings of an adaptation that pretrain does not have, or takes in another way."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(encode)
-    app.command()(pretrain)
-
-    @app.command()
-    def diagnose(
-        source: Annotated[str, typer.Argument(help="A source with an autoencoder, or a run of mind2mind.")],
-        images: Annotated[str, typer.Argument(help="Target images: folder, .zip or .npz.")],
-        source_images: Annotated[
-            str | None, typer.Option(help="Images that the autoencoder was trained on, for the bound's other terms.")
-        ] = None,
-        sources: Annotated[
-            list[str] | None, typer.Option("--source", "-s", help="Sources of the run, if it needs them.")
-        ] = None,
-        n: Annotated[int, typer.Option(min=8, help="Images and codes to measure on.")] = 256,
-        seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
-        as_json: Json = False,
-    ) -> None:
-        """Measure what Mind2Mind rests on: both round trips of the autoencoder, and the terms of its bound."""
-        from regraft.verbs import diagnose
-
-        facts = diagnose.diagnose(source, images, source_images=source_images, sources=sources, n=n, seed=seed)
-        if as_json:
-            print(json.dumps(facts, indent=2))
-            return
-        width = max(map(len, DIAGNOSED.values()))
-        for name, label in DIAGNOSED.items():
-            if name in facts:
-                print(f"{label:<{width}}  {facts[name]:.4g}")
-        for line in facts["warnings"]:
-            print(f"warning: {line}")
+    """Add these verbs to the command line."""
+    for command in (sources, inspect, convert, pretrain, encode):
+        app.command()(command)
+    app.command("train-classifier")(train_classifier)
 
 
-def encode(
-    source: Annotated[str, typer.Argument(help="A source with an autoencoder.")],
-    images: Annotated[str, typer.Argument(help="Folder, .zip or .npz of images, or a folder of published pickled codes.")],
-    out: Annotated[pathlib.Path, typer.Option(help="Codes file to write, .safetensors; a .json goes beside it.")],
-    batch: Annotated[int, typer.Option(min=1, help="Images per pass; changes speed only.")] = 32,
-    device: Device = "auto",
-    fit: Annotated[str, typer.Option(help="What happens to images of another aspect ratio: crop, pad or stretch.")] = "crop",
-    on_bad: Annotated[str, typer.Option(help="What happens to unreadable images: error or skip.")] = "error",
+def sources(as_json: Json = False) -> None:
+    """List the sources that have a name: bundled ones, and public ones that are downloaded when first used."""
+    from regraft.verbs.lists import list_sources
+
+    listed = list_sources()
+    if as_json:
+        print_json(listed)
+        return
+    width = max(len(s["name"]) for s in listed)
+    for s in listed:
+        state = s["kind"] if s["kind"] == "bundled" else "here" if s["cached"] else "by hand" if s["how"] else "download"
+        side = f"{s['resolution']} px" if s["resolution"] else ""
+        terms = "non-commercial" if s["noncommercial"] else s["licence"] or "not stated"
+        print(f"{s['name']:<{width}}  {state:<8}  {s['family'] or '':<13}  {side:>7}  {s['dataset'] or ''}; licence: {terms}")
+    print("by hand: regraft inspect NAME says what to do.  Licences and addresses: regraft sources --json")
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(help="A source file or folder, source card, run, or the name of a source.")],
+    grid: Annotated[pathlib.Path | None, typer.Option(help="A .png to write, with a grid of 64 samples.")] = None,
+    adapter_sources: AdapterSources = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a source is, and what was assumed to read it."""
+    from regraft.verbs.inspect import inspect as run_inspect
+    from regraft.verbs.sample import sample
+
+    download_public(source, *(adapter_sources or ()))
+    facts = run_inspect(source, sources=adapter_sources)
+    if grid is not None:
+        sample(source, grid, sources=adapter_sources)
+        facts["grid"] = str(grid)
+    if as_json:
+        print_json(facts)
+        return
+    names = facts["class_names"]
+    print_facts(
+        facts
+        | {
+            "noncommercial": facts["noncommercial"] if facts["licence"] else "unknown: no licence is stated",
+            "files": list(facts["files"]),
+            "class_names": [*names[:8], *(["... (--json lists all)"] if len(names) > 8 else [])],
+        }
+    )
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A source, or a run to merge with its sources.")],
+    out: Annotated[pathlib.Path, typer.Argument(help="Folder to make; never overwritten.")],
+    adapter_sources: AdapterSources = None,
+) -> None:
+    """Write a stand-alone source as safetensors and JSON."""
+    from regraft.verbs.convert import convert as run_convert
+
+    download_public(source, *(adapter_sources or ()))
+    print(f"written: {run_convert(source, out, sources=adapter_sources)}")
+
+
+@options_from(AdaptJob, leave_out=NOT_PRETRAINING)
+def pretrain(
+    options: dict[str, Any],
+    images: Annotated[str | None, typer.Argument(help="Images: a folder, a .zip or an .npz.")] = None,
+    backbone: Annotated[str, typer.Option(help="Family of networks: dcgan, stylegan2, autoencoder, alae, ...")] = "dcgan",
+    size: Annotated[int | None, typer.Option(min=4, help="Side of the images in pixels.")] = None,
+    channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey images, 3 for colour.")] = 3,
+    out: RunOut = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of the images, kept with the source.")] = None,
+    set_: Set = None,
+    resume: Resume = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode images once, for training with mind2mind; stops and goes on, and does nothing twice."""
-    from regraft.core.errors import ConfigError
-    from regraft.verbs.encode import encode as run
+    """Train a source from images alone: a GAN of any backbone, a plain autoencoder, or a StyleALAE."""
+    from regraft.verbs.lengthen import to_resume
+    from regraft.verbs.pretrain import pretrain as run_pretrain
 
-    for name, value, known in (("fit", fit, ("crop", "pad", "stretch")), ("on-bad", on_bad, ("error", "skip"))):
-        if value not in known:
-            raise ConfigError(f"--{name} {value}: choose one of {', '.join(known)}")
+    settings = options | parse_overrides(set_ or [])
+    if isinstance(settings.get("batch"), str) and settings["batch"].isdigit():
+        settings["batch"] = int(settings["batch"])
+    if channels == 2:
+        raise ConfigError("--channels 2: 1 for grey images, 3 for colour")
+    with reporting(quiet) as report:
+        if resume is None:
+            shape: dict[str, Any] = {"backbone": backbone, "size": size, "channels": channels}
+            run_pretrain(images, out=out, licence=licence, on_event=report, **shape, **settings)
+        else:
+            if images or set_ or size or (backbone, channels) != ("dcgan", 3):
+                raise ConfigError(
+                    "--resume goes on with a run's own settings; leave images, --backbone, --size, --channels and --set out"
+                )
+            out = to_resume(resume, out, options)
+            run_pretrain(out=out, resume=True, licence=licence, on_event=report)
+    print(json.dumps({"out": str(out)}) if as_json else f"{out}: a source.  Next: regraft inspect {out}")
+
+
+@options_from(AdaptJob, only=("device", "fit", "on_bad"))
+def encode(
+    options: dict[str, Any],
+    source: Annotated[str, typer.Argument(help="A source with an autoencoder.")],
+    images: Annotated[str, typer.Argument(help="Images: a folder, a .zip or an .npz; or a folder of published pickled codes.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Codes file to write, a .safetensors; a .json goes beside it.")],
+    batch: Annotated[int, typer.Option(min=1, help="Images per forward pass; changes speed only.")] = 32,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Encode images once, for training with mind2mind; a stopped encoding goes on when it is called again."""
+    from regraft.verbs.encode import encode as run_encode
+
     report = Reporter(quiet)
 
     def tell(event: dict[str, Any]) -> None:
         report.say(f"encoded {event['done']}/{event['of']}")
 
-    made = run(source, images, out, batch=batch, device=device, fit=fit, on_bad=on_bad, on_event=tell)  # type: ignore[arg-type]
-    facts = {
-        "out": str(made.path),
-        "n": made.codes.n,
-        "encoded": made.computed,
-        "reused": made.reused,
-        "notes": list(made.notes),
-    }
+    result = run_encode(source, images, out, batch=batch, on_event=tell, **options)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        facts = {"out": str(result.path), "n": result.codes.n, "encoded": result.computed, "reused": result.reused}
+        print_json(facts | {"notes": list(result.notes)})
         return
-    for note in made.notes:
+    for note in result.notes:
         report.say(f"note: {note}")
-    print(f"{made.path}: {made.codes.n} codes, {made.computed} encoded now, {made.reused} as before")
+    print(f"{result.path}: {result.codes.n} codes, {result.computed} encoded now, {result.reused} as before")
 
 
-@options_from(AdaptJob, leave_out=NOT_PRETRAINING)
-def pretrain(
-    images: Annotated[str | None, typer.Argument(help="Folder, .zip or .npz of images.")] = None,
-    backbone: Annotated[str, typer.Option(help="Family of networks: dcgan, stylegan2, autoencoder, alae, ...")] = "dcgan",
-    size: Annotated[int | None, typer.Option(min=4, help="Side of the images.")] = None,
-    channels: Annotated[int, typer.Option(min=1, max=3, help="1 or 3.")] = 3,
-    out: Annotated[pathlib.Path | None, typer.Option(help="Folder to make; it is the source. Never overwritten.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Terms of the images, kept with the source.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Any setting as key=value: the method's, backbone_settings.*, objective.*, recipe.*; may be repeated."
-        ),
-    ] = None,
-    resume: Annotated[pathlib.Path | None, typer.Option(help="Folder to go on with, exactly where it stopped.")] = None,
+@options_from(ClassifierJob)
+def train_classifier(
+    options: dict[str, Any],
+    images: Annotated[str, typer.Argument(help="Labelled images: a folder of class folders, a .zip of one, or an .npz.")],
+    out: Annotated[pathlib.Path, typer.Option(help="File to write, for --extractor classifier:FILE.")],
     as_json: Json = False,
     quiet: Quiet = False,
-    given: dict[str, Any] | None = None,
 ) -> None:
-    """Train a source from images alone: a GAN of any backbone, a plain autoencoder, or a StyleALAE."""
-    from regraft.core.errors import ConfigError
-    from regraft.verbs.lengthen import to_resume
-    from regraft.verbs.pretrain import pretrain as run
+    """Train a small classifier as an extractor for your own domain."""
+    from regraft.verbs.train_classifier import train_classifier as run_training
 
-    settings = dict(given or {}) | parse_overrides(set_ or [])
-    if isinstance(settings.get("batch"), str) and settings["batch"].isdigit():
-        settings["batch"] = int(settings["batch"])
-    if channels == 2:
-        raise ConfigError("--channels 2: 1 for grey images, 3 for colour")
-    report = Reporter(quiet)
-    try:
-        if resume is not None:
-            if images or set_ or size or (backbone, channels) != ("dcgan", 3):
-                raise ConfigError(
-                    "--resume goes on with a run's own settings; leave images, --backbone, --size, --channels and --set out"
-                )
-            out = to_resume(resume, out, given or {})
-            run(out=out, resume=True, licence=licence, on_event=report)
-        else:
-            run(images, backbone=backbone, size=size, channels=channels, out=out, licence=licence, on_event=report, **settings)
-    finally:
-        report.close()
-    print(json.dumps({"out": str(out)}) if as_json else f"{out}: a source.  Next: regraft inspect {out}")
+    def print_step(step: int, loss: float) -> None:
+        print(f"step {step}: loss {loss:.3f}", file=sys.stderr)
+
+    trained = run_training(images, out, on_step=None if quiet or as_json else print_step, **options)
+    if as_json:
+        print_json(dataclasses.asdict(trained) | {"file": str(trained.file)})
+        return
+    low, high = trained.interval
+    print(
+        f"{trained.file}: {len(trained.classes)} classes; on {trained.n_held} held-out images {trained.accuracy:.1%} right "
+        f"({low:.1%} to {high:.1%}; the commonest class alone: {trained.chance:.1%})"
+    )
