@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from support.pictures import save_arrays
 from support.toys import SHARED, toy_gan, toy_images
 
 
@@ -17,29 +17,23 @@ def gan():
 @pytest.fixture
 def photos(tmp_path):
     """A folder of 12 small PNGs with some structure."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for k in range(12):
-        array = np.zeros((8, 8), np.uint8)
+    rng, arrays = np.random.default_rng(0), np.zeros((12, 8, 8), np.uint8)
+    for k, array in enumerate(arrays):
         array[2:6, 1 + k % 4 : 4 + k % 4] = rng.integers(120, 255)
-        Image.fromarray(array).save(folder / f"{k:03d}.png")
-    return folder
+    save_arrays(tmp_path / "photos", arrays)
+    return tmp_path / "photos"
 
 
 @pytest.fixture
 def photos_by_class(tmp_path):
     """Folders ``bars`` and ``blobs`` of 12 small PNGs each."""
-    folder = tmp_path / "by-class"
     rng = np.random.default_rng(0)
-    for name in ("bars", "blobs"):
-        (folder / name).mkdir(parents=True)
-        for k in range(12):
-            array = np.zeros((8, 8), np.uint8)
-            rows = slice(0, 8) if name == "bars" else slice(2, 6)
+    for name, rows in (("bars", slice(0, 8)), ("blobs", slice(2, 6))):
+        arrays = np.zeros((12, 8, 8), np.uint8)
+        for k, array in enumerate(arrays):
             array[rows, 1 + k % 4 : 3 + k % 4] = rng.integers(120, 255)
-            Image.fromarray(array).save(folder / name / f"{k:03d}.png")
-    return folder
+        save_arrays(tmp_path / "by-class" / name, arrays)
+    return tmp_path / "by-class"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from regraft.composites.mixed import GREY, MixedLatent, match_size
 from regraft.core.gan import GAN
 from regraft.core.latent import Latent
 from regraft.core.randomness import row_generators
-from support.mining import attached, families_of_four, two_families
+from support.mining import attach_to_several, families_of_four, two_families
 from support.toys import rng
 
 
@@ -64,7 +64,7 @@ class TestImages:
 
     def test_samples_do_not_depend_on_the_batch(self):
         families = families_of_four()
-        generator = attached(families).generator.eval()
+        generator = attach_to_several(families).generator.eval()
         gan = GAN(generator)
         whole = gan.sample(12, 5, batch=12)
         for batch in (1, 5):
@@ -72,7 +72,7 @@ class TestImages:
 
     def test_forced_source(self):
         two = two_families()
-        generator = attached(two).generator.eval()
+        generator = attach_to_several(two).generator.eval()
         for source in (0, 1):
             z = generator.only(source).latent.at(0, range(6))
             assert (z[:, 0] == source).all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from regraft.core import discover
+from regraft.metrics import wasserstein
 from regraft.metrics.base import Comparison, Samples
 from support.plugins import find_plugin
 from support.toys import uniform_images
@@ -19,6 +20,12 @@ def samples(x):
 
 def comparison(fake, real, training):
     return Comparison(*(samples(x) for x in (fake, real, training)), "test", "0" * 64, 3)
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    """The critic of the Wasserstein distance learns for a few steps only."""
+    monkeypatch.setattr(wasserstein, "STEPS", 30)
 
 
 @pytest.mark.parametrize("name", discover.names("metrics"))

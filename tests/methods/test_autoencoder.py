@@ -2,25 +2,24 @@
 
 import numpy as np
 import torch
-from PIL import Image
 
 import regraft
 from regraft.composites.decoded import gaussian_prior
 from regraft.core import norms
 from regraft.methods import autoencoder
 from regraft.verbs.pretrain import pretrain
+from support.pictures import save_arrays
 from support.pretraining import SMALL, settings
 from support.toys import toy_autoencoder
 
 
 def test_autoencoder_learns_to_reconstruct_and_its_prior_fits(tmp_path):
     folder = tmp_path / "bars"
-    folder.mkdir()
-    for k in range(40):
-        image = np.zeros((8, 8), np.uint8)
-        image[:, k % 8] = 255
-        image[k // 8] = 200
-        Image.fromarray(image).save(folder / f"{k:02d}.png")
+    arrays = np.zeros((40, 8, 8), np.uint8)
+    for k, array in enumerate(arrays):
+        array[:, k % 8] = 255
+        array[k // 8] = 200
+    save_arrays(folder, arrays)
     common = settings(
         "autoencoder", batch=16, ema_decay=0.9, backbone_settings=SMALL["autoencoder"] | {"code_dim": 16, "width": 16}
     )
@@ -42,11 +41,9 @@ def test_autoencoder_learns_to_reconstruct_and_its_prior_fits(tmp_path):
 def test_statistics_and_prior_are_those_of_all_class_folders(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name in ("columns", "rows"):
-        (tmp_path / name).mkdir()
-        for k in range(64):
-            image = rng.integers(0, 60, (8, 8), dtype=np.uint8)
-            image[:, ::2] += 195
-            Image.fromarray(image if name == "columns" else image.T.copy()).save(tmp_path / name / f"{k:02d}.png")
+        arrays = rng.integers(0, 60, (64, 8, 8), dtype=np.uint8)
+        arrays[:, :, ::2] += 195
+        save_arrays(tmp_path / name, arrays if name == "columns" else arrays.transpose(0, 2, 1).copy())
     images = regraft.open_images(tmp_path).decode((8, 8), 1)
     monkeypatch.setattr(autoencoder, "PRIOR_IMAGES", 64)
     monkeypatch.setattr(autoencoder, "CALIBRATION_IMAGES", 48)

@@ -6,7 +6,7 @@ import torch
 from regraft.composites.mined import MinerConfig, with_miners
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
-from support.mining import attached_to_one, conditional
+from support.mining import attach_to_one, conditional
 from support.toys import rng, toy_gan, toy_images
 
 
@@ -45,14 +45,14 @@ def test_without_a_guide_or_with_many_classes_there_is_none():
     assert class_guide(made, source.critic, source.recipe, 1.0) is None
     few = with_miners(MinerConfig(), toy_gan(n_classes=3).generator)
     assert class_guide(few, source.critic, source.recipe, 0.0) is None
-    assert "classes" in attached_to_one(conditional()).modules
-    assert "classes" not in attached_to_one(conditional(), miner={"class_weight": 0.0}).modules
+    assert "classes" in attach_to_one(conditional()).modules
+    assert "classes" not in attach_to_one(conditional(), miner={"class_weight": 0.0}).modules
 
 
 def test_targets_are_counted_once_a_step_however_a_batch_is_computed():
     seen = []
     for parts in (1, 4):
-        adaptation = attached_to_one(conditional())
+        adaptation = attach_to_one(conditional())
         Loop(adaptation, toy_images(), Plan(accumulate=parts), RunStore(None)).run()
         seen.append(int(adaptation.modules["classes"].steps))
     assert seen[0] == seen[1] == 6

@@ -6,7 +6,7 @@ import torch
 import regraft
 from regraft.core.config import parse
 from regraft.core.errors import ConfigError
-from support.mining import attached_to_one, conditional
+from support.mining import attach_to_one, conditional
 from support.running import run
 from support.toys import toy_images
 
@@ -30,7 +30,7 @@ def test_labels_and_projection_are_left_out():
     states = []
     for labels in (None, [k % 3 for k in range(12)]):
         images = toy_images(labels=labels)
-        adaptation = attached_to_one(source, images=images)
+        adaptation = attach_to_one(source, images=images)
         table = [(k, p.clone()) for k, p in adaptation.critic.named_parameters() if "class" in k or "embed" in k or "proj" in k]
         loop = run(adaptation, images)
         assert all(torch.equal(value, dict(adaptation.critic.named_parameters())[k]) for k, value in table)
@@ -39,7 +39,7 @@ def test_labels_and_projection_are_left_out():
 
 
 def test_kept_classes_stay_classes():
-    adaptation = attached_to_one(conditional(), miner={"classes": "keep"})
+    adaptation = attach_to_one(conditional(), miner={"classes": "keep"})
     run(adaptation, toy_images())
     assert adaptation.generator.n_classes == 3
     assert adaptation.findings(adaptation.generator, True) == {}

@@ -19,7 +19,7 @@ from regraft.runs.folder import RunFolder
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
 from regraft.verbs import load
-from support.mining import MINEGAN, attached, batch_sources, settled
+from support.mining import MINEGAN, attach_to_several, batch_sources, complete_settings
 from support.running import assert_same, at_step, run, state_of, stop_and_resume
 from support.toys import rng, toy_gan, toy_images
 
@@ -86,7 +86,7 @@ def dots_sources():
 def test_probabilities_recover_the_shares_of_two_gaussians(share, rule):
     steps = 300
     sources = dots_sources()
-    config = settled(
+    config = complete_settings(
         sources, mining_steps=steps, finetuning_steps=0, critic=0, augment=[], selector={"rule": rule}, supersamples=0
     )
     adaptation = MINEGAN.attach(sources, Points(share), config, generator_at(0, "init"))
@@ -104,14 +104,14 @@ class TestUntouched:
 
     def test_mining_leaves_generators_and_sources_bit_identical(self, two):
         digests = [tensor_digest(s.generator) for s in two]
-        adaptation = attached(two, mining_steps=4, finetuning_steps=0)
+        adaptation = attach_to_several(two, mining_steps=4, finetuning_steps=0)
         run(adaptation, toy_images())
         assert digests == [tensor_digest(s.generator) for s in two]
         assert digests == [tensor_digest(part.source) for part in adaptation.generator.mined]
 
     def test_finetuning_changes_generators_and_not_sources(self, two):
         digests = [tensor_digest(s.generator) for s in two]
-        adaptation = attached(two, mining_steps=0, finetuning_steps=4)
+        adaptation = attach_to_several(two, mining_steps=0, finetuning_steps=4)
         run(adaptation, toy_images())
         assert digests == [tensor_digest(s.generator) for s in two]
         assert all(a != tensor_digest(part.source) for a, part in zip(digests, adaptation.generator.mined, strict=True))
@@ -119,7 +119,7 @@ class TestUntouched:
     @pytest.mark.parametrize("phase", ["mining", "finetuning"])
     def test_what_wins_nothing_keeps_weights_and_moments(self, two, phase):
         steps = {"mining_steps": 3, "finetuning_steps": 0} if phase == "mining" else {"mining_steps": 0, "finetuning_steps": 3}
-        adaptation = attached(two, **steps, selector={"rule": "published"})
+        adaptation = attach_to_several(two, **steps, selector={"rule": "published"})
         selector = adaptation.modules["selector"]
         loser = adaptation.generator.mined[1]
         loop = Loop(adaptation, toy_images(), Plan(), RunStore(None))
@@ -145,37 +145,37 @@ class TestUntouched:
 class TestCritic:
     def test_it_is_chosen_by_the_seed_among_those_there_are(self, two):
         bare = GAN(two[0].generator)
-        assert {settled([*two, bare], seed).critic for seed in range(30)} == {0, 1}
-        assert settled([bare, two[1]], 5).critic == 1
-        assert settled(two, 4).critic == settled(two, 4).critic
+        assert {complete_settings([*two, bare], seed).critic for seed in range(30)} == {0, 1}
+        assert complete_settings([bare, two[1]], 5).critic == 1
+        assert complete_settings(two, 4).critic == complete_settings(two, 4).critic
 
     def test_by_name_by_number_and_fresh(self, two):
-        assert settled(two, critic="other").critic == 1
-        assert MINEGAN.lead(two, settled(two, critic=1)) is two[1]
-        adaptation = attached(two, critic="fresh")
+        assert complete_settings(two, critic="other").critic == 1
+        assert MINEGAN.lead(two, complete_settings(two, critic=1)) is two[1]
+        adaptation = attach_to_several(two, critic="fresh")
         assert tensor_digest(adaptation.critic) != tensor_digest(two[0].critic)
         bare = [GAN(s.generator) for s in two]
         MINEGAN.check(bare, "minegan")
-        run(attached(bare, critic="fresh"), toy_images())
+        run(attach_to_several(bare, critic="fresh"), toy_images())
 
     def test_mistakes(self, two):
         with pytest.raises(ConfigError, match=r"otter.*did you mean other"):
-            settled(two, critic="otter")
+            complete_settings(two, critic="otter")
         with pytest.raises(ConfigError, match="sources 0 to 1"):
-            settled(two, critic=2)
-        assert settled([GAN(s.generator) for s in two]).critic == "fresh"
+            complete_settings(two, critic=2)
+        assert complete_settings([GAN(s.generator) for s in two]).critic == "fresh"
         with pytest.raises(MissingCapability, match=r"critic=0: that source has no critic; choose one of 1, or critic=fresh"):
-            settled([GAN(two[0].generator), two[1]], critic=0)
+            complete_settings([GAN(two[0].generator), two[1]], critic=0)
         with pytest.raises(ConfigError, match=r"sources 0 and 2 are called so; say which by its number"):
-            settled([two[0], two[1], two[0]], critic=two[0].provenance.name)
+            complete_settings([two[0], two[1], two[0]], critic=two[0].provenance.name)
         with pytest.raises(ConfigError, match="need regularizer="):
-            attached(two, regularizer_weight=1)
+            attach_to_several(two, regularizer_weight=1)
         MINEGAN.check([GAN(two[0].generator), two[1]], "minegan")
 
     def test_classes_kept_cannot_be_mixed(self):
         sources = [toy_gan(n_classes=3), toy_gan(n_classes=3)]
         with pytest.raises(MissingCapability, match="classes=onehot"):
-            attached(sources, miner={"classes": "keep"})
+            attach_to_several(sources, miner={"classes": "keep"})
 
 
 def test_every_family_at_once_interrupted_and_resumed(families, tmp_path):
@@ -184,7 +184,7 @@ def test_every_family_at_once_interrupted_and_resumed(families, tmp_path):
     images = toy_images(size=size, channels=3)
 
     def make():
-        return attached(families, **settings)
+        return attach_to_several(families, **settings)
 
     whole = run(make(), images, tmp_path / "whole", accumulate=2)
     for stop_at in (2, 3, 5):
@@ -281,5 +281,7 @@ def test_a_mixture_is_no_source_to_mine(two, tmp_path, photos, method):
 
 def test_class_weights_of_several_sources_are_said_to_do_nothing():
     sources = [toy_gan(n_classes=3), toy_gan(n_classes=3, seed=1)]
-    assert any("class_weight is for a single source" in n for n in attached(sources, miner={"class_weight": 2.0}).notes)
-    assert not any("class_weight" in n for n in attached(sources).notes)
+    assert any(
+        "class_weight is for a single source" in n for n in attach_to_several(sources, miner={"class_weight": 2.0}).notes
+    )
+    assert not any("class_weight" in n for n in attach_to_several(sources).notes)

@@ -7,14 +7,14 @@ from regraft.core.config import Recipe
 from regraft.methods._sparse import FilterMasks
 from regraft.runs.store import RunStore
 from regraft.training.loop import Loop, Plan
-from support.mining import attached_to_one
+from support.mining import attach_to_one
 from support.running import run
 from support.toys import toy_gan, toy_images
 
 
 class TestSparse:
     def state(self, source, **settings):
-        adaptation = attached_to_one(source, **settings)
+        adaptation = attach_to_one(source, **settings)
         before = {k: v.clone() for k, v in adaptation.generator.source.named_parameters()}
         loop = run(adaptation, toy_images())
         return adaptation, before, {**loop.generator().state_dict(), **adaptation.critic.state_dict()}
@@ -60,9 +60,9 @@ class TestSparse:
     def test_stopped_and_resumed_keeps_its_choice(self, tmp_path):
         source = toy_gan()
         plan = Plan(checkpoint_every=5)
-        first = attached_to_one(source, sparse=0.5, mining_steps=3, finetuning_steps=4)
+        first = attach_to_one(source, sparse=0.5, mining_steps=3, finetuning_steps=4)
         Loop(first, toy_images(), plan, RunStore(tmp_path / "a")).run()
-        again = attached_to_one(source, sparse=0.5, mining_steps=3, finetuning_steps=4)
+        again = attach_to_one(source, sparse=0.5, mining_steps=3, finetuning_steps=4)
         loop = Loop(again, toy_images(), plan, RunStore(tmp_path / "a"))
         assert loop._load()
         for name, mask in first.modules["masks"].state_dict().items():

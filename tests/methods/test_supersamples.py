@@ -14,7 +14,7 @@ from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples
 from regraft.verbs.adapt import adapt_job
 from regraft.verbs.adapting import prepare
 from regraft.verbs.adapting.assemble import assemble
-from support.mining import attached, batch_sources
+from support.mining import attach_to_several, batch_sources
 from support.running import run
 from support.toys import rng, toy_gan, toy_images
 
@@ -33,19 +33,19 @@ def game_of(adaptation, sources):
 
 class TestWinners:
     def test_each_row_is_won_by_its_best_score(self, two):
-        selector = Selector(attached(two).generator, SelectorConfig())
+        selector = Selector(attach_to_several(two).generator, SelectorConfig())
         scores = torch.tensor([[1.0, 5.0, 0.0], [2.0, 4.0, -1.0]])
         assert selector.winners(scores, rng()).tolist() == [1, 0, 0]
         selector.handicap.copy_(torch.tensor([-2.0, 2.0]))
         assert selector.winners(scores, rng()).tolist() == [1, 1, 1]
 
     def test_ties_are_broken_by_lot(self, two):
-        selector = Selector(attached(two).generator, SelectorConfig())
+        selector = Selector(attach_to_several(two).generator, SelectorConfig())
         won = selector.winners(torch.zeros(2, 4000), rng()).float().mean()
         assert won.item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(4000))
 
     def test_winners_with_and_without_a_graph_are_the_same_images(self, two):
-        adaptation = attached(two)
+        adaptation = attach_to_several(two)
         game = game_of(adaptation, two)
         made, _ = game.fake(6, rng(3), torch.device("cpu"))
         with torch.no_grad():
@@ -57,7 +57,7 @@ class TestWinners:
     def test_winners_with_random_noise_are_made_again_with_their_noise(self):
         sources = [toy_gan("stylegan2"), toy_gan("stylegan2", seed=1)]
         sources = [s.trained_with(s.objective, Recipe(batch=4, noise="random")) for s in sources]
-        adaptation = attached(sources)
+        adaptation = attach_to_several(sources)
         with torch.no_grad():
             for part in adaptation.generator.mined:
                 for name, p in part.source.named_parameters():
@@ -73,7 +73,7 @@ class TestWinners:
 
     def test_a_batch_dependent_critic_scores_each_source_alone_and_the_winners_together(self):
         sources = [toy_gan(), toy_gan("mlp", seed=1)]
-        adaptation = attached(sources, critic=0, mining_steps=2, finetuning_steps=0)
+        adaptation = attach_to_several(sources, critic=0, mining_steps=2, finetuning_steps=0)
         norms.set_training(adaptation.critic, "batch")
         batches = []
         forward = adaptation.critic.forward
@@ -90,7 +90,7 @@ class TestWinners:
 
 class TestProbabilities:
     def test_they_move_after_steps_only_and_stay_a_distribution(self, two):
-        adaptation = attached(two, mining_steps=2)
+        adaptation = attach_to_several(two, mining_steps=2)
         p = adaptation.generator.p
         adaptation.modules["selector"].handicap.copy_(torch.tensor([1e6, -1e6]))  # the first source wins every row
         update = adaptation.phases[0].updates[-1]
@@ -100,7 +100,7 @@ class TestProbabilities:
         assert p.tolist() == pytest.approx([0.5 + 0.02 * 0.5, 0.5 - 0.02 * 0.5])
         update.after_step()
         assert p.tolist() == pytest.approx([0.51, 0.49]), "nothing was noted since"
-        longer = attached(two, mining_steps=20)
+        longer = attach_to_several(two, mining_steps=20)
         run(longer, toy_images())
         p = longer.generator.p
         assert not torch.equal(p, torch.tensor([0.5, 0.5]))
@@ -108,7 +108,7 @@ class TestProbabilities:
         assert p.min() >= 0
 
     def test_running_average_of_wins(self, two):
-        generator = attached(two).generator
+        generator = attach_to_several(two).generator
         selector = Selector(generator, SelectorConfig(rule="published", rate=0.25))
         row = dataclasses.make_dataclass("R", ["winner", "scores"])
         selector.note(row(torch.tensor([0, 0, 0, 1]), torch.zeros(2, 4)))
@@ -119,7 +119,7 @@ class TestProbabilities:
 
     def test_bookkeeping_agrees_with_an_estimate_on_frozen_networks(self, two):
         """With nothing trained, the running average of many wins is the win share within three binomial errors."""
-        adaptation = attached(two)
+        adaptation = attach_to_several(two)
         game = game_of(adaptation, two)
         n, batch = 10_000, 50
         found = win_shares(game, n, seed=1, batch=batch)
@@ -140,7 +140,7 @@ class TestProbabilities:
 
 
 def test_gradients_reach_winners_only(two):
-    adaptation = attached(two, mining_steps=1)
+    adaptation = attach_to_several(two, mining_steps=1)
     game = game_of(adaptation, two)
     game.selector.handicap.copy_(torch.tensor([-1e6, 1e6]))
     images, _ = game.fake(5, rng(), torch.device("cpu"))
@@ -166,7 +166,7 @@ def test_wins_are_counted_as_in_training(tmp_path, photos):
 
 
 def test_wins_are_not_said_of_an_earlier_generator(two):
-    adaptation = attached(two)
+    adaptation = attach_to_several(two)
     assert "win_shares" in adaptation.findings(adaptation.generator, True)
     found = adaptation.findings(adaptation.generator, False)
     assert "win_shares" not in found
@@ -177,7 +177,7 @@ def test_wins_are_not_said_of_an_earlier_generator(two):
 def test_shares_are_counted_with_one_image_at_a_time(family):
     sources = [toy_gan(family, seed=seed) for seed in (0, 1)]
     assert sources[0].critic.batch_dependent == (family == "progan")
-    adaptation = attached(sources, mining_steps=3, finetuning_steps=0)
+    adaptation = attach_to_several(sources, mining_steps=3, finetuning_steps=0)
     assert "target_shares" not in adaptation.findings(adaptation.generator, True)
     run(adaptation, toy_images(), accumulate=adaptation.batch)
     assert adaptation.modules["selector"].looks.steps == 3

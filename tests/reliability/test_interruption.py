@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
 import regraft
+from support.pictures import save_arrays
 from support.plugins import find_plugin
 
 ARGUMENTS = ["--method", "minegan", "--set", "mining_steps=40", "--set", "finetuning_steps=60", "--batch", "4"]
@@ -55,13 +57,7 @@ def result(out):
 
 def save_noise(folder, shape, n=12):
     """Random pictures."""
-    import numpy as np
-    from PIL import Image
-
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for k in range(n):
-        Image.fromarray(rng.integers(0, 255, shape, np.uint8)).save(folder / f"{k:02d}.png")
+    save_arrays(folder, np.random.default_rng(0).integers(0, 255, (n, *shape), np.uint8))
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,18 @@ MINEGAN = find_plugin("methods", "minegan")
 SHORT = {"mining_steps": 3, "finetuning_steps": 3}
 
 
-def settled(sources, seed=0, **settings):
+def complete_settings(sources, seed=0, **settings):
     """Settings of a short run on several sources, complete."""
     given = parse(MINEGAN.Config, SHORT | {"supersamples": 50} | settings, "minegan")
     return MINEGAN.complete_config(given, sources, 0, seed)
 
 
-def attached(sources, seed=0, **settings):
+def attach_to_several(sources, seed=0, **settings):
     """MineGAN on several sources."""
-    return MINEGAN.attach(sources, toy_images(), settled(sources, seed, **settings), generator_at(seed, "init"))
+    return MINEGAN.attach(sources, toy_images(), complete_settings(sources, seed, **settings), generator_at(seed, "init"))
 
 
-def attached_to_one(source, seed=0, images=None, **settings):
+def attach_to_one(source, seed=0, images=None, **settings):
     """MineGAN on one source."""
     config = parse(MINEGAN.Config, SHORT | settings, "minegan")
     return MINEGAN.attach([source], images or toy_images(), config, generator_at(seed, "init"))

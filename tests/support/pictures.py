@@ -17,6 +17,13 @@ def save_images(folder, images):
         pictures.save_png(folder / f"{k:03d}.png", pictures.to_picture(image))
 
 
+def save_arrays(folder, arrays):
+    """Write arrays of bytes, (H, W) or (H, W, 3), as ``000.png``, ``001.png``, ... into a folder, and make the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, array in enumerate(arrays):
+        Image.fromarray(array).save(folder / f"{k:03d}.png")
+
+
 def ramp(height=12, width=12):
     """Dark at the left, bright at the right."""
     return np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1))

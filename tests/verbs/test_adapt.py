@@ -10,6 +10,7 @@ from PIL import Image
 
 import regraft
 from regraft.core.errors import ConfigError, DataError, MissingCapability
+from support.pictures import save_arrays
 from support.running import FAST
 from support.toys import toy_gan
 
@@ -154,9 +155,7 @@ def test_training_a_source_without_a_source(photos, tmp_path):
 def test_labelled_folder_trains_a_conditional_source(tmp_path):
     rng = np.random.default_rng(0)
     for name in "ab":
-        (tmp_path / "x" / name).mkdir(parents=True)
-        for k in range(6):
-            Image.fromarray(rng.integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "x" / name / f"{k}.png")
+        save_arrays(tmp_path / "x" / name, rng.integers(0, 255, (6, 8, 8), np.uint8))
     run = regraft.adapt(
         tmp_path / "x",
         method="scratch",

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import regraft
 from regraft.composites.decoded import gaussian_prior
@@ -14,6 +13,7 @@ from regraft.core.gan import GAN
 from regraft.core.networks import Autoencoder
 from regraft.data.opening import open_images
 from regraft.verbs import diagnose
+from support.pictures import save_arrays
 from support.toys import toy_gan
 
 
@@ -56,9 +56,7 @@ def test_the_bound_by_the_source_from_its_terms(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 100, (64, 8, 8), np.uint8)
     for name, shift in (("target", 0), ("source", 100)):
-        (tmp_path / name).mkdir()
-        for k, image in enumerate(pixels):
-            Image.fromarray(image + np.uint8(shift)).save(tmp_path / name / f"{k:02d}.png")
+        save_arrays(tmp_path / name, pixels + np.uint8(shift))
     autoencoder = Linear(kept=32)
     facts = diagnose.diagnose(
         GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), tmp_path / "target", source_images=tmp_path / "source"
@@ -90,9 +88,7 @@ def test_codes_of_odd_length_and_a_collapsed_encoder_are_warned_about(photos):
 
 def test_images_of_all_class_folders_are_measured(tmp_path):
     for name, value in (("grey", 128), ("white", 255)):
-        (tmp_path / name).mkdir()
-        for k in range(16):
-            Image.fromarray(np.full((8, 8), value, np.uint8)).save(tmp_path / name / f"{k:02d}.png")
+        save_arrays(tmp_path / name, np.full((16, 8, 8), value, np.uint8))
     autoencoder = Linear(kept=32)
     facts = diagnose.diagnose(GAN(gaussian_prior(autoencoder), autoencoder=autoencoder), tmp_path, n=16)
     # Half of an image is lost: of a white one a distance of the root of 32, of a grey one nothing.

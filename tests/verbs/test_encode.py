@@ -17,20 +17,20 @@ from regraft.core.gan import GAN, tensor_digest
 from regraft.data import codes
 from regraft.data.opening import open_images
 from regraft.verbs import encode
+from support.pictures import save_arrays
 from support.toys import toy_autoencoder, toy_gan
 
 
 @pytest.fixture
-def labelled(tmp_path):
+def cats_and_dogs(tmp_path):
+    """Folders ``cat`` and ``dog`` of five random pictures each."""
     rng = np.random.default_rng(1)
-    for k in range(10):
-        place = tmp_path / "labelled" / ("cat" if k % 2 else "dog")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(place / f"{k}.png")
+    for name in ("cat", "dog"):
+        save_arrays(tmp_path / "labelled" / name, rng.integers(0, 255, (5, 8, 8), np.uint8))
     return tmp_path / "labelled"
 
 
-def watched(listed):
+def noting_reads(listed):
     """The same images, and the names of those that are read."""
     seen = []
 
@@ -44,14 +44,15 @@ def watched(listed):
     return dataclasses.replace(listed, items=tuple(map(noted, listed.items))), seen
 
 
-def state_of(folder):
+def files_of(folder):
+    """Times, numbers and bytes of the files in a folder."""
     return {p.name: (p.stat().st_mtime_ns, p.stat().st_ino, p.read_bytes()) for p in folder.iterdir() if p.is_file()}
 
 
 class TestEncode:
-    def test_codes_with_names_labels_statistics_and_origin(self, source, labelled, tmp_path):
-        made = encode.encode(source, labelled, tmp_path / "c.safetensors")
-        listed = open_images(labelled)
+    def test_codes_with_names_labels_statistics_and_origin(self, source, cats_and_dogs, tmp_path):
+        made = encode.encode(source, cats_and_dogs, tmp_path / "c.safetensors")
+        listed = open_images(cats_and_dogs)
         images = listed.decode((8, 8), 1)
         found = codes.read(tmp_path / "c.safetensors")
         assert found.names == tuple(sorted(i.name for i in listed.items))
@@ -69,18 +70,18 @@ class TestEncode:
     def test_second_time_reads_and_writes_nothing(self, source, photos, tmp_path):
         out = tmp_path / "out" / "c.safetensors"
         encode.encode(source, photos, out)
-        before = state_of(out.parent)
-        listed, seen = watched(open_images(photos))
+        before = files_of(out.parent)
+        listed, seen = noting_reads(open_images(photos))
         again = encode.encode(source, listed, out)
         assert seen == []
         assert (again.computed, again.reused) == (0, 12)
-        assert state_of(out.parent) == before
+        assert files_of(out.parent) == before
 
     def test_touched_files_are_read_and_not_encoded_again(self, source, photos, tmp_path):
         out = tmp_path / "c.safetensors"
         encode.encode(source, photos, out)
         copied = shutil.copytree(photos, tmp_path / "copy", copy_function=shutil.copy)
-        listed, seen = watched(open_images(copied))
+        listed, seen = noting_reads(open_images(copied))
         again = encode.encode(source, listed, out)
         assert len(set(seen)) == 12
         assert again.computed == 0
@@ -90,7 +91,7 @@ class TestEncode:
         first = encode.encode(source, photos, out)
         Image.fromarray(np.full((8, 8), 77, np.uint8)).save(photos / "0000.png")
         (photos / "005.png").unlink()
-        listed, seen = watched(open_images(photos))
+        listed, seen = noting_reads(open_images(photos))
         second = encode.encode(source, listed, out)
         assert seen == ["0000.png"]
         assert (second.computed, second.codes.n) == (1, 12)
@@ -113,7 +114,7 @@ class TestEncode:
         assert not out.exists()
         # A part that the stop cut short is no obstacle.
         (tmp_path / "c.parts" / "000009.safetensors").write_bytes(b"half")
-        again, seen = watched(listed)
+        again, seen = noting_reads(listed)
         made = encode.encode(source, again, out)
         assert len(seen) == 4
         assert made.reused == 8
@@ -135,7 +136,7 @@ class TestEncode:
             with pytest.raises(KeyboardInterrupt):
                 encode.encode(source, photos, out)
         assert codes.read(out).n == 12 + more
-        listed, seen = watched(open_images(photos))
+        listed, seen = noting_reads(open_images(photos))
         again = encode.encode(source, listed, out)
         assert (seen, again.computed, again.reused) == ([], 0, 12 + more)
         beside = json.loads((tmp_path / "c.json").read_text())
@@ -145,7 +146,7 @@ class TestEncode:
     def test_other_codes_are_not_replaced(self, source, photos, tmp_path):
         out = tmp_path / "out" / "c.safetensors"
         encode.encode(source, photos, out)
-        before = state_of(out.parent)
+        before = files_of(out.parent)
         other = GAN(source.generator, autoencoder=toy_autoencoder(seed=4))
         with pytest.raises(ConfigError, match="codes of another autoencoder.*choose another --out"):
             encode.encode(other, photos, out)
@@ -158,16 +159,16 @@ class TestEncode:
         with pytest.raises(ConfigError, match="codes of other images than .*elsewhere.*choose another --out"):
             encode.encode(source, elsewhere, out)
         shutil.copy(photos / "000.png", elsewhere / "one of them.png")
-        assert state_of(out.parent) == before
+        assert files_of(out.parent) == before
         assert encode.encode(source, elsewhere, out).reused == 1
 
-    def test_an_unfinished_encoding_is_not_replaced(self, source, photos, labelled, tmp_path):
+    def test_an_unfinished_encoding_is_not_replaced(self, source, photos, cats_and_dogs, tmp_path):
         out = tmp_path / "c.safetensors"
         encode.encode(source, photos, out)
         (tmp_path / "c.parts").mkdir()
         out.rename(tmp_path / "c.parts" / "000000.safetensors")
         with pytest.raises(ConfigError, match=r"c\.parts: holds codes of other images"):
-            encode.encode(source, labelled, out)
+            encode.encode(source, cats_and_dogs, out)
         with pytest.raises(ConfigError, match=r"c\.parts: holds codes of another autoencoder"):
             encode.encode(GAN(source.generator, autoencoder=toy_autoencoder(seed=4)), photos, out)
         assert encode.encode(source, photos, out).reused == 12
@@ -182,7 +183,7 @@ class TestEncode:
         made = encode.encode(source, where, tmp_path / "c.safetensors")
         folder = encode.encode(source, photos, tmp_path / "f.safetensors")
         assert torch.equal(made.codes.values, folder.codes.values)
-        listed, seen = watched(open_images(where))
+        listed, seen = noting_reads(open_images(where))
         assert encode.encode(source, listed, tmp_path / "c.safetensors").computed == 0
         assert seen == []
 

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import regraft
 from regraft.core.errors import ConfigError
 from regraft.core.randomness import generator_at
 from regraft.evaluation.compare import compare, extractor
 from regraft.runs.training_images import training_images
+from support.pictures import save_arrays
 
 
 class TestEvaluate:
@@ -42,11 +42,10 @@ class TestEvaluate:
     def test_real_images_are_fitted_as_the_runs_were(self, source_folder, tmp_path):
         rng = np.random.default_rng(0)
         for name in ("wide", "new"):
-            (tmp_path / name).mkdir()
-            for k in range(12):
-                array = np.zeros((8, 24), np.uint8)
+            arrays = np.zeros((12, 8, 24), np.uint8)
+            for array in arrays:
                 array[:, :8] = rng.integers(0, 255)  # what a crop of the middle does not see
-                Image.fromarray(array).save(tmp_path / name / f"{k}.png")
+            save_arrays(tmp_path / name, arrays)
         run = regraft.adapt(tmp_path / "wide", source_folder, method="untouched", out=tmp_path / "run", fit="stretch")
         notes = []
 

@@ -12,6 +12,7 @@ from regraft.core.jobs import SampleJob
 from regraft.data import pictures
 from regraft.verbs import sample
 from regraft.verbs.sample import classes_for
+from support.pictures import save_arrays
 from support.toys import toy_gan
 
 
@@ -107,9 +108,7 @@ class TestSample:
             regraft.interpolate(run.folder, tmp_path / "x.mp4")
 
     def test_aspect_is_brought_back(self, source_folder, tmp_path):
-        (tmp_path / "wide").mkdir()
-        for k in range(8):
-            Image.fromarray(np.full((8, 16), 30 * k, np.uint8)).save(tmp_path / "wide" / f"{k}.png")
+        save_arrays(tmp_path / "wide", [np.full((8, 16), 30 * k, np.uint8) for k in range(8)])
         for fit, size in (("stretch", (16, 8)), ("crop", (8, 8))):
             run = regraft.adapt(tmp_path / "wide", source_folder, method="untouched", out=tmp_path / fit, fit=fit)
             regraft.sample(run.folder, tmp_path / f"{fit}-out", n=1)

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import regraft
 from regraft.cli.app import run as cli
 from regraft.core.errors import ConfigError, DataError
 from regraft.evaluation.compare import extractor
 from regraft.verbs.train_classifier import train_classifier
+from support.pictures import save_arrays
 from support.toys import toy_gan
 
 
@@ -19,13 +19,11 @@ from support.toys import toy_gan
 def labelled(tmp_path):
     """Bright and dark squares, and stripes."""
     rng = np.random.default_rng(0)
-    for k in range(24):
-        for name in ("bright", "dark", "stripes"):
-            array = rng.integers(0, 60, (12, 12)).astype(np.uint8)
-            array[3:9, 3:9] += {"bright": 180, "dark": 20, "stripes": 0}[name]
-            array[::2] += np.uint8(190 if name == "stripes" else 0) * (array[::2] < 60).astype(np.uint8)
-            (tmp_path / "labelled" / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(tmp_path / "labelled" / name / f"{k:02d}.png")
+    for name, middle, rows in (("bright", 180, 0), ("dark", 20, 0), ("stripes", 0, 190)):
+        arrays = rng.integers(0, 60, (24, 12, 12)).astype(np.uint8)
+        arrays[:, 3:9, 3:9] += np.uint8(middle)
+        arrays[:, ::2] += np.uint8(rows) * (arrays[:, ::2] < 60).astype(np.uint8)
+        save_arrays(tmp_path / "labelled" / name, arrays)
     return tmp_path / "labelled"
 
 
