@@ -13,11 +13,11 @@ from regraft.core.config import parse
 from regraft.core.errors import ConfigError, DataError
 from regraft.core.jobs import ClassifierJob
 from regraft.core.randomness import generator_at
-from regraft.data.images import Images, ImageSet
-from regraft.data.opening import open_images
+from regraft.data.images import Images
 from regraft.extractors.classifier import ConvNet
 from regraft.files.atomic import write_tensors
 from regraft.metrics.class_accuracy import accuracy_interval
+from regraft.verbs._arguments import ImagesArgument, list_images
 
 LEAST_PER_CLASS = 2
 SHIFT = 0.1
@@ -29,7 +29,7 @@ class Trained:
 
     Attributes:
         file: where it was written.
-        classes: their names.
+        classes: names of the classes.
         accuracy: share of held-out images that it classifies correctly.
         interval: 95 % interval of the accuracy.
         chance: accuracy of always naming the commonest class.
@@ -46,7 +46,7 @@ class Trained:
 
 
 def train_classifier(
-    images: str | pathlib.Path | ImageSet,
+    images: ImagesArgument,
     out: str | pathlib.Path,
     *,
     on_step: Callable[[int, float], None] | None = None,
@@ -68,7 +68,7 @@ def train_classifier(
     path = pathlib.Path(out)
     if path.exists():
         raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another --out")
-    listed = images if isinstance(images, ImageSet) else open_images(images)
+    listed = list_images(images)
     if len(listed.classes) < 2:
         raise DataError(f"{listed.where}: a classifier needs at least two classes; put the images of each into its own folder")
     decoded = listed.decode((job.size, job.size), 3, job.fit)
