@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from regraft.core.errors import DataError
+from regraft.data import rules
+from regraft.data.opening import open_images
 from regraft.data.pixels import UnreadableImage, decode
 from support.pictures import one, ramp, save
 
@@ -131,3 +133,52 @@ def bomb(side=60_000):
 def test_decompression_bomb_is_refused(side):
     with pytest.raises(UnreadableImage, match=r"a\.png"):
         decode(bomb(side), "a.png", lambda note: None)
+
+
+def _saved_deep(folder, *arrays, suffix="png"):
+    for k, array in enumerate(arrays):
+        save(folder, f"{k}.{suffix}", Image.fromarray(array))
+    return open_images(folder)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_the_whole_set_tells_how_many_bits_are_used(tmp_path, bits):
+    high = (1 << bits) - 1
+    bright = np.rint(ramp(8, 8) / 255 * high).astype(np.uint16)
+    dark = bright // 4
+    images = _saved_deep(tmp_path / "x", bright, dark).decode((8, 8), 1)
+    assert images.pixels[0].float().sub(torch.from_numpy(ramp(8, 8).astype(np.float32))).abs().max() <= 1
+    assert images.pixels[1].float().mul(4).sub(images.pixels[0].float()).abs().max() <= 4
+    assert images.notes == (f"2 of 2 images: {bits} bits in 16 scaled to 8: the greatest value of the set, {high}, is white",)
+
+
+def test_a_maximum_that_is_no_number_of_bits_scales_nothing_and_is_said(tmp_path):
+    images = _saved_deep(tmp_path / "x", np.full((8, 8), 3000, np.uint16)).decode((8, 8), 1)
+    assert images.pixels.unique().tolist() == [12]
+    assert "3000 of 65535" in images.notes[0]
+
+
+def test_the_rules_of_earlier_runs_scale_by_65535(tmp_path):
+    listed = _saved_deep(tmp_path / "x", np.full((8, 8), 4095, np.uint16))
+    assert listed.decode((8, 8), 1, version=rules.FIRST).pixels.unique().tolist() == [16]
+    assert listed.decode((8, 8), 1).pixels.unique().tolist() == [255]
+
+
+def test_a_part_of_a_measured_set_is_scaled_as_the_whole(tmp_path):
+    listed = _saved_deep(tmp_path / "x", np.full((8, 8), 2000, np.uint16), np.full((8, 8), 4095, np.uint16))
+    assert listed.measured().take(0, 1).decode((8, 8), 1).pixels.unique().tolist() == [125]
+
+
+def test_floats_are_scaled_by_the_range_of_the_set(tmp_path):
+    values = ramp(8, 8).astype(np.float32)
+    images = _saved_deep(tmp_path / "x", values / 127.5 - 1, values / 510, suffix="tif").decode((8, 8), 1)
+    assert (images.pixels[0, 0].numpy() == ramp(8, 8)).all()
+    assert images.pixels[1].min() == 128
+    assert "read as the range [-1, 1]" in images.notes[0]
+
+
+def test_one_bad_deep_image_does_not_hide_the_others(tmp_path):
+    listed = _saved_deep(tmp_path / "x", np.full((8, 8), np.nan, np.float32), ramp(8, 8) / np.float32(255), suffix="tif")
+    images = listed.decode((8, 8), 1, on_bad="skip")
+    assert (images.pixels[0, 0].numpy() == ramp(8, 8)).all()
+    assert "not numbers" in images.notes[-1]

@@ -3,19 +3,23 @@
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from regraft.core.errors import DataError
 from regraft.core.networks import Batch
 from regraft.core.randomness import subset
-from regraft.data.pixels import Fit, Pixels, UnreadableImage, decode, fit_picture
+from regraft.data import rules
+from regraft.data.pixels import Content, Depths, Fit, Pixels, UnreadableImage, decode, depths_of, fit_picture
+
+_Decoded = tuple[Pixels, set[str], tuple[int, int]]
+"""Pixels, the conversions made, and width and height as they were."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +28,13 @@ class Item:
 
     Attributes:
         name: name for messages and records.
-        read: returns the bytes of an image file, or pixels of shape (H, W), (H, W, 1) or (H, W, 3).
+        read: returns the bytes of an image file, pixels of shape (H, W) or (H, W, 1 to 4), or a picture; called from several
+            threads.
         label: index of its class, or None.
     """
 
     name: str
-    read: Callable[[], bytes | Pixels]
+    read: Callable[[], Content]
     label: int | None = None
 
 
@@ -42,12 +47,14 @@ class ImageSet:
         items: sorted by name, in the order of the archive for .npz.
         classes: names of the labels, empty without labels.
         notes: what was assumed or left out when they were listed, one sentence each.
+        depths: grey values of more than 8 bits, if :meth:`measured` has looked for them.
     """
 
     where: str
     items: tuple[Item, ...]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    depths: Depths | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -89,8 +96,28 @@ class ImageSet:
         items = tuple(dataclasses.replace(i, label=None) for i in self.items)
         return dataclasses.replace(self, items=items, classes=())
 
+    def measured(self) -> "ImageSet":
+        """Return the same images with the depth of all, for callers that decode them a few at a time; reads every one."""
+
+        def measure(item: Item) -> Depths | None:
+            try:
+                return depths_of(item.read(), item.name)
+            except UnreadableImage:
+                return None
+
+        if self.depths is not None:
+            return self
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            found = [depths for depths in pool.map(measure, self.items) if depths is not None]
+        return dataclasses.replace(self, depths=functools.reduce(Depths.joined, found, Depths()))
+
     def decode(
-        self, size: tuple[int, int], channels: int, fit: Fit = "crop", on_bad: Literal["error", "skip"] = "error"
+        self,
+        size: tuple[int, int],
+        channels: int,
+        fit: Fit = "crop",
+        on_bad: Literal["error", "skip"] = "error",
+        version: int = rules.NEWEST,
     ) -> "Images":
         """Read all images.
 
@@ -99,22 +126,37 @@ class ImageSet:
             channels: 1 or 3.
             fit: what happens to another aspect ratio: ``crop`` the middle, ``pad`` with the border, or ``stretch``.
             on_bad: ``error`` raises on an unreadable file, ``skip`` leaves it out and counts it in the notes.
+            version: of the rules for more than 8 bits; see :mod:`regraft.data.rules`.
 
         Raises:
             DataError: naming the first unreadable files, or if no image can be read.
         """
 
-        def decode_one(item: Item) -> tuple[Pixels, set[str], tuple[int, int]] | UnreadableImage:
+        def decode_one(item: Item, depths: Depths | None, measures: bool = False) -> _Decoded | Depths | UnreadableImage:
             notes: set[str] = set()
             try:
                 content = item.read()
-                image = decode(content, item.name, notes.add) if isinstance(content, bytes) else from_array(content, item.name)
-                return fit_picture(image, size, channels, fit, notes.add), notes, image.size
+                if measures and (found := depths_of(content, item.name)) is not None:
+                    return found
+                picture = decode(content, item.name, notes.add, depths=depths)
+                return fit_picture(picture, size, channels, fit, notes.add), notes, picture.size
             except UnreadableImage as error:
                 return error
 
+        scaled_by_set = version > rules.FIRST
+        first = functools.partial(
+            decode_one, depths=self.depths if scaled_by_set else None, measures=scaled_by_set and self.depths is None
+        )
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            results = list(pool.map(decode_one, self.items))
+            results = list(pool.map(first, self.items))
+            deep = {k: r for k, r in enumerate(results) if isinstance(r, Depths)}
+            second = functools.partial(decode_one, depths=functools.reduce(Depths.joined, deep.values(), Depths()))
+            for k, result in zip(deep, pool.map(second, [self.items[k] for k in deep]), strict=True):
+                results[k] = result
+        return self._collected([r for r in results if not isinstance(r, Depths)], on_bad)
+
+    def _collected(self, results: Sequence[_Decoded | UnreadableImage], on_bad: Literal["error", "skip"]) -> "Images":
+        """Put decoded images together; arguments and errors are those of :meth:`decode`."""
         errors = [r for r in results if isinstance(r, UnreadableImage)]
         if errors and on_bad == "error":
             more = f" (and {len(errors) - 3} more)" if len(errors) > 3 else ""
@@ -131,8 +173,8 @@ class ImageSet:
         pixels = torch.from_numpy(np.stack([array for _, (array, _, _) in decoded]))
         labels = torch.tensor([item.label for item, _ in decoded]) if self.classes else None
         names = tuple(item.name for item, _ in decoded)
-        aspect = _common_aspect([shape for _, (_, _, shape) in decoded])
-        return Images(pixels, labels, self.classes, names, tuple(notes), aspect=aspect)
+        sizes = tuple(shape for _, (_, _, shape) in decoded)
+        return Images(pixels, labels, self.classes, names, tuple(notes), aspect=_common_aspect(sizes), sizes=sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +189,7 @@ class Images:
         notes: conversions that were made, one sentence each.
         aspect: width over height of the files if all agree within 2 %, else None.
         flip: whether batches are mirrored at random.
+        sizes: width and height of each image as it was before, or empty.
     """
 
     pixels: Tensor
@@ -156,6 +199,7 @@ class Images:
     notes: tuple[str, ...] = ()
     aspect: float | None = None
     flip: bool = False
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def n(self) -> int:
@@ -171,8 +215,9 @@ class Images:
         """Return the images at ``indices``, in that order."""
         index = torch.as_tensor(indices, dtype=torch.long)
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
+        sizes = tuple(self.sizes[i] for i in index.tolist()) if self.sizes else ()
         labels = None if self.labels is None else self.labels[index]
-        return dataclasses.replace(self, pixels=self.pixels[index], labels=labels, names=names)
+        return dataclasses.replace(self, pixels=self.pixels[index], labels=labels, names=names, sizes=sizes)
 
     def tensor(self, indices: Tensor | slice = slice(None)) -> Tensor:
         """Return images as float32 in [-1, 1]."""
@@ -195,18 +240,6 @@ class Images:
         if self.labels is not None:
             digest.update(self.labels.numpy().tobytes())
         return digest.hexdigest()
-
-
-def from_array(array: Pixels, name: str) -> Image.Image:
-    """Make a picture from bytes of shape (H, W), (H, W, 1) or (H, W, 3).
-
-    Raises:
-        UnreadableImage: if the array has another shape.
-    """
-    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise UnreadableImage(f"{name}: shape {array.shape} is not (H, W), (H, W, 1) or (H, W, 3)")
-    return Image.fromarray(array)
 
 
 def _common_aspect(shapes: Sequence[tuple[int, int]]) -> float | None:

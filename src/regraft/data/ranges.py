@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.core.errors import DataError
-from regraft.data.pixels import Pixels
 
 SLACK = 1e-3
 """By how much floats may leave [0, 1] or [-1, 1]: the rounding of half precision."""
@@ -37,7 +36,7 @@ class ValueRange:
     white: float
     text: str | None
 
-    def to_bytes(self, values: NDArray[Any]) -> Pixels:
+    def to_bytes(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Return numbers of any shape as 8 bits, rounded; uint8 of the full range is not copied."""
         if values.dtype == np.uint8 and (self.black, self.white) == (0, 255):
             return values.astype(np.uint8, copy=False)

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import math
 import pathlib
 import statistics
@@ -15,8 +16,8 @@ from torch import Tensor
 from regraft.core import discover
 from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
-from regraft.data.images import ImageSet, Item, from_array
-from regraft.data.pixels import UnreadableImage, decode, fit_picture
+from regraft.data.images import ImageSet, Item
+from regraft.data.pixels import Depths, UnreadableImage, decode, fit_picture
 from regraft.data.split import MIN_IMAGES, held_out_count
 from regraft.evaluation.compare import extractor
 from regraft.methods.base import Method
@@ -72,12 +73,12 @@ def check(images: ImagesArgument, out: str | pathlib.Path | None = None) -> dict
         DataError: if no image can be read.
         ConfigError: if ``out`` exists or is not a .png.
     """
-    listed = list_images(images)
+    listed = list_images(images).measured()
     path = None if out is None else pathlib.Path(out)
     if path is not None and (path.suffix.lower() != ".png" or path.exists()):
         raise ConfigError(f"{path}: {'exists, and nothing is overwritten' if path.exists() else 'the sheet is a .png'}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        results = list(pool.map(_look, listed.items))
+        results = list(pool.map(functools.partial(_look, depths=listed.depths), listed.items))
     errors = [str(r) for r in results if isinstance(r, UnreadableImage)]
     glances = [r for r in results if isinstance(r, Glance)]
     if not glances:
@@ -148,12 +149,11 @@ def outliers(pixels: Tensor, limit: int = 50) -> list[int]:
     return [int(k) for k in far[distance[far].argsort(descending=True)][:limit]]
 
 
-def _look(item: Item) -> Glance | UnreadableImage:
+def _look(item: Item, depths: Depths | None) -> Glance | UnreadableImage:
     """Read an image and shrink it; return the error if it cannot be read."""
     notes: set[str] = set()
     try:
-        content = item.read()
-        picture = decode(content, item.name, notes.add) if isinstance(content, bytes) else from_array(content, item.name)
+        picture = decode(item.read(), item.name, notes.add, depths=depths)
         small = torch.from_numpy(fit_picture(picture.convert("RGB"), (SIDE, SIDE), 3, "stretch", lambda note: None).copy())
         return Glance(item.name, picture.size, picture.mode, small, tuple(sorted(notes)))
     except UnreadableImage as error:

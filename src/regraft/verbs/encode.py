@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from regraft.core.networks import Autoencoder
 from regraft.data import codes
 from regraft.data.codes import Codes
 from regraft.data.images import ImageSet, Item
-from regraft.data.pixels import Fit, Pixels, UnreadableImage
+from regraft.data.pixels import Content, Depths, Fit, UnreadableImage
 from regraft.runs import adapter
 from regraft.verbs import _published
 from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images
@@ -231,6 +232,9 @@ class _Encoding:
         if not items:
             return {}
         listed = ImageSet(self.listed.where, tuple(items))
+        if listed.measured().depths != Depths():
+            self.listed = self.listed.measured()  # grey values of more than 8 bits are scaled alike in all parts
+            listed = dataclasses.replace(listed, depths=self.listed.depths)
         try:
             images = listed.decode(self.autoencoder.size, self.autoencoder.channels, self.fit, self.on_bad)
         except DataError as error:
@@ -258,7 +262,7 @@ def _origin_of(rows: Sequence[_Row]) -> dict[str, Any]:
     return {"stamps": [row.stamp for row in rows], "digests": [row.digest for row in rows]}
 
 
-def _read(item: Item) -> bytes | Pixels | UnreadableImage:
+def _read(item: Item) -> Content | UnreadableImage:
     """Return the content of an image's file, or the error if it cannot be read."""
     try:
         return item.read()
@@ -266,32 +270,39 @@ def _read(item: Item) -> bytes | Pixels | UnreadableImage:
         return error
 
 
-def _return(content: bytes | Pixels | UnreadableImage) -> bytes | Pixels:
+def _return(content: Content | UnreadableImage) -> Content:
     """Return a content that was read before, or raise the error that reading it gave."""
     if isinstance(content, UnreadableImage):
         raise content
     return content
 
 
-def _digest(content: bytes | Pixels | UnreadableImage) -> str:
+def _digest(content: Content | UnreadableImage) -> str:
     """Return the SHA-256 of an image's content; empty if it cannot be read."""
     if isinstance(content, UnreadableImage):
         return ""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    return hashlib.sha256(f"{content.shape}|{content.dtype}".encode() + content.tobytes()).hexdigest()
+    kind, array = ("", content) if isinstance(content, np.ndarray) else (content.mode, np.asarray(content))
+    return hashlib.sha256(f"{kind}{array.shape}|{array.dtype}".encode() + array.tobytes()).hexdigest()
 
 
 def stamps_of(listed: ImageSet) -> list[str]:
-    """Return for each image a stamp that changes with its content, without reading it: size and time, or zip checksum."""
+    """Return for each image a stamp that changes with its content.
+
+    It is made without reading the image where that is possible: size and time of a file, checksum in a zip.
+    """
     text, _, _ = listed.where.partition(".npz:")
     where = pathlib.Path(text)
+    stamps: dict[str, str] = {}
     if where.is_dir():
-        stats = [(where / item.name).stat() for item in listed.items]
-        return [f"{s.st_size}:{s.st_mtime_ns}" for s in stats]
-    with zipfile.ZipFile(where) as archive:
-        stamps = {entry.filename: f"{entry.file_size}:{entry.CRC:08x}" for entry in archive.infolist()}
-    return [stamps.get(item.name) or stamps[item.name.partition("[")[0] + ".npy"] for item in listed.items]
+        stats = {item.name: (where / item.name).stat() for item in listed.items if (where / item.name).is_file()}
+        stamps = {name: f"{s.st_size}:{s.st_mtime_ns}" for name, s in stats.items()}
+    elif where.is_file() and zipfile.is_zipfile(where):
+        with zipfile.ZipFile(where) as archive:
+            stamps = {entry.filename: f"{entry.file_size}:{entry.CRC:08x}" for entry in archive.infolist()}
+    found = (stamps.get(item.name) or stamps.get(item.name.partition("[")[0] + ".npy") for item in listed.items)
+    return [stamp or f"sha256:{_digest(_read(item))}" for item, stamp in zip(listed.items, found, strict=True)]
 
 
 def _check_alike(where: pathlib.Path, record: dict[str, Any], expected: dict[str, Any]) -> None:

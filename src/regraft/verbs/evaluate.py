@@ -140,11 +140,8 @@ def _decode_fakes(listed: ImageSet, job: EvaluateJob, fit: Fit) -> _Fakes:
 
 def _size_of(listed: ImageSet) -> tuple[int, int]:
     """Return height and width of the first image of a set."""
-    content = listed.items[0].read()
-    if isinstance(content, bytes):
-        picture = decode(content, listed.items[0].name, lambda note: None)
-        return picture.height, picture.width
-    return content.shape[0], content.shape[1]
+    picture = decode(listed.items[0].read(), listed.items[0].name, lambda note: None)
+    return picture.height, picture.width
 
 
 def _choose_fit(job: EvaluateJob, folder: pathlib.Path | None, tell: Tell) -> Fit:

@@ -87,7 +87,7 @@ def rank(
         raise ConfigError(f"rank compares sources, and {len(sources)} was given; name at least two with --source")
     gans = [s if isinstance(s, GAN) else load(s) for s in sources]
     names = _number_repeats([s.provenance.name if isinstance(s, GAN) else str(s) for s in sources])
-    listed = list_images(images).without_labels().some(MOST_IMAGES, seed)
+    listed = list_images(images).without_labels().some(MOST_IMAGES, seed).measured()
     side = min(MAX_SIDE, *(min(g.generator.size) for g in gans))
     if len(listed) < 4:
         raise DataError(f"{listed.where}: {len(listed)} images; at least 4 are needed to rank sources")
