@@ -9,7 +9,8 @@ from PIL import Image
 
 import regraft
 from regraft.core.errors import ConfigError, DataError
-from regraft.verbs.check import near_duplicates, outliers
+from regraft.data.duplicates import near_duplicates
+from regraft.verbs.check import outliers
 from support.pictures import save_images
 from support.toys import strokes
 
@@ -45,7 +46,7 @@ class TestCheck:
 
     def test_all_twins(self):
         images = strokes(10, 0, 32)
-        assert near_duplicates(torch.cat([images, images])) == [(k, k + 10) for k in range(10)]
+        assert near_duplicates(torch.cat([images, images]).add(1).mul(127.5).byte()) == [(k, k + 10) for k in range(10)]
         assert outliers(images[:4]) == []
 
     def test_nothing_readable(self, tmp_path):

@@ -1,11 +1,15 @@
 """Choose the target images that a run uses, and hold some of them out of training."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 from regraft.core.errors import DataError
 from regraft.core.jobs import AdaptJob
 from regraft.core.randomness import generator_at
+from regraft.data import rules
+from regraft.data.duplicates import Duplicates, find_duplicates
 from regraft.data.images import Images, ImageSet
 from regraft.data.opening import open_images
 
@@ -28,16 +32,38 @@ def select_images(job: AdaptJob, images: ImageSet | None) -> ImageSet:
     return listed.take(0, job.take_count(len(listed), listed.where))
 
 
-def split_images(images: Images, job: AdaptJob, where: str) -> tuple[Images, Images | None]:
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images of a run, some of them held out of training.
+
+    Attributes:
+        train: images to train on.
+        held: held-out images, or None if there are none.
+        wanted: how many were to be held out; images that show the same picture stay together, so it may be another number.
+        notes: what was done about images that show the same picture, one sentence each.
+        cautions: what these do to the verdict, one sentence each.
+    """
+
+    train: Images
+    held: Images | None
+    wanted: int
+    notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+
+def split_images(images: Images, job: AdaptJob, where: str, version: int = rules.NEWEST) -> Split:
     """Split images into those to train on and those held out, by the job's seed.
+
+    Images that show the same picture are kept on one side.  Where there are none, the split is that of the first rules.
 
     Args:
         images: all images of the run; where they are labelled, each class is held out in the same share.
         job: its settings name the seed and how many images to hold out; :func:`held_out_count` decides if they do not.
         where: path of the images, for errors.
+        version: of the rules; by the first ones images that show the same picture may lie on both sides.
 
     Returns:
-        Images to train on, and held-out images (None if there are none), both in their old order.
+        Images to train on, and held-out images, both in their old order.
 
     Raises:
         DataError: if there are too few images.
@@ -47,12 +73,75 @@ def split_images(images: Images, job: AdaptJob, where: str) -> tuple[Images, Ima
     count = held_out_count(images.n) if job.held_out is None else job.held_out
     if images.n - count < MIN_IMAGES - 1:
         raise DataError(f"{where}: holding {count} of {images.n} images out leaves too few to train on; lower --held-out")
-    if count == 0:
-        return images, None
+    duplicates = find_duplicates(images.pixels) if version > rules.FIRST else None
     order = torch.randperm(images.n, generator=generator_at(job.seed, "held out"))
     if images.labels is not None:
         order = _interleave_classes(order, images.labels)
-    return images.select(order[count:].sort().values), images.select(order[:count].sort().values)
+    if duplicates is None or not duplicates.count:
+        held = order[:count]
+    else:
+        held = _hold_groups_out(order, count, duplicates.group, images.labels)
+    is_train = torch.ones(images.n, dtype=torch.bool)
+    is_train[held] = False
+    notes, cautions = ([], []) if duplicates is None else _tell_duplicates(images, duplicates, count, len(held))
+    train = images if not len(held) else images.select(is_train.nonzero().flatten())
+    return Split(train, images.select(held.sort().values) if len(held) else None, count, tuple(notes), tuple(cautions))
+
+
+def _hold_groups_out(order: Tensor, count: int, group: Tensor, labels: Tensor | None) -> Tensor:
+    """Choose images to hold out so that no group is divided; as many of each class as without groups, or nearly so.
+
+    Args:
+        order: indices of images in the order in which they are held out, (N,).
+        count: how many to hold out.
+        group: number of each image's group, (N,).
+        labels: class of each image, (N,), or None.
+
+    Returns:
+        Indices of the held-out images; those of the first ``count`` if none of them is of a group that goes on behind.
+    """
+    classes = torch.zeros_like(group) if labels is None else labels
+    n_classes = int(classes.max()) + 1
+    left = torch.bincount(classes[order[:count]], minlength=n_classes)
+    sizes = torch.zeros(len(group), n_classes, dtype=torch.long).index_put_((group, classes), torch.tensor(1), accumulate=True)
+    taken, asked = [], set()
+    for index in group[order].tolist():
+        if index not in asked and bool((sizes[index] <= left).all()):
+            taken.append(index)
+            left = left - sizes[index]
+        asked.add(index)
+        if not left.any():
+            break
+    # What is left has room for no group.  One that is a little too large may be nearer to what is wanted than none.
+    groups = torch.tensor(sorted(set(group.tolist()) - set(taken)))
+    miss = (left - sizes[groups]).abs().sum(1)
+    nearest = int(miss.argmin())
+    if (
+        miss[nearest] < left.sum()
+        and len(group) - count + int(left.sum()) - int(sizes[groups[nearest]].sum()) >= MIN_IMAGES - 1
+    ):
+        taken.append(int(groups[nearest]))
+    return torch.isin(group, torch.tensor(taken, dtype=torch.long)).nonzero().flatten()
+
+
+def _tell_duplicates(images: Images, duplicates: Duplicates, wanted: int, held: int) -> tuple[list[str], list[str]]:
+    """Return notes and cautions about images that show the same picture."""
+    example = duplicates.example()
+    if example is None:
+        return [], []
+    later, earlier = (images.names[k] if images.names else f"image {k}" for k in example)
+    count = duplicates.count
+    kind = "pixel for pixel" if duplicates.identical == count else "pixel for pixel or nearly so"
+    text = f"{count} of {images.n} images show what another one shows, {kind} (for example {later} and {earlier})"
+    if wanted:
+        text += "; those that show the same stay together, in training or held out"
+    if wanted != held:
+        text += f", so {held} images are held out and not {wanted}"
+    caution = (
+        f"{count} of the {images.n} target images show what another one shows: the generator favours these, and scores count "
+        "them more than once. Remove them for numbers that mean more."
+    )
+    return [text], [caution]
 
 
 def held_out_count(n: int) -> int:

@@ -13,6 +13,7 @@ import yaml
 from regraft.core.config import parse, read_yaml
 from regraft.core.errors import ConfigError
 from regraft.core.jobs import AdaptJob
+from regraft.data import rules
 from regraft.files.atomic import write_json, write_text
 
 FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
@@ -231,6 +232,21 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             f"{folder}: {run.settings.name} was changed since the run began; undo that, or start a new run with it"
         )
     return record
+
+
+def rules_of(folder: pathlib.Path) -> int:
+    """Return the version of the rules by which a begun run scales its images and holds them out.
+
+    Raises:
+        ConfigError: as :func:`read_record` does.
+    """
+    data = read_record(folder).get("data")
+    version = data.get("rules", rules.FIRST) if isinstance(data, dict) else rules.FIRST
+    if version not in (rules.FIRST, rules.NEWEST):
+        raise ConfigError(
+            f"{folder}: was begun by a later version of regraft, which treats images otherwise; resume it with that"
+        )
+    return int(version)
 
 
 def write_run(folder: pathlib.Path, job: AdaptJob, record: dict[str, Any]) -> None:

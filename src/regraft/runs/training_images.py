@@ -5,6 +5,7 @@ import pathlib
 from torch import Tensor
 
 from regraft.core.errors import DataError
+from regraft.data import rules
 from regraft.data.split import select_images, split_images
 from regraft.runs import adapter
 from regraft.runs.folder import read_job
@@ -29,8 +30,9 @@ def training_images(folder: pathlib.Path) -> Tensor:
     if listed.classes != tuple(class_names) and set(listed.classes) <= set(class_names):
         # The method kept the classes of its source, and labels are numbers of those.
         listed = listed.with_classes(class_names)
-    decoded = listed.decode(tuple(record["image"]["size"]), record["image"]["channels"], fit=job.fit, on_bad=job.on_bad)
-    train, _ = split_images(decoded, job, listed.where)
+    version, size = record["data"].get("rules", rules.FIRST), record["image"]["size"]
+    decoded = listed.decode((size[0], size[1]), record["image"]["channels"], job.fit, job.on_bad, version)
+    train = split_images(decoded, job, listed.where, version).train
     if train.digest != record["data"]["digest"]:
         raise DataError(f"{listed.where}: no longer the images that {folder} was trained on; name them with --training")
     return train.tensor()

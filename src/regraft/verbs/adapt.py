@@ -9,6 +9,7 @@ from regraft.core.config import merge, parse, read_yaml
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
+from regraft.data import rules
 from regraft.data.images import ImageSet
 from regraft.methods.base import Method
 from regraft.runs import adapter
@@ -62,7 +63,8 @@ def adapt(
         if write:
             run_folder.check_out(folder)
     loaded = [s if isinstance(s, GAN) else load(s, emit) for s in given] if given else None
-    prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None)
+    version = run_folder.rules_of(folder) if resume else rules.NEWEST
+    prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None, version)
     loop = assemble(prepared, folder if write else None, emit)
     done = [run_folder.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
     for note in (*prepared.notes, *loop.adaptation.notes, *done):

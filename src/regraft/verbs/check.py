@@ -16,6 +16,7 @@ from torch import Tensor
 from regraft.core import discover
 from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
+from regraft.data.duplicates import near_duplicates
 from regraft.data.images import ImageSet, Item
 from regraft.data.pixels import Depths, UnreadableImage, decode, fit_picture
 from regraft.data.split import MIN_IMAGES, held_out_count
@@ -26,14 +27,8 @@ from regraft.verbs.adapting import choices
 
 SIDE = 32
 """Side that images are looked at."""
-GREY_SIDE = 16
-"""Side of the grey pictures that near-duplicates are told by."""
 SMALLEST_SOURCE = 32
 """Side of the smallest common sources."""
-ALIKE = 0.99
-"""Correlation of the grey pictures of near-duplicates, at least."""
-ALIKE_DISTANCE = 0.3
-"""Distance of near-duplicates, at most, relative to the median distance to the nearest other image."""
 OUTLYING = 6.0
 """Distance of outliers, at least, in robust standard deviations."""
 SHOWN = 24
@@ -83,8 +78,9 @@ def check(images: ImagesArgument, out: str | pathlib.Path | None = None) -> dict
     glances = [r for r in results if isinstance(r, Glance)]
     if not glances:
         raise DataError(f"{listed.where}: none of its {len(listed)} images can be read, for example: {errors[0]}")
-    pixels = torch.stack([g.pixels for g in glances]).float().div_(127.5).sub_(1)
-    twins, far = near_duplicates(pixels), outliers(pixels)
+    small = torch.stack([g.pixels for g in glances])
+    pixels = small.float().div_(127.5).sub_(1)
+    twins, far = near_duplicates(small), outliers(pixels)
     facts = _facts(listed, glances, errors)
     facts["near_duplicates"] = [[glances[a].name, glances[b].name] for a, b in twins]
     facts["outliers"] = [glances[k].name for k in far]
@@ -95,43 +91,6 @@ def check(images: ImagesArgument, out: str | pathlib.Path | None = None) -> dict
         pictures.save_png(path, _sheet(glances, twins, far))
         facts["sheet"] = str(path)
     return facts
-
-
-def near_duplicates(pixels: Tensor, limit: int = 200) -> list[tuple[int, int]]:
-    """Find pairs of images that show almost the same picture, perhaps mirrored.
-
-    Their small grey pictures correlate by more than 0.99, and are much nearer to each other than images of the set usually are
-    to their nearest other one: in simple sets (digits, icons) different images correlate as well.
-
-    Args:
-        pixels: (N, C, H, W) in [-1, 1].
-        limit: pairs at most.
-
-    Returns:
-        Pairs of indices, the lower one first, in order.
-    """
-    if len(pixels) < 3:
-        return []
-    grey = torch.nn.functional.interpolate(pixels.mean(1, keepdim=True), size=(GREY_SIDE, GREY_SIDE), mode="area")
-    mirrored = grey.flip(3).flatten(1)
-    grey = grey.flatten(1)
-    normal, normal_mirrored = (torch.nn.functional.normalize(x - x.mean(1, keepdim=True), dim=1) for x in (grey, mirrored))
-    best, nearest, distances = [], [], []
-    for start in range(0, len(grey), 1024):
-        rows = normal[start : start + 1024]
-        likeness = torch.maximum(rows @ normal.T, rows @ normal_mirrored.T)
-        likeness[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = -2
-        value, index = likeness.max(1)
-        part = grey[start : start + 1024]
-        best.append(value)
-        nearest.append(index)
-        distances.append(torch.minimum((part - grey[index]).norm(dim=1), (part - mirrored[index]).norm(dim=1)))
-    likeness, other, distance = torch.cat(best), torch.cat(nearest), torch.cat(distances)
-    alike = (likeness > ALIKE) & (distance < ALIKE_DISTANCE * distance.median())
-    # If most images have a twin, the median is a distance between twins; identical pictures count all the same.
-    alike |= distance < 1e-3
-    pairs = {(min(k, int(other[k])), max(k, int(other[k]))) for k in alike.nonzero().flatten().tolist()}
-    return sorted(pairs)[:limit]
 
 
 def outliers(pixels: Tensor, limit: int = 50) -> list[int]:

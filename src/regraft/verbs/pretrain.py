@@ -12,7 +12,7 @@ from regraft.core.config import parse
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, Provenance
 from regraft.core.jobs import AdaptJob
-from regraft.data import pictures
+from regraft.data import pictures, rules
 from regraft.data.images import Images
 from regraft.formats import native
 from regraft.formats.native import save_source
@@ -75,7 +75,7 @@ def pretrain(
             raise ConfigError(f"{folder}: adapts sources and makes none: use regraft adapt --resume")
     else:
         job = _job(images, backbone, size, channels, folder, settings)
-    prepared = prepare(job)
+    prepared = prepare(job, version=run_folder.rules_of(folder) if resume else rules.NEWEST)
     for note in (*prepared.notes, *([run_folder.FINISHED.format(folder)] if finished else [])):
         emit({"event": "note", "text": note})
     loop = assemble(prepared, folder, emit)

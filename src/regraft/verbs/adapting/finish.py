@@ -186,7 +186,7 @@ def _judge(
         augmented=augmented(prepared.job.settings),
         seed=prepared.job.seed,
     )
-    cautions = (*loop.adaptation.cautions, *verdict.cautions, *_near_copies(scores))
+    cautions = (*loop.adaptation.cautions, *prepared.cautions, *verdict.cautions, *_near_copies(scores))
     verdict = dataclasses.replace(verdict, cautions=cautions)
     write_json(files.verdict, {"step": step} | dataclasses.asdict(verdict))
     loop.emit({"event": "verdict", **verdict.to_dict()})

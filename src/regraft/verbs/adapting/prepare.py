@@ -13,6 +13,7 @@ from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
 from regraft.core.randomness import subset
 from regraft.data import codes as codes_files
+from regraft.data import rules
 from regraft.data.codes import Codes
 from regraft.data.images import Images, ImageSet
 from regraft.data.split import select_images, split_images
@@ -68,20 +69,26 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def prepare(job: AdaptJob, sources: Sequence[GAN] | None = None, images: ImageSet | None = None) -> Prepared:
+def prepare(
+    job: AdaptJob,
+    sources: Sequence[GAN] | None = None,
+    images: ImageSet | None = None,
+    version: int = rules.NEWEST,
+) -> Prepared:
     """Gather, choose and decode; write nothing.
 
     Args:
         job: the settings.
         sources: loaded sources that replace the job's references, or None.
         images: listed images that replace the job's path, or None.
+        version: of the rules by which images are scaled and held out; a resumed run keeps its own.
 
     Raises:
         ConfigError, SourceError, DataError, MissingCapability: naming what does not fit.
     """
     gathered = gather(job, sources, images)
     chosen = choose(gathered)
-    return decode(chosen)
+    return decode(chosen, version)
 
 
 def gather(job: AdaptJob, sources: Sequence[GAN] | None, images: ImageSet | None) -> Gathered:
@@ -123,20 +130,27 @@ def choose(gathered: Gathered) -> Chosen:
     return Chosen(job, sources, target, method, config, gathered.device, tuple(notes))
 
 
-def decode(chosen: Chosen) -> Prepared:
-    """Decode the target images, hold some of them out, and choose whether to mirror the others; codes stay as they are."""
+def decode(chosen: Chosen, version: int = rules.NEWEST) -> Prepared:
+    """Decode the target images, hold some of them out, and choose whether to mirror the others; codes stay as they are.
+
+    Args:
+        chosen: the job, with its method chosen.
+        version: of the rules by which images are scaled and held out.
+    """
     job, target = chosen.job, chosen.target
     if isinstance(target, Codes):
-        return _prepared(chosen, target, None, ())
+        return _prepared(chosen, target, None, 0, ())
     size, channels = _image_shape(lead_of(chosen.method, chosen.sources, chosen.config), chosen.config)
-    images = target.decode(size, channels, fit=job.fit, on_bad=job.on_bad)
-    notes = list(images.notes)
-    train, held = split_images(images, job, target.where)
+    images = target.decode(size, channels, fit=job.fit, on_bad=job.on_bad, version=version)
+    split = split_images(images, job, target.where, version)
+    train, held = split.train, split.held
+    notes = [*images.notes, *split.notes]
     if held is not None and held.n == 1:
         notes.append("1 image is held out: too few to measure on, so there will be no scores")
     flip, reason = _choose_flip(job, chosen.method, train)
     notes += [reason] if reason else []
-    prepared = _prepared(chosen, dataclasses.replace(train, flip=flip), held, notes)
+    prepared = _prepared(chosen, dataclasses.replace(train, flip=flip), held, split.wanted, notes)
+    prepared = dataclasses.replace(prepared, cautions=split.cautions, version=version)
     return _fit_batch(prepared) if job.batch == "auto" else prepared
 
 
@@ -174,12 +188,19 @@ def _image_shape(lead: GAN | None, config: MethodConfig) -> tuple[tuple[int, int
     return (side, side), getattr(config, "channels", 3)
 
 
-def _prepared(chosen: Chosen, train: Images | Codes, held: Images | None, notes: Sequence[str]) -> Prepared:
-    """Write every choice into the job's settings."""
+def _prepared(chosen: Chosen, train: Images | Codes, held: Images | None, held_out: int, notes: Sequence[str]) -> Prepared:
+    """Write every choice into the job's settings.
+
+    Args:
+        chosen: the job, with its method chosen.
+        train, held: images.
+        held_out: how many images were to be held out; a resumed run must ask for as many.
+        notes: what was done to the images.
+    """
     choices_made: dict[str, Any] = {
         "settings": chosen.config.model_dump(mode="json"),
         "steps": None,  # now among the method's settings
-        "held_out": 0 if held is None else held.n,
+        "held_out": held_out,
         "flip": "on" if isinstance(train, Images) and train.flip else "off",
     }
     job = chosen.job.model_copy(update=choices_made)

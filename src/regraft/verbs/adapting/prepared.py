@@ -10,6 +10,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, tensor_digest
 from regraft.core.jobs import AdaptJob
 from regraft.core.randomness import generator_at
+from regraft.data import rules
 from regraft.data.codes import Codes
 from regraft.data.images import Images
 from regraft.methods.base import Method, MethodConfig
@@ -33,6 +34,8 @@ class Prepared:
         method, config: the method with its settings.
         notes: what was converted, assumed or chosen, one sentence each.
         device: where to compute.
+        cautions: what the images do to the verdict, one sentence each.
+        version: of the rules by which images are scaled and held out.
     """
 
     job: AdaptJob
@@ -43,6 +46,8 @@ class Prepared:
     config: MethodConfig
     notes: tuple[str, ...]
     device: torch.device
+    cautions: tuple[str, ...] = ()
+    version: int = rules.NEWEST
 
     @property
     def lead(self) -> GAN | None:
@@ -64,7 +69,9 @@ class Prepared:
         """Digest, counts and classes of the target images, as the adapter's description holds them."""
         held_out = 0 if self.held is None else self.held.n
         classes = {"classes": list(self.train.classes)} if self.train.classes else {}
-        return {"digest": self.train.digest, "n": self.train.n + held_out, "held_out": held_out, **classes}
+        # Runs of the first rules recorded none, and a resumed one must find its record unchanged.
+        version = {} if self.version == rules.FIRST or isinstance(self.train, Codes) else {"rules": self.version}
+        return {"digest": self.train.digest, "n": self.train.n + held_out, "held_out": held_out, **classes, **version}
 
     @property
     def identity(self) -> dict[str, Any]:
