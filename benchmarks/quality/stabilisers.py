@@ -88,7 +88,7 @@ def main() -> None:
         "# Stabilisers",
         "",
         f"Command: `python benchmarks/quality/stabilisers.py --data DATA`. Seeds 100 to 104, {STEPS} steps.  At weight 0 "
-        "(probability 0) each is the base bit for bit (tests/unit/test_stabilisers.py).",
+        "(probability 0) each is the base bit for bit (tests/regularizers).",
         "",
     ]
     lines += ["| method | Fréchet | KMMD | MV ratio | copies, % | sign of real scores | augmentation probability | minutes |"]
