@@ -1,9 +1,11 @@
 """The adversarial game of generators with styles: mixed styles, lazy R1, path lengths, and the mean style afterwards."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from regraft.core.config import Objective, Recipe
+from regraft.core.config import Objective, Recipe, parse
 from regraft.core.randomness import generator_at
 from regraft.methods._adversarial import Game, PathLengthMean
 from regraft.runs.store import RunStore
@@ -158,3 +160,29 @@ def test_half_precision_trains(method):
     loop.run()
     assert all(torch.isfinite(p).all() for p in loop.generator().parameters())
     assert loop.adaptation.modules["path_mean"].mean > 0
+
+
+@pytest.mark.parametrize(("critic_steps", "every"), [(1, 16), (5, 16), (3, 2), (4, 4), (2, 3)])
+def test_a_lazy_penalty_counts_the_steps_of_the_critic(critic_steps, every):
+    """Of 160 critic steps every k-th has a penalty, however many of them a step has; the optimiser is corrected for that."""
+    objective = Objective(penalty="r1", penalty_every=every, critic_steps=critic_steps)
+    source = toy_gan().trained_with(objective, Recipe(batch=2))
+    steps = 160 // critic_steps
+    config = parse(find_plugin("methods", "transfergan").Config, {"steps": steps, "augment": []}, "test")
+    adaptation = find_plugin("methods", "transfergan").attach([source], toy_images(), config, generator_at(0, "init"))
+    counts = dict.fromkeys(("critic", "penalty", "generator"), 0)
+
+    def counted(update):
+        def after_step():
+            counts[update.name] += 1
+            if update.after_step is not None:
+                update.after_step()
+
+        return dataclasses.replace(update, after_step=after_step)
+
+    phase = adaptation.phases[0]
+    phase = dataclasses.replace(phase, updates=[counted(update) for update in phase.updates])
+    run(dataclasses.replace(adaptation, phases=[phase]), toy_images())
+    critic_count = steps * critic_steps
+    assert counts == {"critic": critic_count, "penalty": -(-critic_count // every), "generator": steps}
+    assert {update.name: update.optimisers[0].lazy for update in phase.updates}["penalty"] == every

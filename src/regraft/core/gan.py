@@ -62,6 +62,20 @@ _WITHOUT = {
 """What to do without a part."""
 
 
+def parse_class_shares(value: object, n_classes: int) -> tuple[float, ...] | None:
+    """Read from plain data how often each class is drawn; None if it is not there.
+
+    Raises:
+        ValueError: if it is no distribution over ``n_classes`` classes.
+    """
+    if value is None:
+        return None
+    shares = [float(s) for s in value if type(s) in (int, float) and 0 <= s <= 1] if isinstance(value, list | tuple) else []
+    if len(shares) != n_classes or abs(sum(shares) - 1) > 1e-3:
+        raise ValueError(f"class_shares must be {n_classes} numbers from 0 to 1 whose sum is 1")
+    return tuple(shares)
+
+
 class GAN:
     """A generator with what belongs to it; regraft never changes its networks."""
 
@@ -76,6 +90,7 @@ class GAN:
         recipe: Recipe | None = None,
         provenance: Provenance | None = None,
         aspect: float | None = None,
+        class_shares: Sequence[float] | None = None,
     ) -> None:
         """Bring networks together; any torch module serves as generator or critic.
 
@@ -88,6 +103,7 @@ class GAN:
             recipe: the family's training settings.
             provenance: origin, digests and licence.
             aspect: width over height that saved samples are brought back to; None to save them as they are.
+            class_shares: how often each class is drawn where none is asked for, (n_classes,); None if all are equally likely.
 
         Raises:
             SourceError: if a plain module does not map latents to images or images to scores.
@@ -99,6 +115,7 @@ class GAN:
         self.recipe = recipe or Recipe()
         self.provenance = provenance or Provenance()
         self.aspect = aspect
+        self.class_shares = None if class_shares is None else tuple(class_shares)
 
     def trained_with(self, objective: Objective, recipe: Recipe) -> "GAN":
         """Return a GAN of the same networks with another objective and recipe."""
@@ -110,6 +127,7 @@ class GAN:
             recipe=recipe,
             provenance=self.provenance,
             aspect=self.aspect,
+            class_shares=self.class_shares,
         )
 
     @overload
@@ -139,7 +157,10 @@ class GAN:
         if not self.generator.n_classes:
             return None
         draws = uniform((n,), row_generators(seed, "class", range(first, first + n)), torch.empty(0))
-        return (draws * self.generator.n_classes).long()
+        if self.class_shares is None:
+            return (draws * self.generator.n_classes).long()
+        limits = torch.tensor(self.class_shares, dtype=torch.float64).cumsum(0)
+        return torch.searchsorted(limits, draws.double() * limits[-1], right=True).clamp_max(len(limits) - 1)
 
     def sample(
         self,
@@ -158,7 +179,7 @@ class GAN:
             n: how many.
             seed: decides, with the index of an image, its latent, class and noise.
             first: index of the first image.
-            y: class indices (n,); if None, a conditional generator draws them from all classes.
+            y: class indices (n,); if None, those that :meth:`classes_at` draws.
             psi: truncation, see :meth:`Generator.forward`.
             noise: see :meth:`Generator.forward`.
             batch: images per forward pass; does not change the images.

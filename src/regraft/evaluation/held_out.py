@@ -23,6 +23,7 @@ from regraft.metrics.mean_variance import mean_variance
 from regraft.metrics.precision_recall import precision_recall
 from regraft.runs.folder import RunFolder
 from regraft.training.observation import Observation
+from regraft.training.updates import class_shares
 
 TOLERANCE = 2.0
 """Standard errors by which a step that is kept may be worse than the best one."""
@@ -87,6 +88,7 @@ class HeldOut:
         self.worse: list[float] = []
         self.gaps: list[float] = []
         self.variety = 0.0
+        self.train = train
         sets = {"train": train, "held": held}
         self.scored = {name: images.select(subset(images.n, MAX_SCORED, seed)).tensor() for name, images in sets.items()}
         self.extractors, self.seed, self.folder, self.n = extractors, seed, folder, n
@@ -107,7 +109,7 @@ class HeldOut:
 
     def __call__(self, step: int, generator: Generator) -> Observation:
         """Measure the generator of a step."""
-        images = GAN(generator).sample(self.n, self.seed)
+        images = GAN(generator, class_shares=class_shares(self.train, generator)).sample(self.n, self.seed)
         fakes = [extract(images) for extract in self.extractors]
         match = mean_match([kernel_match(target, fake) for target, fake in zip(self.targets, fakes, strict=True)])
         target, fake = self.targets[0], fakes[0]

@@ -41,6 +41,7 @@ class Parsed:
     objective: Objective | None = None
     recipe: Recipe | None = None
     aspect: float | None = None
+    class_shares: object = None
 
 
 class Probe:

@@ -73,6 +73,7 @@ def _record(descriptions: dict[str, Description], gan: GAN) -> dict[str, Any]:
         "recipe": gan.recipe.model_dump(mode="json"),
         "provenance": {key: value for key, value in origin.items() if key in kept},
         "aspect": gan.aspect,
+        **({} if gan.class_shares is None else {"class_shares": list(gan.class_shares)}),
     }
 
 
@@ -147,6 +148,7 @@ class Native(Format):
             objective=parse(Objective, record["objective"], where) if record.get("objective") else None,
             recipe=parse(Recipe, record["recipe"], where) if record.get("recipe") else None,
             aspect=float(aspect) if isinstance(aspect, int | float) else None,
+            class_shares=record.get("class_shares"),
         )
 
 

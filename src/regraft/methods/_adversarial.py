@@ -111,6 +111,7 @@ class Game:
         augment: applied to all images that the critic sees.
         path_mean: running mean of path lengths, where the objective asks for them.
         extras: further weighted losses of the generator side, by their names in the log.
+        class_shares: how often each class is generated, (n_classes,), see :func:`class_shares`; None for equally often.
     """
 
     generator: Generator
@@ -120,6 +121,7 @@ class Game:
     augment: Augmentation = dataclasses.field(default_factory=Augmentation)
     path_mean: PathLengthMean | None = None
     extras: dict[str, Term] = dataclasses.field(default_factory=dict)
+    class_shares: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.augment, AdaptiveAugmentation) and self.objective.loss == "wgan":
@@ -139,14 +141,20 @@ class Game:
 
     def fake(self, n: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Generate ``n`` images (n, C, H, W) and their random classes (n,), None where the generator has no classes."""
-        z = self.generator.latent.sample(n, rng, device)
-        y = None
-        if self.generator.n_classes:
-            y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
+        z, y = self.generator.latent.sample(n, rng, device), self.draw_classes(n, rng, device)
         styles = self.generator.styles
         if styles is None or not self.recipe.style_mixing:
             return self.generator(z, y, noise=self.recipe.noise, rng=rng), y
         return styles.synthesis(self._mixed(styles, z, y, rng), self.recipe.noise, rng), y
+
+    def draw_classes(self, n: int, rng: torch.Generator, device: torch.device) -> Tensor | None:
+        """Draw classes (n,) to generate, in the shares of the target; None where the generator has no classes."""
+        if not self.generator.n_classes:
+            return None
+        if self.class_shares is None:
+            return torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
+        shares = torch.tensor(self.class_shares, device=rng.device)
+        return torch.multinomial(shares, n, replacement=True, generator=rng).to(device)
 
     def _mixed(self, styles: Styles, z: Tensor, y: Tensor | None, rng: torch.Generator) -> Tensor:
         """Map latents to styles; where styles are mixed, take all rows from a random one on from other latents."""
@@ -229,7 +237,8 @@ class Game:
             value = penalty(self.objective, lambda x: self.critic(x, y_real), real, fake, rng)
             return value, {"penalty": value.detach()}
 
-        return Update("penalty", [optimiser], loss, every=self.objective.penalty_every)
+        # The optimiser is corrected for a penalty at every k-th of its own steps, and a step may have several of them.
+        return Update("penalty", [optimiser], loss, every=self.objective.penalty_every, turns=self.objective.critic_steps)
 
     def generator_update(self, name: str, optimisers: Sequence[Optimiser]) -> Update:
         """Teach generator-side parameters to please the critic."""
@@ -279,10 +288,7 @@ class Game:
             n, device = max(1, len(batch) // 2), batch.data.device
             with torch.autocast(device.type, enabled=False):
                 z = self.generator.latent.sample(n, rng, device)
-                y = None
-                if self.generator.n_classes:
-                    y = torch.randint(self.generator.n_classes, (n,), generator=rng, device=rng.device).to(device)
-                w = self._mixed(styles, z, y, rng)
+                w = self._mixed(styles, z, self.draw_classes(n, rng, device), rng)
                 w = w if w.requires_grad else w.requires_grad_()
                 lengths = path_lengths(styles.synthesis(w, self.recipe.noise, rng), w, rng)
                 value = weight * (lengths - mean.target(lengths)).square().mean()

@@ -16,7 +16,7 @@ from regraft.methods._adversarial import Game, copy_critic, copy_generator, unfr
 from regraft.methods._classes import LabelledConfig, class_ready, groups
 from regraft.methods._finetuning import FinetuningConfig, add_regularizer
 from regraft.methods.base import AdaptingMethod
-from regraft.training.updates import Adaptation, Data, Phase
+from regraft.training.updates import Adaptation, Data, Phase, class_shares
 
 
 class FreezeDConfig(LabelledConfig, FinetuningConfig):
@@ -41,6 +41,7 @@ class FreezeD(AdaptingMethod[FreezeDConfig]):
         generator = copy_generator(source.generator, recipe)
         critic = copy_critic(source.require("critic", for_="freezed"), recipe)
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        game.class_shares = class_shares(images, generator)
         add_regularizer(game, config, source)
         n, trained = images.n_classes, {id(p) for p in unfrozen(critic, config.freeze)}
         critic_groups = groups(critic, sources[0].critic, recipe.critic_lr, config, n)

@@ -45,7 +45,7 @@ from regraft.methods._sparse import FilterMasks
 from regraft.methods._supersamples import Selector, SelectorConfig, Supersamples, win_shares
 from regraft.methods.base import AdaptingMethod
 from regraft.training.objectives import generator_loss
-from regraft.training.updates import Adaptation, Data, Logs, Optimiser, Phase, Update
+from regraft.training.updates import Adaptation, Data, Logs, Optimiser, Phase, Update, class_shares
 
 FRESH = "fresh"
 IMPORTANCE_BATCHES, IMPORTANCE_BATCH = 64, 4
@@ -158,6 +158,7 @@ class MineGAN(AdaptingMethod[MineGANConfig]):
         if setup.fresh and config.freeze:
             raise ConfigError(f"freeze={config.freeze}: the critic is a new one, which has nothing to keep")
         game = self._game(generator, critic, lead, recipes, config)
+        game.class_shares = class_shares(images, generator)
         guide = class_guide(generator, critic, lead.recipe, config.miner.class_weight)
         if guide is not None:
             game.extras["class_gap"] = guide.gap

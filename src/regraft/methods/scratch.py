@@ -22,7 +22,7 @@ from regraft.methods._classes import LabelledConfig, class_ready
 from regraft.methods._critic_setup import fresh_critic
 from regraft.methods._fresh_networks import fresh_like, fresh_pair
 from regraft.methods.base import AdaptingMethod, PretrainingMethod
-from regraft.training.updates import Adaptation, Data, Phase
+from regraft.training.updates import Adaptation, Data, Phase, class_shares
 
 
 class ScratchConfig(LabelledConfig):
@@ -66,6 +66,7 @@ class Scratch(AdaptingMethod[ScratchConfig], PretrainingMethod[ScratchConfig]):
         norms.set_training(generator.requires_grad_(True), "batch")
         norms.set_training(critic.requires_grad_(True), "batch")
         game = Game(generator, critic, objective, recipe, config.augmentation(generator.channels))
+        game.class_shares = class_shares(images, generator)
         critic_optimiser = game.optimiser("critic", [(list(critic.parameters()), recipe.critic_lr)])
         optimiser = game.optimiser("generator", [(list(generator.parameters()), recipe.generator_lr)])
         phase = Phase("training", game.updates("generator", critic_optimiser, [optimiser]), config.steps)

@@ -20,7 +20,7 @@ from regraft.methods._critic_setup import WarmUpConfig, prepare_critic
 from regraft.methods._finetuning import FinetuningConfig, add_regularizer
 from regraft.methods._fresh_networks import fresh_like
 from regraft.methods.base import AdaptingMethod
-from regraft.training.updates import Adaptation, Data, Phase
+from regraft.training.updates import Adaptation, Data, Phase, class_shares
 
 
 class TransferGANConfig(LabelledConfig, WarmUpConfig, FinetuningConfig):
@@ -59,6 +59,7 @@ class TransferGAN(AdaptingMethod[TransferGANConfig]):
         setup = prepare_critic(source, recipe, config.transfer_critic, config.warm_up, rng, n, config.class_head)
         critic = setup.critic
         game = Game(generator, critic, source.objective, recipe, config.augmentation(generator.channels))
+        game.class_shares = class_shares(images, generator)
         add_regularizer(game, config, source)
         critic_before = None if setup.fresh else sources[0].critic
         critic_optimiser = game.optimiser("critic", groups(critic, critic_before, recipe.critic_lr, config, n))

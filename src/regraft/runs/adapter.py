@@ -18,7 +18,7 @@ from regraft.core.build import build, build_with, check_tensors
 from regraft.core.config import Config as AnyConfig
 from regraft.core.config import parse
 from regraft.core.errors import AdapterError, MissingCapability, SourceError
-from regraft.core.gan import GAN, Provenance, tensor_digest
+from regraft.core.gan import GAN, Provenance, parse_class_shares, tensor_digest
 from regraft.core.networks import Critic, Description, Generator
 from regraft.core.version import __version__
 from regraft.files.atomic import write_json, write_tensors, write_text
@@ -58,6 +58,7 @@ class AdapterInfo:
         step: of the run, whose generator was kept.
         scores: results, as plain data, for the model card.
         findings: what the method learned beside the weights, as plain data.
+        class_shares: how often each class is drawn, (n_classes,); None if all are equally likely.
     """
 
     method: str
@@ -68,6 +69,7 @@ class AdapterInfo:
     step: int
     scores: tuple[dict[str, Any], ...] = ()
     findings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    class_shares: Sequence[float] | None = None
 
 
 def is_adapter(path: pathlib.Path) -> bool:
@@ -114,6 +116,7 @@ def save_adapter(folder: pathlib.Path, generator: Generator, sources: Sequence[G
         "seed": info.seed,
         "step": info.step,
         "findings": info.findings,
+        "class_shares": None if info.class_shares is None else list(info.class_shares),
         "versions": {"regraft": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     write_json(files.adapter_config, record)
@@ -177,6 +180,7 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         lead = lead_of(record, sources)
         critic = _critic(folder, lead)
         size = tuple(record["image"]["size"])
+        shares = parse_class_shares(record.get("class_shares"), generator.n_classes)
     except (KeyError, TypeError, ValueError, SourceError) as error:
         if isinstance(error, AdapterError):
             raise
@@ -201,6 +205,7 @@ def load_adapter(folder: pathlib.Path, sources: Sequence[GAN]) -> GAN:
         recipe=lead.recipe if lead else None,
         provenance=provenance,
         aspect=record["image"].get("aspect"),
+        class_shares=shares,
     )
 
 

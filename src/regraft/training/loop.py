@@ -206,9 +206,8 @@ class Loop:
         position = self.position
         started = time.perf_counter()
         for number, update in enumerate(phase.updates):
-            if position.step % update.every == 0:
-                for repeat in range(update.repeat):
-                    self._update(phase, number, update, repeat)
+            for repeat in range(update.count_at(position.step)):
+                self._update(phase, number, update, repeat)
         position.step += 1
         position.total += 1
         self.averages.update(position.total)

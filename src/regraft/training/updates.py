@@ -25,8 +25,28 @@ class Data(Protocol):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, empty without labels."""
 
+    @property
+    def labels(self) -> Tensor | None:
+        """Class of each item, (N,), or None."""
+
     def batch(self, index: Tensor, rng: torch.Generator, device: torch.device) -> Batch:
         """Fetch the items at ``index`` (N,) to a device; ``rng`` decides which are mirrored."""
+
+
+def class_shares(data: Data, generator: Generator) -> tuple[float, ...] | None:
+    """Return how often each class of a generator occurs in labelled data, (n_classes,).
+
+    A generator whose classes are drawn in other shares than those of the real images would be trained towards, and measured
+    against, another distribution than its own.
+
+    Returns:
+        The shares; None if the data have no labels or other classes than the generator, or if the classes have the same number
+        of items but for one, which holding some out of equal classes leaves over.
+    """
+    if data.labels is None or not data.n_classes or generator.n_classes != data.n_classes:
+        return None
+    counts = torch.bincount(data.labels.cpu(), minlength=data.n_classes)
+    return None if int(counts.max() - counts.min()) <= 1 else tuple((counts / counts.sum()).tolist())
 
 
 Parameters = Sequence[nn.Parameter]
@@ -71,7 +91,8 @@ class Update:
         loss: see :data:`Loss`; it may run several times per step, on parts of the batch, and writes no buffer.
         after_step: called once after each optimiser step; only here may running state change.
         repeat: optimiser steps per step of the phase.
-        every: done at every k-th step only.
+        every: done at every k-th step only, or at every k-th of its ``turns``.
+        turns: how many turns ``every`` counts per step: a penalty counts the critic's steps, of which a step may have several.
         reuse: whether all its repeats see the same data.
     """
 
@@ -81,7 +102,17 @@ class Update:
     after_step: Callable[[], None] | None = None
     repeat: int = 1
     every: int = 1
+    turns: int = 1
     reuse: bool = False
+
+    def count_at(self, step: int) -> int:
+        """Return how many optimiser steps it does at a step of the phase, from 0.
+
+        Turns are numbered through the phase, ``turns`` of them per step; each whose number is a multiple of ``every`` counts:
+        ``ceil((step + 1) turns / every) - ceil(step turns / every)``.
+        """
+        before, after = (-(-k * self.turns // self.every) for k in (step, step + 1))
+        return self.repeat * (after - before)
 
 
 @dataclasses.dataclass(frozen=True)

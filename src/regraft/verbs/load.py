@@ -14,7 +14,7 @@ from regraft.core import discover
 from regraft.core.build import COMPOSITES, Place, build_with
 from regraft.core.config import read_yaml, unknown_name
 from regraft.core.errors import AdapterError, ConfigError, SourceError
-from regraft.core.gan import GAN, forbids_commerce
+from regraft.core.gan import GAN, forbids_commerce, parse_class_shares
 from regraft.core.networks import Autoencoder, Critic, Generator
 from regraft.files import catalogue
 from regraft.formats import native
@@ -200,6 +200,10 @@ def build_gan(parsed: Parsed, where: str) -> GAN:
     if min(generator.size) < LEAST_SIDE:
         height, width = generator.size
         raise SourceError(f"{where}: would make images of {width}x{height}; if this is a critic, name the generator's file")
+    try:
+        shares = parse_class_shares(parsed.class_shares, generator.n_classes)
+    except ValueError as error:
+        raise SourceError(f"{where}: {error}") from None
     objective, recipe = backbone.training(max(generator.size))
     return GAN(
         generator,
@@ -209,6 +213,7 @@ def build_gan(parsed: Parsed, where: str) -> GAN:
         recipe=parsed.recipe or recipe,
         provenance=parsed.provenance,
         aspect=parsed.aspect,
+        class_shares=shares,
     )
 
 

@@ -19,6 +19,7 @@ from regraft.formats.native import save_source
 from regraft.methods.base import Method, PretrainingMethod
 from regraft.runs import folder as run_folder
 from regraft.training.loop import Loop
+from regraft.training.updates import class_shares
 from regraft.verbs._arguments import Emit, ignore_event
 from regraft.verbs.adapting.assemble import assemble
 from regraft.verbs.adapting.prepare import prepare
@@ -139,4 +140,5 @@ def _source(prepared: Prepared, loop: Loop, folder: pathlib.Path, licence: str |
         recipe=source.recipe,
         provenance=provenance,
         aspect=prepared.image["aspect"],
+        class_shares=class_shares(prepared.train, source.generator),
     )

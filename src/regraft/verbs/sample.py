@@ -23,7 +23,9 @@ PICTURES = (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def classes_for(gan: GAN, job: SampleJob) -> Tensor | None:
-    """Return the classes (n,) of the images to sample: the one that the job names, else all in turn; None without classes.
+    """Return the classes (n,) of the images to sample; None without classes.
+
+    The one that the job names, else all in turn, or drawn in the target's shares where these differ.
 
     Raises:
         ConfigError: if the generator has no such class.
@@ -32,6 +34,8 @@ def classes_for(gan: GAN, job: SampleJob) -> Tensor | None:
     if job.label is not None and job.class_name is not None:
         raise ConfigError(f"--label {job.label} and --class {job.class_name}: give one of them")
     if job.label is None and job.class_name is None:
+        if gan.class_shares is not None:
+            return gan.classes_at(job.n, job.seed, job.first)
         # Image k is of class k mod n, whatever range it is sampled in.
         return torch.arange(job.first, job.first + job.n) % n if n else None
     option = f"--label {job.label}" if job.label is not None else f"--class {job.class_name}"

@@ -20,6 +20,7 @@ from regraft.metrics.copies import COPY_BOUND
 from regraft.runs import adapter, records
 from regraft.runs.folder import RunFolder
 from regraft.training.loop import Loop, Result
+from regraft.training.updates import class_shares
 from regraft.verbs._arguments import Emit
 from regraft.verbs.adapting.assemble import augmented
 from regraft.verbs.adapting.prepared import Prepared
@@ -102,6 +103,7 @@ def _adapted_gan(prepared: Prepared, loop: Loop, generator: Generator, name: str
         recipe=lead.recipe if lead and on_images else None,
         provenance=_provenance(prepared, generator, name),
         aspect=prepared.image["aspect"],
+        class_shares=class_shares(prepared.train, generator),
     )
 
 
@@ -160,6 +162,7 @@ def _save(
         step=step,
         scores=tuple(plain_scores),
         findings=findings,
+        class_shares=gan.class_shares,
     )
     values = adapter.save_adapter(folder, gan.generator, prepared.sources, info)
     if loop.adaptation.critic is not None:
