@@ -130,7 +130,7 @@ def _read(path: pathlib.Path, modified_ns: int) -> dict[str, Source]:
     return listed
 
 
-def bring(source: Source, on_event: Callable[[dict[str, Any]], None] | None = None) -> pathlib.Path:
+def fetch_source(source: Source, on_event: Callable[[dict[str, Any]], None] | None = None) -> pathlib.Path:
     """Download the files of a source that are not in the cache, and check all of them.
 
     Args:

@@ -136,7 +136,8 @@ def checked_sizes(shape: object) -> tuple[int, ...]:
     return shape
 
 
-def _module(meta: object, *surplus: object) -> Record:
+def _make_record(meta: object, *surplus: object) -> Record:
+    """A record of a pickled module."""
     if surplus or not isinstance(meta, dict) or not isinstance(meta.get("state"), dict):
         raise SourceError("a module record without state")
     name, version = meta.get("class_name"), meta.get("version")
@@ -145,49 +146,57 @@ def _module(meta: object, *surplus: object) -> Record:
     return Record(name, version, meta["state"])
 
 
-def _tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> TensorRef:
+def _make_tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> TensorRef:
+    """A reference to a tensor; the file is not read yet."""
     sizes, steps = checked_sizes(shape), checked_sizes(stride)
     if not isinstance(storage, Blob) or type(offset) is not int or offset < 0 or len(sizes) != len(steps):
         raise SourceError("a tensor without a proper storage, offset, size and stride")
     return TensorRef(storage, offset, sizes, steps)
 
 
-def _parameter(data: object, *_: object) -> TensorRef:
+def _make_parameter(data: object, *_: object) -> TensorRef:
+    """A parameter is its tensor."""
     if not isinstance(data, TensorRef):
         raise SourceError("a parameter that is no tensor")
     return data
 
 
-def _storage(data: object, *surplus: object) -> Blob:
+def _make_storage(data: object, *surplus: object) -> Blob:
+    """A storage is the string of bytes that ``torch.save`` wrote."""
     if surplus or not isinstance(data, Blob):
         raise SourceError("a storage that is no string of bytes")
     return data
 
 
-def _scalar(dtype: object, data: object = None) -> int | float | bool:
+def _make_scalar(dtype: object, data: object = None) -> int | float | bool:
+    """A NumPy number as a plain one."""
     if not isinstance(dtype, Dtype) or not isinstance(data, Blob) or data.size != dtype.numpy.itemsize:
         raise SourceError("a NumPy scalar of an unknown kind")
     number: int | float | bool = np.frombuffer(data.read(), dtype.numpy)[0].item()
     return number
 
 
-def _array(*_: object) -> ArrayRef:
+def _make_array(*_: object) -> ArrayRef:
+    """An array that is given its state later."""
     return ArrayRef()
 
 
-def _array_of(data: object, dtype: object, shape: object, order: object) -> ArrayRef:
+def _make_filled_array(data: object, dtype: object, shape: object, order: object) -> ArrayRef:
+    """An array that has all it needs."""
     array = ArrayRef()
     array.fill(shape, dtype, order == "F", data)
     return array
 
 
-def _mapping(*surplus: object) -> dict[str, Any]:
+def _make_mapping(*surplus: object) -> dict[str, Any]:
+    """An empty mapping."""
     if surplus:
         raise SourceError("a mapping made from arguments")
     return {}
 
 
-def _never(*_: object) -> object:
+def _refuse_call(*_: object) -> object:
+    """Refuse to call what only stands for a type."""
     raise SourceError("an array type that is called")
 
 
@@ -199,24 +208,24 @@ def _makers(limits: Limits) -> dict[tuple[str, str], Maker]:
         return set_of_text(list(items))
 
     table: dict[str, Callable[..., object]] = {
-        "torch_utils.persistence _reconstruct_persistent_obj": _module,
-        "dnnlib.util EasyDict": _mapping,
-        "dnnlib EasyDict": _mapping,
-        "collections OrderedDict": _mapping,
+        "torch_utils.persistence _reconstruct_persistent_obj": _make_record,
+        "dnnlib.util EasyDict": _make_mapping,
+        "dnnlib EasyDict": _make_mapping,
+        "collections OrderedDict": _make_mapping,
         "builtins set": strings,
         "__builtin__ set": strings,
-        "torch._utils _rebuild_tensor_v2": _tensor,
-        "torch._utils _rebuild_parameter": _parameter,
-        "torch.storage _load_from_bytes": _storage,
+        "torch._utils _rebuild_tensor_v2": _make_tensor,
+        "torch._utils _rebuild_parameter": _make_parameter,
+        "torch.storage _load_from_bytes": _make_storage,
         "numpy dtype": Dtype,
-        "numpy ndarray": _never,
+        "numpy ndarray": _refuse_call,
         "dnnlib.tflib.network Network": TFNetwork,
         "tfutil Network": TFNetwork,
     }
     for package in ("numpy.core", "numpy._core"):
-        table[f"{package}.multiarray scalar"] = _scalar
-        table[f"{package}.multiarray _reconstruct"] = _array
-        table[f"{package}.numeric _frombuffer"] = _array_of
+        table[f"{package}.multiarray scalar"] = _make_scalar
+        table[f"{package}.multiarray _reconstruct"] = _make_array
+        table[f"{package}.numeric _frombuffer"] = _make_filled_array
     return {(name.split()[0], name.split()[1]): Maker(name, call) for name, call in table.items()}
 
 
@@ -291,7 +300,7 @@ class Archive:
     def _read_storage(self, blob: Blob) -> tuple[torch.dtype, int, int]:
         """Element type, count and place of a storage that ``torch.save`` wrote as bytes."""
         reader = blob.reader()
-        makers = {("torch", name): Maker(name, _never) for name in STORAGES}
+        makers = {("torch", name): Maker(name, _refuse_call) for name in STORAGES}
 
         def storage(reference: object) -> tuple[torch.dtype, int]:
             if not isinstance(reference, tuple) or len(reference) != 6:

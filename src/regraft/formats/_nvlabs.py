@@ -155,7 +155,7 @@ class PickledNetwork:
             if drop is not None and name.rpartition(".")[2] == drop:
                 if not isinstance(ref, TensorRef) or ref.shape != (4, 4):
                     raise SourceError(f"{where}: must be the 4x4 filter of [1, 3, 3, 1]")
-                check_filter(self.archive.tensor(ref, where), fir(), where)
+                check_filter(self.archive.tensor(ref, where), resampling_filter(), where)
             else:
                 tensors[name] = self.archive.tensor(ref, where)
         return tensors
@@ -184,7 +184,7 @@ def resolutions(size: int, where: str) -> list[int]:
     return [4 << k for k in range(size.bit_length() - 2)]
 
 
-def width(tensors: dict[str, Tensor], name: str, where: str) -> int:
+def output_channels(tensors: dict[str, Tensor], name: str, where: str) -> int:
     """Output channels of a convolution.
 
     Raises:
@@ -195,7 +195,7 @@ def width(tensors: dict[str, Tensor], name: str, where: str) -> int:
     return int(tensors[name].shape[0])
 
 
-def fir() -> Tensor:
+def resampling_filter() -> Tensor:
     """StyleGAN2's resampling filter, (4, 4)."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) / 64

@@ -112,7 +112,7 @@ def _stylegan2(network: PickledNetwork) -> Network:
         "w_dim": network.integer("w_dim"),
         "img_resolution": size,
         "img_channels": network.integer("img_channels"),
-        "channels": [_nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", network.where) for r in sides],
+        "channels": [_nvlabs.output_channels(tensors, f"synthesis.b{r}.conv1.weight", network.where) for r in sides],
         "architecture": network.effective("synthesis.b4", "architecture", options, "skip"),
         "use_noise": network.effective("synthesis.b4.conv1", "use_noise", options, True),
         "conv_clamp": network.effective("synthesis.b4.conv1", "conv_clamp", options, 256 if network.flat else None),
@@ -139,7 +139,7 @@ def _stylegan3(network: PickledNetwork) -> Network:
         "w_dim": network.integer("w_dim"),
         "img_resolution": network.integer("img_resolution"),
         "img_channels": network.integer("img_channels"),
-        "channels": [_nvlabs.width(tensors, f"synthesis.{layer}.weight", network.where) for layer in layers[:-1]],
+        "channels": [_nvlabs.output_channels(tensors, f"synthesis.{layer}.weight", network.where) for layer in layers[:-1]],
     }
     generator = checked_network("stylegan3", "generator", config, tensors, network.where)
     designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3", StyleGAN3).filters(config)
@@ -162,8 +162,8 @@ def _critic(network: PickledNetwork, flat: bool) -> Network:
     size = network.integer("img_resolution")
     sides = _nvlabs.resolutions(size, network.where)
     tensors = network.tensors(drop="resample_filter")
-    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
-    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", network.where))
+    channels = [_nvlabs.output_channels(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
+    channels.append(_nvlabs.output_channels(tensors, f"b{size}.fromrgb.weight", network.where))
     mapping = _mapping(network, tensors, default_layers=8)
     ending = options["epilogue_kwargs"]
     cmap_dim = network.plain(network.kwargs.get("cmap_dim"))

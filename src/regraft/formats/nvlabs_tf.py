@@ -265,7 +265,7 @@ def _generator(network: TensorFlowNetwork) -> Network:
         "use_noise": network.option("use_noise", True, (bool,)),
         "conv_clamp": network.option("conv_clamp", None, (int, float)),
         "channels": [
-            _nvlabs.width(tensors, f"synthesis.b{r}.conv1.weight", network.where)
+            _nvlabs.output_channels(tensors, f"synthesis.b{r}.conv1.weight", network.where)
             for r in _nvlabs.resolutions(size, network.where)
         ],
     }
@@ -278,8 +278,8 @@ def _critic(network: TensorFlowNetwork) -> Network:
     tensors = network.tensors(_critic_name)
     size, classes = network.integer("resolution", 1024), network.integer("label_size", 0)
     sides = _nvlabs.resolutions(size, network.where)
-    channels = [_nvlabs.width(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
-    channels.append(_nvlabs.width(tensors, f"b{size}.fromrgb.weight", network.where))
+    channels = [_nvlabs.output_channels(tensors, f"b{r}.conv1.weight", network.where) for r in sides[1:]]
+    channels.append(_nvlabs.output_channels(tensors, f"b{size}.fromrgb.weight", network.where))
     features = network.option("mapping_fmaps", None, (int,))
     # The first release's critic had groups of four; ADA's takes the whole batch unless it is told.
     group = network.option("mbstd_group_size", 4 if network.function == "D_stylegan2" else None, (int,))

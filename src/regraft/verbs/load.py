@@ -107,7 +107,7 @@ def find(reference: str | pathlib.Path, on_event: Emit | None = None) -> pathlib
         return bundled()[str(reference)]
     listed = catalogue.sources()
     if is_public(reference):
-        return catalogue.bring(listed[str(reference)], on_event)
+        return catalogue.fetch_source(listed[str(reference)], on_event)
     hint = unknown_name("bundled source", str(reference), [*bundled(), *listed])
     if "did you mean" not in hint:  # the names of the whole catalogue would hide the rest of the message
         hint = unknown_name("bundled source", str(reference), list(bundled()))
