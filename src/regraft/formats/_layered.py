@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
@@ -15,6 +16,8 @@ from regraft.core.config import Config
 from regraft.core.errors import SourceError
 from regraft.core.networks import Description, Generator
 from regraft.core.randomness import generator_at
+from regraft.formats._order import order_advice
+from regraft.formats._roles import branches
 from regraft.formats._shapes import Chain, StoredLayer, critic_chains, generator_chains, in_card_order, joined, stored_layers
 from regraft.formats._tensor_reader import TensorReader
 from regraft.formats.base import Network
@@ -39,6 +42,9 @@ class NetworkHints(Config):
 
     file: Annotated[str | None, Field(description="Weights, relative to the card.")] = None
     key: Annotated[str | None, Field(description="Key of the state dict inside the file, where it holds several.")] = None
+    prefix: Annotated[
+        str | None, Field(description="What the network's names begin with, where one state dict holds several networks.")
+    ] = None
     activation: Annotated[Activation | None, Field(description="After every hidden layer.")] = None
     slope: Annotated[float | None, Field(description="Of leaky_relu.")] = None
     output: Annotated[Literal["tanh", "sigmoid", "none"] | None, Field(description="After a generator's last layer.")] = None
@@ -97,9 +103,13 @@ def infer_pair(
     """
     generator = in_card_order(generator, generator_hints.order, where)
     critic = in_card_order(critic, critic_hints.order, where) if critic is not None else None
-    g_stored = stored_layers(generator, f"{where}: generator")
-    d_stored = stored_layers(critic, f"{where}: critic") if critic is not None else None
-    g_chain, d_chain = _cheapest_pair(g_stored, d_stored, where, generator_hints, critic_hints, size)
+    try:
+        g_stored = stored_layers(generator, f"{where}: generator")
+        d_stored = stored_layers(critic, f"{where}: critic") if critic is not None else None
+        g_chain, d_chain = _cheapest_pair(g_stored, d_stored, where, generator_hints, critic_hints, size)
+    except SourceError as error:
+        advice = None if generator_hints.order else order_advice(generator, where, "generator")
+        raise SourceError(f"{error}\n{advice}" if advice else str(error)) from None
     notes = [f"generator read from shapes as {g_chain.path}"]
     if d_chain is not None:
         notes.append(f"critic read from shapes as {d_chain.path}, its score taken before any sigmoid")
@@ -134,7 +144,8 @@ def _cheapest_pair(
     best: tuple[float, Chain, Chain | None] | None = None
     tried: set[tuple[int, ...]] = set()
     steps = iter(range(CRITIC_STEPS))
-    for g_chain in itertools.islice(generator_chains(g_stored, _fixed_settings(g_hints)), 200):
+    refused: dict[str, str] = {}
+    for g_chain in itertools.islice(generator_chains(g_stored, _fixed_settings(g_hints), size, refused), 200):
         image = g_chain.shapes[-1]
         if size is not None and image[1:] != size:
             tried.add(image)
@@ -151,16 +162,38 @@ def _cheapest_pair(
         if best is None or cost < best[0]:
             best = (cost, g_chain, d_chain)
     if best is None:
-        sizes = ", ".join("x".join(map(str, image)) for image in sorted(tried)[:12]) or "none"
-        sizes += f" and {len(tried) - 12} more" if len(tried) > 12 else ""
-        raise SourceError(
-            f"{where}: no usual strides and paddings make these layers a generator"
-            f"{' and a critic of its images' if d_stored is not None else ''} (images tried: {sizes}). "
-            "If this is a critic, a classifier or an encoder, name the generator's file instead; else state them "
-            "in a source card (generator: {layers: [{stride: 2, padding: 1}, ...]}), or build the networks in "
-            "Python and hand them over as regraft.GAN(generator=..., critic=..., latent=...)"
-        )
+        raise SourceError(_no_pair(g_stored, d_stored is not None, where, tried, refused))
     return best[1], best[2]
+
+
+def _no_pair(
+    stored: Sequence[StoredLayer], with_critic: bool, where: str, tried: set[tuple[int, ...]], refused: dict[str, str]
+) -> str:
+    """Say why layers are no generator, or no generator and critic of the same images, and what to do."""
+    sizes = ", ".join("x".join(map(str, image)) for image in sorted(tried)[:12]) or "none"
+    sizes += f" and {len(tried) - 12} more" if len(tried) > 12 else ""
+    networks = f"a generator{' and a critic of its images' if with_critic else ''}"
+    problem = f"no usual strides and paddings make these layers {networks} (images tried: {sizes})"
+    if refused and not tried:
+        path, wrong = next(iter(refused.items()))
+        problem = f"these layers are no generator: in a row they would make {path}, which {wrong}"
+    first, name = stored[0].weight, joined(stored[0].prefix, "weight")
+    if first.dim() == 4 and first.shape[1] in (1, 3) and first.shape[0] > first.shape[1]:
+        problem += (
+            f". The first layer, {name}, takes {first.shape[1]} channels, as an image has, and no latent: this may be a "
+            "critic, or translate images into images (CycleGAN, pix2pix)"
+        )
+    several, prefixes = "", branches(joined(part.prefix, "weight") for part in stored)
+    if 1 < len(prefixes) < len(stored):
+        several = (
+            " If the file holds several networks, name one in a source card by what its names begin with: generator: "
+            f"{{file: {pathlib.Path(where).name}, prefix: {prefixes[0]}}}; there are: {', '.join(prefixes[:8])}."
+        )
+    return (
+        f"{where}: {problem}. If this is a critic, a classifier or an encoder, name the generator's file instead; else state "
+        "them in a source card (generator: {layers: [{stride: 2, padding: 1}, ...]}), or build the networks in Python and hand "
+        f"them over as regraft.GAN(generator=..., critic=..., latent=...).{several}"
+    )
 
 
 def _fixed_settings(hints: NetworkHints) -> list[dict[str, Any]]:

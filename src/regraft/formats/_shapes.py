@@ -15,12 +15,12 @@ from typing import Any
 from torch import Tensor
 
 from regraft.core.errors import SourceError
+from regraft.formats._refusals import USUAL_SIDES, Shape, as_text, no_generator
+from regraft.formats._roles import conditional, is_embedding
 
-Shape = tuple[int, ...]
 MOST_LAYERS = 64
 MOST_STEPS = 20_000
 """Of one search over the settings of layers."""
-USUAL_SIDES = {28: 0.0, 32: 0.0, 64: 0.0, 128: 0.0, 256: 0.0, 512: 0.0, 1024: 0.0, 16: 0.5, 48: 0.5, 96: 0.5}
 
 
 @dataclasses.dataclass
@@ -55,7 +55,7 @@ class Chain:
     @property
     def path(self) -> str:
         """Shapes as text, for the notes on what was assumed."""
-        return " -> ".join("x".join(str(n) for n in shape) for shape in self.shapes)
+        return as_text(self.shapes)
 
 
 def joined(prefix: str, leaf: str) -> str:
@@ -98,15 +98,17 @@ def stored_layers(tensors: dict[str, Tensor], where: str) -> list[StoredLayer]:
     for prefix, group in groups.items():
         weight = group.get("weight")
         _check_vectors(prefix, group, where)
+        if weight is not None and weight.dim() == 2 and "bias" not in group and is_embedding(prefix):
+            raise SourceError(conditional(where, joined(prefix, "weight"), tuple(weight.shape)))
         if weight is not None and weight.dim() in (2, 4):
             unknown = set(group) - {"weight", "bias"}
             if unknown:
-                raise SourceError(f"{where}: {prefix}.{sorted(unknown)[0]} belongs to no layer that regraft reads")
+                raise SourceError(f"{where}: {joined(prefix, sorted(unknown)[0])} belongs to no layer that regraft reads")
             layers.append(StoredLayer(prefix, weight, group.get("bias")))
         elif "running_mean" in group and "running_var" in group and layers and not layers[-1].norm:
             layers[-1].norm_prefix, layers[-1].norm = prefix, group
         else:
-            some = f"{prefix}.{next(iter(group))}"
+            some = joined(prefix, next(iter(group)))
             raise SourceError(
                 f"{where}: {some} {tuple(next(iter(group.values())).shape)} is part of no linear layer, convolution or batch "
                 "norm (with running statistics); build the network in Python and hand it over as regraft.GAN(generator=...)"
@@ -127,14 +129,30 @@ def _check_vectors(prefix: str, group: dict[str, Tensor], where: str) -> None:
     odd = [k for k, v in group.items() if v.numel() == 0] or [k for k, v in vectors.items() if v.dim() != 1]
     if odd or len(lengths) > 1:
         name = odd[0] if odd else next(iter(vectors))
-        raise SourceError(f"{where}: {prefix}.{name} has shape {tuple(group[name].shape)}, which fits no layer")
+        raise SourceError(f"{where}: {joined(prefix, name)} has shape {tuple(group[name].shape)}, which fits no layer")
 
 
-def generator_chains(stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]]) -> Iterator[Chain]:
-    """Ways to read parts as a generator, cheapest first; ``settings`` fixes keys of single layers."""
+def generator_chains(
+    stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]], size: tuple[int, int] | None, refused: dict[str, str]
+) -> Iterator[Chain]:
+    """Ways to read parts as a generator, cheapest first.
+
+    Args:
+        stored: the layers.
+        settings: keys of single layers that a card fixes.
+        size: height and width of the image, where a card says them.
+        refused: gets the shapes of those that no generator has, and what is wrong with each.
+    """
     first = stored[0].weight
     latent = first.shape[1] if stored[0].is_linear else first.shape[0]
-    for chain in _search(stored, settings, (latent,), _generator_options, itertools.count()):
+
+    def allowed(shapes: tuple[Shape, ...]) -> bool:
+        wrong = no_generator(shapes, len(shapes) > len(stored), stated=bool(settings) or size is not None)
+        if wrong is not None and len(refused) < MOST_LAYERS:
+            refused[as_text(shapes)] = wrong
+        return wrong is None
+
+    for chain in _search(stored, settings, (latent,), _generator_options, itertools.count(), allowed):
         shape = chain.shapes[-1]
         if len(shape) == 3 and shape[0] in (1, 3):
             unusual = 0.0 if shape[1] == shape[2] else 1.0
@@ -145,7 +163,7 @@ def critic_chains(
     stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]], image: Shape, steps: Iterator[int]
 ) -> Iterator[Chain]:
     """Ways to read parts as a critic of images of shape ``image``, cheapest first; takes as many ``steps`` as it needs."""
-    for chain in _search(stored, settings, image, _critic_options, steps):
+    for chain in _search(stored, settings, image, _critic_options, steps, lambda shapes: True):
         if math.prod(chain.shapes[-1]) == 1:
             yield chain
 
@@ -155,7 +173,12 @@ Options = Callable[[Sequence[StoredLayer], int, Shape, dict[str, Any]], Iterator
 
 
 def _search(
-    stored: Sequence[StoredLayer], settings: Sequence[dict[str, Any]], start: Shape, options: Options, steps: Iterator[int]
+    stored: Sequence[StoredLayer],
+    settings: Sequence[dict[str, Any]],
+    start: Shape,
+    options: Options,
+    steps: Iterator[int],
+    allowed: Callable[[tuple[Shape, ...]], bool],
 ) -> Iterator[Chain]:
     """Ways to set the layers one after another, cheapest first, until there are no more or ``steps`` or ``MOST_STEPS`` end."""
     count = itertools.count()
@@ -171,7 +194,7 @@ def _search(
         fixed = settings[index] if index < len(settings) else {}
         for extra, layer in options(stored, index, shapes[-1], fixed):
             shape = _output_shape(layer, shapes[-1])
-            if shape is not None:
+            if shape is not None and allowed((*shapes, shape)):
                 heapq.heappush(heap, (cost + extra, next(count), (*layers, layer), (*shapes, shape)))
 
 

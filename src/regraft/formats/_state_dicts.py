@@ -11,22 +11,8 @@ from torch import Tensor
 from regraft.core.errors import SourceError
 from regraft.files import weights
 from regraft.files.containers import pickle_head
+from regraft.formats._roles import unwrapped
 from regraft.formats.base import load_torch
-
-GENERATOR_KEYS = (
-    "g_ema",
-    "G_ema",
-    "generator_ema",
-    "generator",
-    "netG",
-    "G",
-    "g",
-    "gen",
-    "generator_state_dict",
-    "model_g",
-)
-CRITIC_KEYS = ("critic", "discriminator", "netD", "D", "d", "disc", "dis", "discriminator_state_dict", "model_d")
-PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "net", "params", "weights")
 
 StateDict = dict[str, Tensor]
 
@@ -40,11 +26,11 @@ def state_dict_under(content: object, *keys: str) -> StateDict | None:
     """The state dict under the first of some keys that a file has, or the file itself; None if that is no state dict."""
     if isinstance(content, dict):
         content = next((content[key] for key in keys if key in content), content)
-    return without_prefix(content, "module.") if is_state_dict(content) else None
+    return unwrapped(content) if is_state_dict(content) else None
 
 
 def the_state_dict(content: object, where: str) -> StateDict:
-    """What a file holds, which must be a state dict, without the prefix ``module.`` of a wrapper.
+    """What a file holds, which must be a state dict, without the prefixes of wrappers.
 
     Raises:
         SourceError: if it is something else.
@@ -55,54 +41,29 @@ def the_state_dict(content: object, where: str) -> StateDict:
     return tensors
 
 
-def find_state_dict(content: object, keys: tuple[str, ...]) -> StateDict | None:
-    """The first state dict under one of several usual keys, cleaned."""
-    if not isinstance(content, dict):
-        return None
-    for key in keys:
-        inner: object = content.get(key)
-        if is_state_dict(inner):
-            return clean(inner)
-    return None
-
-
-def only_state_dict(content: object, where: str, key: str | None = None) -> StateDict:
-    """The one state dict of a file, or the one under ``key`` (``outer.inner``), cleaned.
+def under_key(content: object, key: str, where: str) -> object:
+    """What a file holds under ``key``, or under ``outer.inner``.
 
     Raises:
-        SourceError: if there is none, or several.
+        SourceError: if there is no such key.
     """
-    for part in key.split(".") if key is not None else ():
-        if not isinstance(content, dict) or part not in content:
-            present = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
+    rest = key
+    while rest:
+        if not isinstance(content, dict):
+            raise SourceError(f"{where}: has no key {key}; there is {described(content)}")
+        names = [str(name) for name in content if rest == str(name) or rest.startswith(f"{name}.")]
+        if not names:
+            present = ", ".join(str(name)[:60] for name in list(content)[:8])
             raise SourceError(f"{where}: has no key {key}; there are: {present}")
-        content = content[part]
-    if is_state_dict(content):
-        return clean(content)
-    inner = find_state_dict(content, PLAIN_KEYS)
-    if inner is not None:
-        return inner
-    if isinstance(content, dict):
-        candidates = {str(name): value for name, value in content.items() if is_state_dict(value)}
-        if len(candidates) == 1:
-            return clean(next(iter(candidates.values())))
-        if candidates:
-            names = ", ".join(candidates)
-            raise SourceError(f"{where}: holds several state dicts ({names}); name one as key in a source card")
-    raise SourceError(f"{where}: holds no state dict (names to tensors), but {described(content)}")
-
-
-def without_prefix(tensors: StateDict, prefix: str) -> StateDict:
-    """Drop a prefix that a wrapper has added to every name; if one lacks it, nothing changes."""
-    if not all(name.startswith(prefix) for name in tensors):
-        return tensors
-    return {name.removeprefix(prefix): value for name, value in tensors.items()}
+        name = max(names, key=len)
+        content = next(value for inner, value in content.items() if str(inner) == name)
+        rest = rest[len(name) + 1 :]
+    return content
 
 
 def clean(tensors: StateDict) -> StateDict:
     """Drop prefixes that wrappers add to every name, bake spectral norm, make floating tensors float32."""
-    for prefix in ("module.", "_orig_mod.", "model."):
-        tensors = without_prefix(tensors, prefix)
+    tensors = unwrapped(tensors)
     cleaned: StateDict = {}
     converted: dict[int, Tensor] = {}  # a file may hold one tensor under many names
     for name, value in tensors.items():

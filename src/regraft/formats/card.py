@@ -21,8 +21,9 @@ from regraft.core.config import OBJECTIVES, Config, Objective, Recipe, parse, re
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
+from regraft.formats._choice import by_card
 from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
-from regraft.formats._state_dicts import only_state_dict, read_weights
+from regraft.formats._state_dicts import clean, read_weights
 from regraft.formats.base import Format, Parsed, Probe
 
 NAMES = ("source.yaml", "source.yml")
@@ -81,8 +82,9 @@ class CardFormat(Format):
         if card.generator.file is None:
             raise SourceError(f"{path}: generator.file is missing: name the generator's weights")
         files: dict[str, str] = {}
-        generator = _read_tensors(path, card.generator, files)
-        critic = _read_tensors(path, card.critic, files) if card.critic and card.critic.file else None
+        notes: list[str] = []
+        generator = _read_tensors(path, card.generator, "generator", files, notes)
+        critic = _read_tensors(path, card.critic, "critic", files, notes) if card.critic and card.critic.file else None
         size = (card.size, card.size) if isinstance(card.size, int) else card.size
         inferred = infer_pair(
             generator,
@@ -101,7 +103,7 @@ class CardFormat(Format):
             licence=card.licence,
             dataset=card.dataset,
             url=card.url,
-            assumptions=inferred.assumptions,
+            assumptions=(*notes, *inferred.assumptions),
         )
         return Parsed(inferred.generator, inferred.critic, provenance, objective=card.objective, recipe=card.recipe)
 
@@ -113,13 +115,17 @@ def card_path(path: pathlib.Path) -> pathlib.Path | None:
     return path if path.suffix in (".yaml", ".yml") and path.is_file() else None
 
 
-def _read_tensors(card: pathlib.Path, hints: NetworkHints, files: dict[str, str]) -> dict[str, Tensor]:
-    """Read the state dict that a card names, and note the file's digest in ``files``."""
+def _read_tensors(
+    card: pathlib.Path, hints: NetworkHints, which: str, files: dict[str, str], notes: list[str]
+) -> dict[str, Tensor]:
+    """Read the state dict that a card names; adds the file's digest to ``files`` and what has to be said to ``notes``."""
     file = card.parent / str(hints.file)
     if not file.is_file():
         raise SourceError(f"{card}: names {hints.file}, and there is no such file beside it")
     files[file.name] = sha256(file)
-    return only_state_dict(read_weights(file), str(file), hints.key)
+    chosen = by_card(read_weights(file), str(file), which, hints.key, hints.prefix)
+    notes += chosen.notes
+    return clean(chosen.tensors)
 
 
 PLUGIN = CardFormat()

@@ -6,21 +6,13 @@ The critic is looked for inside the file (keys like ``netD``) or beside it (``ne
 import contextlib
 import pathlib
 
-from torch import Tensor
-
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
+from regraft.formats import _order
+from regraft.formats._choice import Chosen, choose_critic, critic_of, generator_of, not_used
 from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
-from regraft.formats._state_dicts import (
-    CRITIC_KEYS,
-    GENERATOR_KEYS,
-    critic_names,
-    find_state_dict,
-    only_state_dict,
-    read_safetensors,
-    read_weights,
-)
+from regraft.formats._state_dicts import clean, critic_names, read_safetensors, read_weights
 from regraft.formats.base import Format, Parsed, Probe
 
 
@@ -39,19 +31,21 @@ class StateDict(Format):
         path = probe.path
         content: object = read_safetensors(path) if _is_safetensors(probe) else probe.torch_object
         files = {path.name: sha256(path)}
-        generator = find_state_dict(content, GENERATOR_KEYS)
-        critic = find_state_dict(content, CRITIC_KEYS)
-        notes = []
-        if generator is None:
-            generator = only_state_dict(content, str(path))
-            if critic is None:
-                critic, critic_path = _critic_beside(path)
-                if critic_path:
-                    files[critic_path.name] = sha256(critic_path)
-                    notes.append(f"critic taken from {critic_path.name} beside it")
+        chosen, found = generator_of(content, str(path))
+        critic, notes = choose_critic(found, str(path))
+        notes = [*chosen.notes, *_places(chosen, critic), *notes]
+        notes += not_used(found, chosen, critic)
+        if critic is None and not any(f.role == "critic" for f in found):
+            critic, critic_path = _critic_beside(path)
+            if critic_path:
+                files[critic_path.name] = sha256(critic_path)
+                notes.append(f"critic taken from {critic_path.name} beside it")
+        generator = clean(chosen.tensors)
+        if _is_safetensors(probe):
+            _order.check_alphabetical(generator, str(path), "generator")
         inferred = infer_pair(
             generator,
-            critic,
+            None if critic is None else clean(critic.tensors),
             str(path),
             generator_hints=NetworkHints(),
             critic_hints=NetworkHints(),
@@ -70,13 +64,21 @@ def _is_safetensors(probe: Probe) -> bool:
     return len(head) > 9 and int.from_bytes(head[:8], "little") < 1 << 27 and head[8:9] == b"{"
 
 
-def _critic_beside(path: pathlib.Path) -> tuple[dict[str, Tensor] | None, pathlib.Path | None]:
+def _places(generator: Chosen, critic: Chosen | None) -> list[str]:
+    """Say where in one state dict the networks were found, if it holds several."""
+    if not generator.found.prefix or generator.base:
+        return []
+    also = f", the critic from {critic.found.place}" if critic else ""
+    return [f"The generator was taken from {generator.found.place}{also}."]
+
+
+def _critic_beside(path: pathlib.Path) -> tuple[Chosen | None, pathlib.Path | None]:
     """The critic in a file beside the generator's whose name fits, and that file; None twice if there is none."""
     for name in critic_names(path.name):
         other = path.with_name(name)
         if other.is_file():
             with contextlib.suppress(SourceError):
-                return only_state_dict(read_weights(other), str(other)), other
+                return critic_of(read_weights(other), str(other)), other
     return None, None
 
 
