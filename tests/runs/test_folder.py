@@ -41,7 +41,7 @@ def test_no_other_file_spells_them():
     template = "report.html.j2"
     leaves = {name.rpartition("/")[2] for name in NAMES.values()}
     for path in SOURCE.rglob("*.py"):
-        if path != SOURCE / "runs" / "folder.py":
+        if path not in (SOURCE / "runs" / "folder.py", SOURCE / "files" / "known_records.py"):
             assert not [text for text in strings(path) if text != template and any(leaf in text for leaf in leaves)], path
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from regraft.cli.options import AdapterSources, Json, Seed, TargetImages
-from regraft.cli.output import print_json
+from regraft.cli.output import print_json, reporting
 
 DIAGNOSED = {
     "n": "images and codes measured on",
@@ -41,16 +41,21 @@ def check(
     out: Annotated[
         pathlib.Path | None, typer.Option(help="A .png to write, with an overview, near-duplicates and outliers.")
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to look at where images lie in folders train, val and test, or all.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look through target images before training: what is odd, and what is advised."""
     from regraft.verbs.check import check as run_check
 
-    facts = run_check(images, out)
+    facts = run_check(images, out, split=split)
     if as_json:
         print_json(facts)
         return
     print(f"{facts['images']} images" + (f", {facts['unreadable']} unreadable files" if facts["unreadable"] else ""))
+    for note in facts["notes"]:
+        print(f"note: {note}")
     for name in ("sizes", "modes", "classes", "conversions"):
         if facts[name]:
             print(f"{name}: " + ", ".join(f"{key} ({count})" for key, count in facts[name].items()))
@@ -87,7 +92,8 @@ def rank(
     """Say which of several sources is nearest to target images."""
     from regraft.verbs.rank import rank as run_rank
 
-    rows = run_rank(images, source, n=n, probe=probe, seed=seed, extractor_name=extractor, out=out)
+    with reporting(quiet=as_json) as report:
+        rows = run_rank(images, source, n=n, probe=probe, seed=seed, extractor_name=extractor, out=out, on_event=report)
     if as_json:
         print_json(rows)
         return
@@ -135,5 +141,7 @@ def diagnose(
     for name, label in DIAGNOSED.items():
         if name in facts:
             print(f"{label:<{width}}  {facts[name]:.4g}")
+    for note in facts["notes"]:
+        print(f"note: {note}")
     for warning in facts["warnings"]:
         print(f"warning: {warning}")

@@ -179,6 +179,8 @@ def train_classifier(
     if as_json:
         print_json(dataclasses.asdict(trained) | {"file": str(trained.file)})
         return
+    for note in trained.notes:
+        print(f"note: {note}", file=sys.stderr)
     low, high = trained.interval
     print(
         f"{trained.file}: {len(trained.classes)} classes; on {trained.n_held} held-out images {trained.accuracy:.1%} right "

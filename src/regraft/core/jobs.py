@@ -43,6 +43,10 @@ class AdaptJob(Config):
         Field(description="Precision of forward and backward passes; penalties stay in float32."),
     ] = "float32"
     take: Annotated[int | None, Field(ge=1, description="Use only the first N images, in the order of their names.")] = None
+    split: Annotated[
+        str | None,
+        Field(description="Split to use where images lie in folders train, val and test, or all. Default: train."),
+    ] = None
     only_class: Annotated[str | None, Field(description="Use only the images of one class folder.")] = None
     labels: Annotated[
         bool | None,
@@ -167,6 +171,13 @@ class EvaluateJob(Config):
     seed: Annotated[int, Field(ge=0, lt=1 << 63, description="Seed of the samples and of the metrics' random draws.")] = 0
     size: Annotated[
         int | None, Field(ge=4, le=4096, description="Side that two sets of images are brought to before they are compared.")
+    ] = None
+    split: Annotated[
+        str | None,
+        Field(
+            description="Split to measure against where real images lie in folders train, val and test, or all. "
+            "Default: test, else val, else train."
+        ),
     ] = None
     fit: Annotated[
         Literal["crop", "pad", "stretch"] | None,

@@ -5,7 +5,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import DataError
+from regraft.core.names import printable
 from regraft.core.networks import Batch
 from regraft.core.randomness import subset
 from regraft.data import rules
@@ -65,6 +66,29 @@ class ImageSet:
         by_label = collections.Counter(i.label for i in self.items)
         return [by_label[label] for label in range(len(self.classes))]
 
+    @property
+    def summary(self) -> str:
+        """The number of images and, with classes, that of each, in words."""
+        if not self.classes:
+            return f"{len(self)} images"
+        counts = [f"{name} ({count})" for name, count in zip(self.classes, self.counts, strict=True)]
+        rest = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
+        return f"{len(self)} images of {len(counts)} classes: {', '.join(counts[:12])}{rest}"
+
+    def named(self, names: Collection[str]) -> "ImageSet":
+        """Return the images of these names, in their order here.
+
+        Raises:
+            DataError: if some are not there.
+        """
+        wanted = set(names)
+        items = tuple(item for item in self.items if item.name in wanted)
+        missing = sorted(wanted - {item.name for item in items})
+        if missing:
+            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise DataError(f"{self.where}: {len(missing)} of {len(wanted)} images are no longer there: {shown}")
+        return dataclasses.replace(self, items=items)
+
     def take(self, start: int, stop: int) -> "ImageSet":
         """Return images ``start`` to ``stop - 1``."""
         return dataclasses.replace(self, items=self.items[start:stop])
@@ -77,17 +101,23 @@ class ImageSet:
         """Return the images of one class, without labels.
 
         Raises:
-            DataError: if there is no such class.
+            DataError: if there is no such class, or no image of it.
         """
-        if name not in self.classes:
-            raise DataError(f"{self.where}: no class {name}; there are: {', '.join(self.classes) or 'no classes'}")
-        label = self.classes.index(name)
+        shown = printable(name)
+        if shown not in self.classes:
+            raise DataError(f"{self.where}: no class {shown}; there are: {', '.join(self.classes) or 'no classes'}")
+        label = self.classes.index(shown)
         items = tuple(dataclasses.replace(i, label=None) for i in self.items if i.label == label)
+        if not items:
+            raise DataError(
+                f"{self.where}: there is no image of class {shown}; choose another one of {', '.join(self.classes)}"
+            )
         return dataclasses.replace(self, items=items, classes=())
 
     def with_classes(self, names: Sequence[str]) -> "ImageSet":
         """Return the same images with labels renumbered by ``names``, which must contain all their class names."""
-        table = [list(names).index(name) for name in self.classes]
+        order = [printable(name) for name in names]
+        table = [order.index(printable(name)) for name in self.classes]
         items = tuple(i if i.label is None else dataclasses.replace(i, label=table[i.label]) for i in self.items)
         return dataclasses.replace(self, items=items, classes=tuple(names))
 

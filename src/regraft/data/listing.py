@@ -1,72 +1,205 @@
 """Which files of a folder or an archive are images, and which labels they have: one set of rules for all of them."""
 
+import collections
+import dataclasses
 import functools
-import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from regraft.core.errors import DataError
+from regraft.core.names import printable
+from regraft.data import kinds, own_output
+from regraft.data.hidden import hidden_part
 from regraft.data.images import ImageSet, Item
+from regraft.data.labels import DESCRIPTION, label_images
+from regraft.data.own_output import OwnOutput
+from regraft.data.splits import choose_split
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
+Read = Callable[[str], bytes]
+
+TRAIN = "train"
+"""The split that is used unless another one is asked for."""
 
 
-def list_images(where: str, names: Sequence[str], read: Callable[[str], bytes]) -> ImageSet:
-    """List the images among the files of a folder or an archive.
+def list_images(
+    where: str,
+    names: Sequence[str],
+    read: Read,
+    *,
+    head: Read | None = None,
+    split: str | Sequence[str] = TRAIN,
+    labels: bool | None = None,
+    notes: Sequence[str] = (),
+) -> ImageSet:
+    r"""List the images among the files of a folder or an archive.
 
     Args:
         where: path of the folder or archive, for messages.
-        names: names of all its files, relative to it, with forward slashes.
+        names: names of all its files, relative to it; a name that ends in a slash is a folder.  ``\`` counts as ``/``.
         read: returns the bytes of a file by its name.
+        head: returns the first bytes of a file, at most ``kinds.HEAD``, without reading it whole.  Without it files are read
+            whole where their names do not tell what they are, and single pictures that regraft made are not looked for.
+        split: of train, val and test folders that are used, or ``all``; of several the first that is there.
+        labels: True to take folders for classes where that is in doubt, False to ignore all labels.
+        notes: what is to be said of the names already.
+
+    Returns:
+        The images in the order of their names, with notes on what was left out and on how labels were found.
 
     Raises:
         DataError: if none of the files is an image, or their labels cannot be used.
     """
-    images = sorted(n for n in names if pathlib.PurePosixPath(n).suffix.lower() in SUFFIXES)
+    table = _by_printable_name(names)
+    sorted_files = _sort(table, read, head)
+    images = sorted_files.images
     if not images:
-        suffixes = ", ".join(sorted({pathlib.PurePosixPath(n).suffix or n for n in names})[:6]) or "nothing"
-        raise DataError(f"{where}: holds no images ({suffixes}); known suffixes: {' '.join(sorted(SUFFIXES))}")
-    description = next((n for n in names if pathlib.PurePosixPath(n).name == "dataset.json"), None)
-    labels, classes = _labels_from_json(where, read(description), description, images) if description else (None, ())
-    if labels is None:
-        labels, classes = _labels_from_folders(images)
+        raise DataError(f"{where}: {sorted_files.why_empty()}")
+    arranged = choose_split(where, images, split)
+    labelled = label_images(where, arranged, table, read, labels)
+    found = labelled.labels or [None] * len(labelled.images)
     items = tuple(
-        Item(name, functools.partial(read, name), None if labels is None else labels[i]) for i, name in enumerate(images)
+        Item(name, functools.partial(read, table[name]), label) for name, label in zip(labelled.images, found, strict=True)
     )
-    return ImageSet(where, items, classes)
+    said = (*notes, *sorted_files.notes(), *arranged.notes, *labelled.notes)
+    listed = ImageSet(where, items, labelled.classes, said)
+    return listed.without_labels() if labels is False else listed
 
 
-def _labels_from_folders(names: Sequence[str]) -> tuple[list[int] | None, tuple[str, ...]]:
-    """Label each image by its folder, the first one below the path that all images share; no labels if an image has none."""
-    parents = [pathlib.PurePosixPath(n).parts[:-1] for n in names]
-    shared = 0
-    while all(len(p) > shared for p in parents) and len({p[shared] for p in parents}) == 1:
-        shared += 1
-    if any(len(p) <= shared for p in parents):
-        return None, ()
-    classes = tuple(sorted({p[shared] for p in parents}))
-    return [classes.index(p[shared]) for p in parents], classes
+@dataclasses.dataclass(frozen=True)
+class _Sorted:
+    """The files of a folder or archive by what they are.
+
+    Attributes:
+        images: names, in order.
+        by_content: those of them whose endings do not say that they are images.
+        unreadable: names of images by what has to be done before they can be read.
+        others: names of other files.
+        hidden: names of hidden files and folders.
+        empty: names of folders that hold no file.
+        own: what regraft made.
+        own_images: how many images each folder holds that regraft made.
+    """
+
+    images: tuple[str, ...]
+    by_content: tuple[str, ...]
+    unreadable: Mapping[str, Sequence[str]]
+    others: tuple[str, ...]
+    hidden: tuple[str, ...]
+    empty: tuple[str, ...]
+    own: OwnOutput
+    own_images: Mapping[str, int]
+
+    def notes(self) -> list[str]:
+        """Say what was left out, a sentence for each kind of reason."""
+        notes = []
+        if self.by_content:
+            notes.append(f"{_count(self.by_content, 'file')} known as images by content")
+        for way_out, names in self.unreadable.items():
+            notes.append(f"{_count(names, 'image')} left out, because Pillow cannot read them here: {way_out}")
+        own = [f"{kind} {folder} ({_plural(self.own_images[folder], 'image')})" for folder, kind in self._own_folders()]
+        own += [_count(sorted(self.own.pictures), "picture")] if self.own.pictures else []
+        if own:
+            notes.append(f"left out, because regraft made it: {', '.join(own)}")
+        left_out = [_count(names, what) for what, names in self._others() if names]
+        if left_out:
+            notes.append(f"not taken: {', '.join(left_out)}")
+        return notes
+
+    def why_empty(self) -> str:
+        """Say why there are no images."""
+        if "" in self.own.folders:
+            return f"is a {self.own.folders['']} that regraft made, and holds no images of its own; name the images themselves"
+        notes = self.notes()
+        known = f"images are known by their content, or by the endings {' '.join(sorted(kinds.SUFFIXES))}"
+        if not notes:
+            return f"holds no images (it is empty); {known}"
+        endings = sorted({pathlib.PurePosixPath(name).suffix or name for name in self.others})
+        shown = f" ({', '.join(endings[:6])})" if endings else ""
+        return f"holds no images{shown}; {'; '.join(notes)}; {known}"
+
+    def _own_folders(self) -> list[tuple[str, str]]:
+        """Return name and kind of the folders that regraft made and that hold images, outermost ones only."""
+        return [(folder, self.own.folders[folder]) for folder, n in sorted(self.own_images.items()) if n]
+
+    def _others(self) -> list[tuple[str, Sequence[str]]]:
+        return [("other file", self.others), ("hidden file or folder", self.hidden), ("empty folder", self.empty)]
 
 
-def _labels_from_json(where: str, data: bytes, name: str, images: Sequence[str]) -> tuple[list[int] | None, tuple[str, ...]]:
+def _sort(table: Mapping[str, str], read: Read, head: Read | None) -> _Sorted:
+    """Sort files by what they are; arguments are those of :func:`list_images`, with names by printable name."""
+    peek: Read = head or (lambda name: read(name)[: kinds.HEAD])
+    hidden = {name: part for name in table if (part := hidden_part(name.rstrip("/"))) is not None}
+    files = {name: raw for name, raw in table.items() if name not in hidden and not name.endswith("/")}
+    folders = own_output.find_folders(files, read)
+    own = OwnOutput(folders, frozenset())
+    inside = {name: folder for name in files if (folder := own.folder_of(name)) is not None}
+    by_content, unreadable, images, others = [], collections.defaultdict(list), {}, []
+    own_images: dict[str, int] = dict.fromkeys(inside.values(), 0)
+    for name, raw in files.items():
+        if name in inside:
+            own_images[inside[name]] += kinds.is_known(name)
+            continue
+        kind = None if kinds.is_known(name) else kinds.kind_of(name, _peek(raw, peek))
+        if kind is not None:
+            way_out = kinds.missing_plugin(kind)
+            if way_out is not None:
+                unreadable[way_out].append(name)
+                continue
+            by_content.append(name)
+        if kind is not None or kinds.is_known(name):
+            images[name] = raw
+        elif pathlib.PurePosixPath(name).name != DESCRIPTION:
+            others.append(name)
+    pictures = own_output.find_pictures(images, head) if head is not None else frozenset()
+    empty = [name.rstrip("/") for name in table if name.endswith("/") and name not in hidden]
+    occupied = {str(parent) for name in files for parent in pathlib.PurePosixPath(name).parents}
+    return _Sorted(
+        images=tuple(
+            sorted((name for name in images if name not in pictures), key=lambda name: table[name].replace("\\", "/"))
+        ),
+        by_content=tuple(name for name in by_content if name not in pictures),
+        unreadable=unreadable,
+        others=tuple(others),
+        hidden=tuple(dict.fromkeys(hidden.values())),
+        empty=tuple(name for name in empty if name not in occupied),
+        own=OwnOutput(folders, pictures),
+        own_images=own_images,
+    )
+
+
+def _peek(name: str, peek: Read) -> bytes:
+    """Return the first bytes of a file; none if it cannot be read."""
     try:
-        rows = json.loads(data)["labels"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{where}: {name} is not a StyleGAN data set description ({type(error).__name__}: {error})") from None
-    if rows is None:
-        return None, ()
-    root = pathlib.PurePosixPath(name).parent
-    try:
-        table = {str(root / file): label for file, label in rows}
-        given = [table.get(n) for n in images]
-        if any(label is None for label in given):
-            missing = images[given.index(None)]
-            raise DataError(f"{where}: {name} has no label for {missing}")
-        labels = [
-            int(label.index(max(label))) if isinstance(label, list) else int(label) for label in given if label is not None
-        ]
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where}: {name} holds labels that regraft cannot use ({error})") from None
-    if min(labels) < 0 or max(labels) > 1 << 16:
-        raise DataError(f"{where}: {name} holds labels from {min(labels)} to {max(labels)}; at least 0 and at most 65536")
-    return labels, tuple(str(i) for i in range(max(labels) + 1))
+        return peek(name)
+    except DataError:
+        return b""
+
+
+def _by_printable_name(names: Sequence[str]) -> dict[str, str]:
+    r"""Return names by the text that stands for each: printable, with ``/`` for ``\``; two that look alike stay two."""
+    table: dict[str, str] = {}
+    for name in names:
+        text = printable(name.replace("\\", "/")).lstrip("/")
+        while text.startswith("./"):
+            text = text[2:].lstrip("/")
+        if not text or text.endswith("/"):
+            table |= {text: name} if text else {}
+            continue
+        unique, number = text, 2
+        while unique in table:
+            path = pathlib.PurePosixPath(text)
+            unique = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+            number += 1
+        table[unique] = name
+    return table
+
+
+def _count(names: Sequence[str], what: str) -> str:
+    """Return a count of names with up to three of them as examples."""
+    examples = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{_plural(len(names), what)} ({examples})"
+
+
+def _plural(n: int, what: str) -> str:
+    words = what.split(" or ")
+    return f"{n} {what if n == 1 else ' or '.join(word + 's' for word in words)}"

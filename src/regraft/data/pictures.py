@@ -6,10 +6,22 @@ import pathlib
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from regraft.files.atomic import replacing
+
+MARK = "made by regraft"
+"""Comment in every picture that regraft writes, by which it is known not to be an image of a data set."""
+
+
+def is_marked(head: bytes) -> bool:
+    """Return whether a PNG or GIF is one that regraft wrote.
+
+    Args:
+        head: its first 1,024 bytes; the mark stands before the pixels.
+    """
+    return head.startswith((b"\x89PNG", b"GIF8")) and MARK.encode() in head
 
 
 def to_picture(image: Tensor, aspect: float | None = None) -> Image.Image:
@@ -51,9 +63,10 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 1, scale: int | 
 
 
 def png(picture: Image.Image) -> bytes:
-    """Encode a picture as PNG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    """Encode a picture as PNG, with :data:`MARK`."""
+    buffer, comment = io.BytesIO(), PngImagePlugin.PngInfo()
+    comment.add_text("Comment", MARK)
+    picture.save(buffer, "PNG", optimize=True, pnginfo=comment)
     return buffer.getvalue()
 
 
@@ -67,7 +80,14 @@ def save_gif(path: pathlib.Path, frames: Sequence[Image.Image], seconds: float =
     """Write an animation that repeats for ever, atomically; each frame is shown for ``seconds``."""
     buffer = io.BytesIO()
     frames[0].save(
-        buffer, "GIF", save_all=True, append_images=list(frames[1:]), duration=round(seconds * 1000), loop=0, disposal=2
+        buffer,
+        "GIF",
+        save_all=True,
+        append_images=list(frames[1:]),
+        duration=round(seconds * 1000),
+        loop=0,
+        disposal=2,
+        comment=MARK,
     )
     with replacing(path) as file:
         file.write(buffer.getvalue())

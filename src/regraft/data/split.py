@@ -1,35 +1,60 @@
 """Choose the target images that a run uses, and hold some of them out of training."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import DataError
 from regraft.core.jobs import AdaptJob
+from regraft.core.names import printable
 from regraft.core.randomness import generator_at
 from regraft.data import rules
 from regraft.data.duplicates import Duplicates, find_duplicates
 from regraft.data.images import Images, ImageSet
+from regraft.data.listing import TRAIN
 from regraft.data.opening import open_images
 
 MIN_IMAGES = 4
 """Fewest images that a run can adapt to."""
 
 
-def select_images(job: AdaptJob, images: ImageSet | None) -> ImageSet:
+def select_images(job: AdaptJob, images: ImageSet | None, names: Sequence[str] | None = None) -> ImageSet:
     """List the images that a job uses.
 
     Args:
-        job: its settings name the class, the labels and how many images to take.
+        job: its settings name the split, the class, the labels and how many images to take.
         images: listed images that replace the job's path, or None.
+        names: those of the images that a run began with, if it is resumed or looked at again; others that have come since are
+            left out.
+
+    Raises:
+        DataError: if there is no such class, too few images, or no longer one of those named.
     """
-    listed = images if images is not None else open_images(job.images)
+    # Class folders are asked for where one class is, whether or not the classes are learned.
+    labels = job.labels if job.only_class is None else None
+    listed = images if images is not None else open_images(job.images, split=job.split or TRAIN, labels=labels)
     if job.only_class is not None:
+        if images is None and printable(job.only_class) not in listed.classes:
+            listed = _with_doubtful_classes(job, listed)
         listed = listed.only(job.only_class)
     if job.labels is False:
         listed = listed.without_labels()
-    return listed.take(0, job.take_count(len(listed), listed.where))
+    if names is None:
+        return listed.take(0, job.take_count(len(listed), listed.where))
+    selected = listed.named(names)
+    new = len(listed) - len(selected)
+    if new and job.take is None:
+        note = f"{new} images that have come since the run began are left out"
+        selected = dataclasses.replace(selected, notes=(*selected.notes, note))
+    return selected
+
+
+def _with_doubtful_classes(job: AdaptJob, listed: ImageSet) -> ImageSet:
+    """List a job's images with all folders as classes; return them as listed if that does not give the class asked for."""
+    doubtful = open_images(job.images, split=job.split or TRAIN, labels=True)
+    return doubtful if printable(job.only_class or "") in doubtful.classes else listed
 
 
 @dataclasses.dataclass(frozen=True)

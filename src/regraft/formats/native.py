@@ -18,14 +18,15 @@ from regraft.core.config import Objective, Recipe, parse
 from regraft.core.errors import SourceError
 from regraft.core.gan import GAN, Provenance
 from regraft.core.networks import Description
+from regraft.files import known_records
 from regraft.files.atomic import write_json, write_tensors
 from regraft.files.digests import sha256
 from regraft.files.weights import read_safetensors
 from regraft.formats.base import Format, Network, Parsed, Probe
 
-FORMAT = "regraft-source"
+FORMAT = known_records.SOURCE_FORMAT
 VERSION = 1
-RECORD = "source.json"
+RECORD = known_records.SOURCE
 TENSORS = "model.safetensors"
 
 Role = Literal["generator", "critic", "autoencoder"]

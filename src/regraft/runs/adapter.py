@@ -21,12 +21,13 @@ from regraft.core.errors import AdapterError, MissingCapability, SourceError
 from regraft.core.gan import GAN, Provenance, parse_class_shares, tensor_digest
 from regraft.core.networks import Critic, Description, Generator
 from regraft.core.version import __version__
+from regraft.files import known_records
 from regraft.files.atomic import write_json, write_tensors, write_text
 from regraft.files.weights import read_safetensors
 from regraft.runs.folder import RunFolder
 from regraft.runs.model_card import licence_of, model_card
 
-FORMAT = "regraft-adapter"
+FORMAT = known_records.ADAPTER_FORMAT
 VERSION = 1
 
 

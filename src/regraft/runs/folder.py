@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -13,7 +14,9 @@ import yaml
 from regraft.core.config import parse, read_yaml
 from regraft.core.errors import ConfigError
 from regraft.core.jobs import AdaptJob
+from regraft.core.names import printable
 from regraft.data import rules
+from regraft.files import known_records
 from regraft.files.atomic import write_json, write_text
 
 FINISHED = "this run is finished, and nothing is trained again; its results are in {}"
@@ -21,7 +24,7 @@ FINISHED = "this run is finished, and nothing is trained again; its results are 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """The paths in a run folder; no other place spells these names.
+    """The paths in a run folder; no other place spells these names, but for those of ``known_records``.
 
     Every file is written under a temporary name, synced and renamed.  After ``pretrain`` the folder holds a source
     (:mod:`regraft.formats.native`) in place of adapter, scores, verdict and page.
@@ -40,6 +43,7 @@ class RunFolder:
     ``verdict.json``                   verdict on the kept generator, with its evidence     ``adapt``
     ``report.html``                    the page                                             ``report``
     ``state/run.json``                 digests of images, sources and settings              :func:`write_run`
+    ``state/images.json``              names of the images, held-out ones included          :func:`open_run`
     ``state/last.pt``                  checkpoint to resume from                            ``RunStore.save_state``
     ``state/best-500.safetensors``     best generator so far, of step 500                   ``RunStore.save_best``
     ``state/critic.safetensors``       trained critic                                       ``save_critic``
@@ -54,7 +58,7 @@ class RunFolder:
     @property
     def settings(self) -> pathlib.Path:
         """The run's settings."""
-        return self.root / "config.yaml"
+        return self.root / known_records.SETTINGS
 
     @property
     def log(self) -> pathlib.Path:
@@ -64,7 +68,7 @@ class RunFolder:
     @property
     def samples(self) -> pathlib.Path:
         """Folder of sample grids."""
-        return self.root / "samples"
+        return self.root / known_records.SAMPLES
 
     @property
     def final_samples(self) -> pathlib.Path:
@@ -88,7 +92,7 @@ class RunFolder:
     @property
     def adapter_config(self) -> pathlib.Path:
         """Description of the adapter."""
-        return self.root / "adapter_config.json"
+        return self.root / known_records.ADAPTER
 
     @property
     def adapter_card(self) -> pathlib.Path:
@@ -113,12 +117,17 @@ class RunFolder:
     @property
     def state(self) -> pathlib.Path:
         """Folder of what a resumed run needs."""
-        return self.root / "state"
+        return self.root / known_records.STATE
 
     @property
     def record(self) -> pathlib.Path:
         """Digests of images, sources and settings that a resumed run must match."""
-        return self.state / "run.json"
+        return self.state / known_records.RUN
+
+    @property
+    def image_names(self) -> pathlib.Path:
+        """Names of the images, held-out ones included; a resumed run uses these and no others."""
+        return self.state / "images.json"
 
     @property
     def checkpoint(self) -> pathlib.Path:
@@ -141,7 +150,9 @@ class RunFolder:
 
 def default_folder(images: str) -> pathlib.Path:
     """Return ``runs/<name of images>``, with a number if that is taken."""
-    name = pathlib.Path(images.partition(".npz:")[0]).name.removesuffix(".zip").removesuffix(".npz") or "run"
+    path = pathlib.Path(images.partition(".npz:")[0])
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    name = printable(name).removesuffix(".zip").removesuffix(".npz") or "run"
     folder = pathlib.Path("runs") / name
     number = 2
     while folder.exists():
@@ -170,7 +181,12 @@ def check_out(folder: pathlib.Path) -> None:
 
 
 def open_run(
-    folder: pathlib.Path, job: AdaptJob, identity: dict[str, Any], resume: bool, licence: str | None = None
+    folder: pathlib.Path,
+    job: AdaptJob,
+    identity: dict[str, Any],
+    resume: bool,
+    licence: str | None = None,
+    image_names: Sequence[str] = (),
 ) -> str | None:
     """Make a run folder, or check that an existing one can be resumed.
 
@@ -180,6 +196,7 @@ def open_run(
         identity: digests of images and sources, which a resumed run must find unchanged.
         resume: whether the folder exists already.
         licence: terms of the images, kept with the run; a resumed run that has none may be given one.
+        image_names: of the images that the run uses; a resumed one uses the same, whatever has come beside them since.
 
     Returns:
         The licence that the run keeps.
@@ -202,6 +219,8 @@ def open_run(
         return licence
     check_out(folder)
     RunFolder(folder).state.mkdir(parents=True, exist_ok=True)
+    if image_names:
+        write_json(RunFolder(folder).image_names, list(image_names))
     write_run(folder, job, identity | {"licence": licence})
     return licence
 
@@ -232,6 +251,24 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
             f"{folder}: {run.settings.name} was changed since the run began; undo that, or start a new run with it"
         )
     return record
+
+
+def read_image_names(folder: pathlib.Path) -> list[str] | None:
+    """Read the names of the images that a run began with; None if it recorded none, as old runs and those of codes.
+
+    Raises:
+        ConfigError: if the record is damaged.
+    """
+    path = RunFolder(folder).image_names
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())[:160]}); start a new run") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: holds no list of names; start a new run")
+    return names
 
 
 def rules_of(folder: pathlib.Path) -> int:

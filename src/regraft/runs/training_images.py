@@ -8,7 +8,7 @@ from regraft.core.errors import DataError
 from regraft.data import rules
 from regraft.data.split import select_images, split_images
 from regraft.runs import adapter
-from regraft.runs.folder import read_job
+from regraft.runs.folder import read_image_names, read_job
 
 
 def training_images(folder: pathlib.Path) -> Tensor:
@@ -25,7 +25,7 @@ def training_images(folder: pathlib.Path) -> Tensor:
     """
     job = read_job(folder)
     record = adapter.read_config(folder)
-    listed = select_images(job, None)
+    listed = select_images(job, None, read_image_names(folder))
     class_names = record["data"].get("classes", ())
     if listed.classes != tuple(class_names) and set(listed.classes) <= set(class_names):
         # The method kept the classes of its source, and labels are numbers of those.

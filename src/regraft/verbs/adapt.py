@@ -64,13 +64,14 @@ def adapt(
             run_folder.check_out(folder)
     loaded = [s if isinstance(s, GAN) else load(s, emit) for s in given] if given else None
     version = run_folder.rules_of(folder) if resume else rules.NEWEST
-    prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None, version)
+    names = run_folder.read_image_names(folder) if resume else None
+    prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None, version, names)
     loop = assemble(prepared, folder if write else None, emit)
     done = [run_folder.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
     for note in (*prepared.notes, *loop.adaptation.notes, *done):
         emit({"event": "note", "text": note})
     if write:
-        run_folder.open_run(folder, prepared.job, prepared.identity, resume)
+        run_folder.open_run(folder, prepared.job, prepared.identity, resume, image_names=prepared.image_names)
     loop.run(resume)
     return finish(prepared, loop, folder.name)
 

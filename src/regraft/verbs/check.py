@@ -18,6 +18,7 @@ from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
 from regraft.data.duplicates import near_duplicates
 from regraft.data.images import ImageSet, Item
+from regraft.data.listing import TRAIN
 from regraft.data.pixels import Depths, UnreadableImage, decode, fit_picture
 from regraft.data.split import MIN_IMAGES, held_out_count
 from regraft.evaluation.compare import extractor
@@ -54,21 +55,22 @@ class Glance:
     notes: tuple[str, ...]
 
 
-def check(images: ImagesArgument, out: str | pathlib.Path | None = None) -> dict[str, Any]:
+def check(images: ImagesArgument, out: str | pathlib.Path | None = None, *, split: str | None = None) -> dict[str, Any]:
     """Look through target images.
 
     Args:
         images: a folder, a .zip, an .npz, or images listed with :func:`regraft.open_images`.
         out: a ``.png`` to write, with an overview, near-duplicates and outliers.
+        split: where images lie in folders train, val and test, the one to look at, or ``all``; train if left out.
 
     Returns:
-        Counts, sizes, modes, near-duplicates, outliers, odd files and advice, as plain data.
+        Notes on what was left out, counts, sizes, modes, near-duplicates, outliers, odd files and advice, as plain data.
 
     Raises:
         DataError: if no image can be read.
         ConfigError: if ``out`` exists or is not a .png.
     """
-    listed = list_images(images).measured()
+    listed = list_images(images, split=split or TRAIN).measured()
     path = None if out is None else pathlib.Path(out)
     if path is not None and (path.suffix.lower() != ".png" or path.exists()):
         raise ConfigError(f"{path}: {'exists, and nothing is overwritten' if path.exists() else 'the sheet is a .png'}")
@@ -81,7 +83,7 @@ def check(images: ImagesArgument, out: str | pathlib.Path | None = None) -> dict
     small = torch.stack([g.pixels for g in glances])
     pixels = small.float().div_(127.5).sub_(1)
     twins, far = near_duplicates(small), outliers(pixels)
-    facts = _facts(listed, glances, errors)
+    facts = {"notes": list(listed.notes)} | _facts(listed, glances, errors)
     facts["near_duplicates"] = [[glances[a].name, glances[b].name] for a, b in twins]
     facts["outliers"] = [glances[k].name for k in far]
     is_blank = pixels.flatten(1).std(1) < 0.02

@@ -55,7 +55,8 @@ def diagnose(
         seed: seed of everything that is drawn.
 
     Returns:
-        Numbers by name, and under ``warnings`` a sentence for each that is out of the ordinary.
+        Numbers by name; under ``notes`` what was left out of the images, and under ``warnings`` a sentence for each number that
+        is out of the ordinary.
 
     Raises:
         MissingCapability: if the source has no autoencoder.
@@ -65,8 +66,9 @@ def diagnose(
     gan = open_gan(source, sources, "cpu")
     generator = gan.generator
     autoencoder = generator.autoencoder if isinstance(generator, DecodedGenerator) else gan.require("autoencoder", "diagnose")
-    target = _decode(images, autoencoder, n, seed)
-    facts: dict[str, Any] = {"n": len(target), "code_dim": int(torch.Size(autoencoder.code_shape).numel())}
+    notes: list[str] = []
+    target = _decode(images, autoencoder, n, seed, notes)
+    facts: dict[str, Any] = {"notes": notes, "n": len(target), "code_dim": int(torch.Size(autoencoder.code_shape).numel())}
     with evaluating(autoencoder, generator):
         target_codes = encode_images(autoencoder, target)
         generated_codes = _generate_codes(gan, autoencoder, len(target), seed)
@@ -76,16 +78,16 @@ def diagnose(
         facts |= {"decoder_lipschitz": a, "code_distance": code_distance, "code_term": a * code_distance}
         facts["bound_by_target"] = facts["code_term"] + facts["reconstruction_distance"]
         if source_images is not None:
-            facts |= _source_terms(autoencoder, target, _decode(source_images, autoencoder, n, seed), seed)
+            facts |= _source_terms(autoencoder, target, _decode(source_images, autoencoder, n, seed, notes), seed)
             source_term = (1 + a * facts["encoder_lipschitz"]) * facts["source_target_distance"]
             facts["bound_by_source"] = facts["code_term"] + source_term + facts["source_reconstruction_distance"]
     facts["warnings"] = _warn(facts, target_codes, generated_codes)
     return facts
 
 
-def _decode(images: ImagesArgument, autoencoder: Autoencoder, n: int, seed: int) -> Tensor:
-    """Decode at most ``n`` images at the autoencoder's size."""
-    listed = list_images(images)
+def _decode(images: ImagesArgument, autoencoder: Autoencoder, n: int, seed: int, notes: list[str]) -> Tensor:
+    """Decode at most ``n`` images at the autoencoder's size; add what was left out to the notes."""
+    listed = list_images(images, notes.append)
     if len(listed) < 8:
         raise DataError(f"{listed.where}: {len(listed)} images; at least 8 are needed to measure anything")
     return listed.some(n, seed).decode(autoencoder.size, autoencoder.channels).tensor()

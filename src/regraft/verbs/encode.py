@@ -23,7 +23,7 @@ from regraft.data.images import ImageSet, Item
 from regraft.data.pixels import Content, Depths, Fit, UnreadableImage
 from regraft.runs import adapter
 from regraft.verbs import _published
-from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images
+from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images, teller
 from regraft.verbs.load import load
 
 OnBad = Literal["error", "skip"]
@@ -97,7 +97,8 @@ def encode(
     record = _record(gan, autoencoder, fit)
     if not isinstance(images, ImageSet) and _published.is_code_folder(pathlib.Path(images)):
         return _import_codes(pathlib.Path(images), path, record, autoencoder)
-    encoding = _Encoding(list_images(images), path, record, autoencoder, fit, on_bad, on_event or ignore_event)
+    emit = on_event or ignore_event
+    encoding = _Encoding(list_images(images, teller(emit)), path, record, autoencoder, fit, on_bad, emit)
     target_device, own_device = pick_device(device), device_of(autoencoder)
     try:
         autoencoder.to(target_device)

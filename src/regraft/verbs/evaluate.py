@@ -20,11 +20,14 @@ from regraft.metrics.base import Score
 from regraft.runs import adapter
 from regraft.runs.folder import RunFolder
 from regraft.runs.training_images import training_images
-from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images
+from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images, teller
 from regraft.verbs._open import open_gan
 from regraft.verbs.load import lead_source, unfinished
 
 Tell = Callable[[str], None]
+
+UNSEEN_SPLITS = ("test", "val", "train")
+"""Where real images lie in folders of splits, the first of these that is there is measured against."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,7 @@ def evaluate(
         training: images that training saw, for copy rates and for the scores of replayed training images; a run knows its own.
         sources: the sources of an adapter, if they are not where it expects them.
         on_event: called with each note on what makes numbers mean little, and on what cannot be measured.
-        **settings: ``metrics``, ``extractor``, ``n``, ``seed``, ``size``, ``fit``, ``device``.
+        **settings: ``metrics``, ``extractor``, ``n``, ``seed``, ``size``, ``fit``, ``split``, ``device``.
 
     Returns:
         One score per metric, each with its interval where one can be given.
@@ -71,14 +74,12 @@ def evaluate(
     """
     job = parse(EvaluateJob, settings, "settings of evaluate")
     emit = on_event or ignore_event
-
-    def tell(note: str) -> None:
-        emit({"event": "note", "text": note})
+    tell = teller(emit)
 
     gan, folder = None, None
     if isinstance(fake, ImageSet) or is_images(fake):
         fit = _choose_fit(job, None, tell)
-        fakes = _decode_fakes(list_images(fake), job, fit)
+        fakes = _decode_fakes(list_images(fake, teller(emit, "generated images")), job, fit)
     else:
         gan = open_gan(fake, sources, job.device)
         folder = None if isinstance(fake, GAN) or not adapter.is_adapter(pathlib.Path(fake)) else pathlib.Path(fake)
@@ -86,11 +87,13 @@ def evaluate(
         fakes = _sample_fakes(gan, job)
     channels, height, width = fakes.images.shape[1:]
     if training is not None:
-        seen: Tensor | None = list_images(training).decode((height, width), channels, fit).tensor()
+        listed = list_images(training, teller(emit, "training images"))
+        seen: Tensor | None = listed.decode((height, width), channels, fit).tensor()
     else:
         seen = _training_of(folder, tell)
     critic_of = lead_source(folder, sources) if folder is not None and job.extractor == "critic" else gan
-    unseen = list_images(real).decode((height, width), channels, fit)
+    real_images = list_images(real, teller(emit, "real images"), split=job.split or UNSEEN_SPLITS)
+    unseen = real_images.decode((height, width), channels, fit)
     features = extractor(job.extractor, critic_of, job.cache)
     for note in warn_of_equal_sets(fakes.images, unseen.tensor(), seen):
         tell(note)

@@ -76,11 +76,12 @@ def pretrain(
             raise ConfigError(f"{folder}: adapts sources and makes none: use regraft adapt --resume")
     else:
         job = _job(images, backbone, size, channels, folder, settings)
-    prepared = prepare(job, version=run_folder.rules_of(folder) if resume else rules.NEWEST)
+    version = run_folder.rules_of(folder) if resume else rules.NEWEST
+    prepared = prepare(job, version=version, names=run_folder.read_image_names(folder) if resume else None)
     for note in (*prepared.notes, *([run_folder.FINISHED.format(folder)] if finished else [])):
         emit({"event": "note", "text": note})
     loop = assemble(prepared, folder, emit)
-    licence = run_folder.open_run(folder, prepared.job, prepared.identity, resume, licence)
+    licence = run_folder.open_run(folder, prepared.job, prepared.identity, resume, licence, prepared.image_names)
     if finished:
         return load(folder)
     loop.run(resume)

@@ -15,7 +15,7 @@ from regraft.data.images import ImageSet
 from regraft.evaluation.compare import extractor
 from regraft.metrics.frechet import frechet_distance
 from regraft.metrics.kmmd import kernel_match
-from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images
+from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event, list_images, teller
 from regraft.verbs.adapt import adapt
 from regraft.verbs.load import load
 
@@ -87,7 +87,7 @@ def rank(
         raise ConfigError(f"rank compares sources, and {len(sources)} was given; name at least two with --source")
     gans = [s if isinstance(s, GAN) else load(s) for s in sources]
     names = _number_repeats([s.provenance.name if isinstance(s, GAN) else str(s) for s in sources])
-    listed = list_images(images).without_labels().some(MOST_IMAGES, seed).measured()
+    listed = list_images(images, teller(emit)).without_labels().some(MOST_IMAGES, seed).measured()
     side = min(MAX_SIDE, *(min(g.generator.size) for g in gans))
     if len(listed) < 4:
         raise DataError(f"{listed.where}: {len(listed)} images; at least 4 are needed to rank sources")

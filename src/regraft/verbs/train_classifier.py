@@ -34,6 +34,7 @@ class Trained:
         interval: 95 % interval of the accuracy.
         chance: accuracy of always naming the commonest class.
         n_train, n_held: numbers of training and held-out images.
+        notes: what was assumed or left out when the images were listed.
     """
 
     file: pathlib.Path
@@ -43,6 +44,7 @@ class Trained:
     chance: float
     n_train: int
     n_held: int
+    notes: tuple[str, ...] = ()
 
 
 def train_classifier(
@@ -68,7 +70,7 @@ def train_classifier(
     path = pathlib.Path(out)
     if path.exists():
         raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another --out")
-    listed = list_images(images)
+    listed = list_images(images, labels=True)
     if len(listed.classes) < 2:
         raise DataError(f"{listed.where}: a classifier needs at least two classes; put the images of each into its own folder")
     decoded = listed.decode((job.size, job.size), 3, job.fit)
@@ -80,7 +82,8 @@ def train_classifier(
     accuracy = float(is_correct.mean())
     chance = float(torch.bincount(held.labels).max() / held.n)
     write_tensors(path, network.tensors, {"format": "pt"})
-    return Trained(path, decoded.classes, accuracy, accuracy_interval(accuracy, held.n), chance, train.n, held.n)
+    interval = accuracy_interval(accuracy, held.n)
+    return Trained(path, decoded.classes, accuracy, interval, chance, train.n, held.n, listed.notes)
 
 
 def _split(images: Images, job: ClassifierJob) -> tuple[Images, Images]:

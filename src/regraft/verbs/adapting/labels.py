@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
+from regraft.core.names import printable
 from regraft.data.images import ImageSet
 from regraft.methods.base import Method, MethodConfig
 from regraft.verbs.adapting import choices
@@ -77,7 +78,8 @@ def _difference_to_sources(name: str, sources: Sequence[GAN], listed: ImageSet) 
         keeps = f"{name} keeps the classes of {source.provenance.name}"
         if not n:
             return f"{keeps}, which has none"
-        unknown = [c for c in listed.classes if c not in names]
+        known = {printable(name) for name in names}
+        unknown = [c for c in listed.classes if printable(c) not in known]
         if names and unknown:
             return f"{keeps}, among which there is no {unknown[0]}; rename the folders after them: {', '.join(names[:10])}"
         if not names and n != len(listed.classes):

@@ -74,6 +74,7 @@ def prepare(
     sources: Sequence[GAN] | None = None,
     images: ImageSet | None = None,
     version: int = rules.NEWEST,
+    names: Sequence[str] | None = None,
 ) -> Prepared:
     """Gather, choose and decode; write nothing.
 
@@ -82,16 +83,19 @@ def prepare(
         sources: loaded sources that replace the job's references, or None.
         images: listed images that replace the job's path, or None.
         version: of the rules by which images are scaled and held out; a resumed run keeps its own.
+        names: of the images that a resumed run began with, or None.
 
     Raises:
         ConfigError, SourceError, DataError, MissingCapability: naming what does not fit.
     """
-    gathered = gather(job, sources, images)
+    gathered = gather(job, sources, images, names)
     chosen = choose(gathered)
     return decode(chosen, version)
 
 
-def gather(job: AdaptJob, sources: Sequence[GAN] | None, images: ImageSet | None) -> Gathered:
+def gather(
+    job: AdaptJob, sources: Sequence[GAN] | None, images: ImageSet | None, names: Sequence[str] | None = None
+) -> Gathered:
     """Load the sources and list the target images; arguments are those of :func:`prepare`."""
     device = pick_device(job.device)
     loaded = tuple(sources if sources is not None else map(load, job.sources))
@@ -102,7 +106,9 @@ def gather(job: AdaptJob, sources: Sequence[GAN] | None, images: ImageSet | None
         if s.provenance.noncommercial
     ]
     from_codes = images is None and codes_files.is_codes(job.images)
-    target = codes_files.read(job.images) if from_codes else select_images(job, images)
+    target = codes_files.read(job.images) if from_codes else select_images(job, images, names)
+    if isinstance(target, ImageSet):
+        notes = [target.summary, *target.notes, *notes]
     return Gathered(job, loaded, target, device, tuple(notes))
 
 

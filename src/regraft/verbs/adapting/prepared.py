@@ -74,6 +74,13 @@ class Prepared:
         return {"digest": self.train.digest, "n": self.train.n + held_out, "held_out": held_out, **classes, **version}
 
     @property
+    def image_names(self) -> tuple[str, ...]:
+        """Names of the images, held-out ones last; none for codes."""
+        if isinstance(self.train, Codes):
+            return ()
+        return (*self.train.names, *(() if self.held is None else self.held.names))
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Digests of images and sources, which a resumed run must find unchanged."""
         return {"data": self.data, "sources": [tensor_digest(s.generator) for s in self.sources]}

@@ -1,0 +1,39 @@
+"""Names of files and classes as text that can be shown and stored everywhere, whatever bytes they are made of."""
+
+import re
+import unicodedata
+
+_SEPARATORS = "\u2028\u2029"
+
+
+def printable(name: str) -> str:
+    r"""Return a name as text that every terminal, log and record can hold.
+
+    Bytes that are no UTF-8 (Python keeps them as surrogates) and control characters become escapes: the Latin-1 file
+    ``caf<E9>.png`` becomes ``caf\xe9.png``.  Everything else is brought to Unicode's composed form (NFC), so that one name is
+    one text: macOS writes an umlaut as two characters, other systems as one.
+    """
+    if name.isascii() and name.isprintable():
+        return name
+    as_bytes = name.encode("utf-8", "surrogateescape") if not _lone(name) else name.encode("utf-8", "backslashreplace")
+    text = unicodedata.normalize("NFC", as_bytes.decode("utf-8", "backslashreplace"))
+    return "".join(_escape(c) if unicodedata.category(c) == "Cc" or c in _SEPARATORS else c for c in text)
+
+
+def restored(text: str) -> str:
+    r"""Return the name of a file of which :func:`printable` made a text, where that escaped bytes that are no UTF-8.
+
+    It is a guess, for a file may really be called ``caf\xe9.png``: ask first whether that one is there.
+    """
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), text)
+
+
+def _lone(name: str) -> bool:
+    """Whether a name holds surrogates that stand for no byte."""
+    return any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in name)
+
+
+def _escape(character: str) -> str:
+    """Return a character as its escape."""
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
