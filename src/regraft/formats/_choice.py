@@ -5,7 +5,7 @@ Where the names do not say it, the choice is the user's: the error names the can
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from regraft.formats import _roles
 from regraft.formats._networks import Found, completed, networks_in, same_shapes, state_dicts_in
 from regraft.formats._state_dicts import described, under_key
 
+Test = Callable[[dict[str, Tensor]], bool]
 PLAIN_KEYS = ("state_dict", "model_state_dict", "model", "net", "params", "weights")
 
 
@@ -152,6 +153,38 @@ def critic_of(content: object, where: str) -> Chosen | None:
     return chosen
 
 
+def passing(content: object, test: Test, where: str, which: str = "generator") -> Chosen | None:
+    """The network of a file whose names pass a test, wherever it lies in the file; None if there is none.
+
+    Of a generator an average is taken before the latest weights, of a critic the latest weights.
+
+    Args:
+        content: what the file holds.
+        test: of names and tensors, without the prefixes of wrappers.
+        where: names the file in errors.
+        which: ``generator`` or ``critic``.
+
+    Raises:
+        SourceError: if several pass and no name says which one is meant.
+    """
+    found = [f for f in networks_in(content, where) if not f.unnamed and test(f.tensors)]
+    latest, averages = [f for f in found if not f.average], [f for f in found if f.average]
+    candidates = (averages or latest) if which == "generator" else (latest or averages)
+    if len(candidates) > 1:
+        raise SourceError(several(which, candidates, where))
+    if not candidates:
+        return None
+    return _averaged(candidates[0], latest) if candidates[0].average else Chosen(candidates[0], candidates[0].tensors)
+
+
+def any_passes(content: object, test: Test) -> bool:
+    """Whether the names of some network of a file pass a test; never raises."""
+    try:
+        return any(not f.unnamed and test(f.tensors) for f in networks_in(content, ""))
+    except SourceError:
+        return False
+
+
 def by_card(content: object, where: str, which: str, key: str | None, prefix: str | None) -> Chosen:
     """The generator or critic of a file that a source card names, by key and prefix where it gives them.
 
@@ -182,7 +215,7 @@ def by_card(content: object, where: str, which: str, key: str | None, prefix: st
 
 def _under_prefix(content: object, where: str, which: str, prefix: str) -> Chosen:
     """The network whose names begin with a prefix, as the file has them or without those of wrappers."""
-    dicts = [(keys, tensors) for keys, tensors, unnamed in state_dicts_in(content) if not unnamed]
+    dicts = [(keys, tensors) for keys, tensors, unnamed in state_dicts_in(content, where) if not unnamed]
     networks = [(f.keys, f.tensors) for f in networks_in(content, where) if f.role in (which, None)]
     for keys, tensors in [*dicts, *((keys, _roles.unwrapped(tensors)) for keys, tensors in dicts), *networks]:
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -6,7 +6,7 @@ split before anything is read as layers.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
 from torch import Tensor
@@ -60,7 +60,7 @@ def networks_in(content: object, where: str) -> list[Found]:
         SourceError: if there are more than any file of one GAN has.
     """
     found: list[Found] = []
-    for keys, tensors, unnamed in state_dicts_in(content):
+    for keys, tensors, unnamed in state_dicts_in(content, where):
         if unnamed:
             found.append(Found(keys, "", tensors, _role(keys), average=True, unnamed=True))
         else:
@@ -70,10 +70,15 @@ def networks_in(content: object, where: str) -> list[Found]:
     return found
 
 
-def state_dicts_in(content: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor], bool]]:
+def state_dicts_in(
+    content: object, where: str, keys: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor], bool]]:
     """Keys, names to tensors, and whether the names are mere numbers: every state dict and every list that is an average.
 
     A mapping that holds numbers or texts beside named tensors counts as a state dict; what optimisers keep does not.
+
+    Raises:
+        SourceError: if something else has the name of a layer's tensor.
     """
     if not isinstance(content, dict) or len(keys) > DEEPEST or "param_groups" in content:
         return
@@ -81,11 +86,17 @@ def state_dicts_in(content: object, keys: tuple[str, ...] = ()) -> Iterator[tupl
         return
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if tensors and (len(tensors) == len(content) or sum("." in name for name in tensors) > 1):
+        for name, value in content.items():
+            if name not in tensors and isinstance(name, str) and "." in name and not name.endswith("._extra_state"):
+                place = f": {' > '.join(keys)}" if keys else ""
+                raise SourceError(
+                    f"{where}{place}: must map names to tensors (a state dict); {name} is a {type(value).__name__}"
+                )
         yield keys, tensors, False
     for name, value in itertools.islice(content.items(), MOST_FOUND * 16):
         inner = (*keys, str(name))
         if isinstance(value, dict):
-            yield from state_dicts_in(value, inner)
+            yield from state_dicts_in(value, where, inner)
         elif _roles.is_average(inner) and _are_tensors(value):
             yield inner, {str(number): entry for number, entry in enumerate(value)}, True
 
@@ -128,7 +139,7 @@ def _are_several(groups: dict[str, dict[str, Tensor]], loose: dict[str, Tensor])
 
     They are if all of a state dict lies under prefixes that mean different networks, or both a generator and a critic do.
     """
-    if any(len(group) < 2 for group in groups.values()):
+    if any(len(group) < 2 and _role(prefix.split(".")) != "other" for prefix, group in groups.items()):
         return False
     meanings = {(_role(prefix.split(".")), _roles.is_average(prefix.split("."))) for prefix in groups}
     return len(meanings) > 1 and (not loose or {"generator", "critic"} <= {role for role, _ in meanings})
@@ -180,8 +191,3 @@ def completed(average: Found, base: Found) -> dict[str, Tensor] | None:
 def same_shapes(one: Found, other: Found) -> bool:
     """Whether two networks have the same names and shapes."""
     return {n: t.shape for n, t in one.tensors.items()} == {n: t.shape for n, t in other.tensors.items()}
-
-
-def that_pass(found: list[Found], test: Callable[[dict[str, Tensor]], bool]) -> list[Found]:
-    """Networks whose names pass a test."""
-    return [network for network in found if not network.unnamed and test(network.tensors)]

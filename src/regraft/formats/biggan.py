@@ -7,10 +7,13 @@ instructions have it.  Pointing at one file takes that file and its partners.  O
 import pathlib
 import re
 
+from torch import Tensor
+
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats import _biggan
+from regraft.formats._choice import passing
 from regraft.formats._state_dicts import mentions, the_state_dict
 from regraft.formats.base import Format, Parsed, Probe, load_torch
 
@@ -35,29 +38,42 @@ class BigGANFormat(Format):
     def read(self, probe: Probe) -> Parsed:
         """Read the generator and, if there is one, its critic."""
         path, critic_path = _pair(probe.path)
-        reader = _reader(path)
+        content = load_torch(path)
+        chosen = passing(content, _is_generator, str(path))
+        reader = _biggan.BigGANReader(the_state_dict(content, str(path)) if chosen is None else chosen.tensors, str(path))
         deep = "blocks.0.0.conv4.weight" in reader
         generator, size, notes = (_biggan.read_deep_generator if deep else _biggan.read_generator)(reader)
-        averaged = path.name.startswith("G_ema")
+        averaged = path.name.startswith("G_ema") or (chosen is not None and chosen.found.average)
         unsure = "" if averaged else "; the file does not say whether its weights are averaged"
-        notes.insert(0, f"generator taken from {path.name}{unsure}")
+        notes[:0] = [f"generator taken from {path.name}{unsure}", *(chosen.notes if chosen else ())]
         critic = None
         files = {path.name: sha256(path)}
-        if critic_path is None:
+        d_path = critic_path or path
+        d_content = content if critic_path is None else load_torch(critic_path)
+        d_chosen = passing(d_content, _is_critic, str(d_path), "critic")
+        if critic_path is None and d_chosen is None:
             notes.append("no critic found")
         else:
-            files[critic_path.name] = sha256(critic_path)
-            critic = (_biggan.read_deep_critic if deep else _biggan.read_critic)(_reader(critic_path), size)
+            files[d_path.name] = sha256(d_path)
+            tensors = the_state_dict(d_content, str(d_path)) if d_chosen is None else d_chosen.tensors
+            d_reader = _biggan.BigGANReader(tensors, str(d_path))
+            critic = (_biggan.read_deep_critic if deep else _biggan.read_critic)(d_reader, size)
             makes, takes = (network.description.config["channels"] for network in (generator, critic))
             if makes != takes:
-                raise SourceError(f"{critic_path}: takes images of {takes} channels, and the generator makes {makes}")
+                raise SourceError(f"{d_path}: takes images of {takes} channels, and the generator makes {makes}")
         name = path.parent.resolve().name if NAME.fullmatch(path.name) else path.stem
         provenance = Provenance(name=name, format=self.name, files=files, assumptions=tuple(notes))
         return Parsed(generator, critic, provenance)
 
 
-def _reader(path: pathlib.Path) -> _biggan.BigGANReader:
-    return _biggan.BigGANReader(the_state_dict(load_torch(path), str(path)), str(path))
+def _is_generator(tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names of this code's generators."""
+    return tensors.keys() >= set(GENERATOR)
+
+
+def _is_critic(tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names of this code's critics."""
+    return tensors.keys() >= {"blocks.0.0.conv1.weight", "linear.weight"} and not _is_generator(tensors)
 
 
 def _generator_file(folder: pathlib.Path, suffix: str | None = None) -> pathlib.Path | None:

@@ -15,8 +15,8 @@ from regraft.core.config import WGAN_GP, Objective
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
+from regraft.formats._choice import any_passes, passing
 from regraft.formats._layers import LayerReader
-from regraft.formats._state_dicts import state_dict_under
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
@@ -37,27 +37,28 @@ class Mimicry(Format):
         if not probe.is_torch_file:
             return False
         with contextlib.suppress(SourceError):
-            tensors = state_dict_under(probe.torch_object, "model_state_dict")
-            return tensors is not None and (_is_generator(tensors) or _is_critic(tensors))
+            return any_passes(probe.torch_object, lambda tensors: _is_generator(tensors) or _is_critic(tensors))
         return False
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
         g_path, d_path, notes = _files(probe)
         g_content: object = load_torch(g_path)
-        tensors = state_dict_under(g_content, "model_state_dict")
-        if tensors is None or not _is_generator(tensors):
+        chosen = passing(g_content, _is_generator, str(g_path))
+        if chosen is None:
             raise SourceError(f"{g_path}: holds no generator of a mimicry ResNet")
-        generator, side, g_notes = _generator(tensors, str(g_path))
+        generator, side, g_notes = _generator(chosen.tensors, str(g_path))
+        notes += chosen.notes
         files = {g_path.name: sha256(g_path)}
         critic, objective = None, None
-        if d_path is not None:
+        d_content = g_content if d_path is None else load_torch(d_path)
+        d_chosen = passing(d_content, _is_critic, str(d_path or g_path), "critic")
+        if d_path is not None and d_chosen is None:
+            raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
+        if d_chosen is not None:
+            d_path = d_path or g_path
             files[d_path.name] = sha256(d_path)
-            d_content: object = load_torch(d_path)
-            d_tensors = state_dict_under(d_content, "model_state_dict")
-            if d_tensors is None or not _is_critic(d_tensors):
-                raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
-            critic, objective, d_notes = _critic(d_tensors, str(d_path), side)
+            critic, objective, d_notes = _critic(d_chosen.tensors, str(d_path), side)
             notes.append(f"critic taken from {d_path.name}")
             steps = [_stored_step(c) for c in (g_content, d_content)]
             if steps[0] != steps[1]:
@@ -122,9 +123,8 @@ def _files(probe: Probe) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
         if len(generators) == len(critics) == 1:
             return generators[0], critics[0], ["generator and critic are of different steps"]
         return generators[0], None, []
-    tensors = state_dict_under(probe.torch_object, "model_state_dict") or {}
     generator = path
-    if not _is_generator(tensors):
+    if not any_passes(probe.torch_object, _is_generator):
         generator = _beside(path, "netD", "netG") or path
         if generator == path:
             raise SourceError(f"{path}: is a critic; its generator (netG of the same step) is not beside it")

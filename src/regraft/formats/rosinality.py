@@ -6,7 +6,6 @@ Renaming the tensors gives the networks of :mod:`regraft.backbones.stylegan2`; o
 
 import argparse
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +20,12 @@ from regraft.core.latent import Latent
 from regraft.core.networks import CENTRE_LATENTS
 from regraft.core.randomness import generator_at
 from regraft.files.digests import sha256
+from regraft.formats._choice import any_passes, passing
 from regraft.formats._state_dicts import the_state_dict
 from regraft.formats._tensor_reader import TensorReader
 from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
 
 MARKS = ("input.input", "to_rgb1.bias", "conv1.conv.modulation.weight")
-GENERATORS = ("g_ema", "g")
 TRAINING = frozenset({"g", "d", "g_ema", "latent_avg", "g_optim", "d_optim", "args", "ada_aug_p", "iter"})
 LARGEST_LEVEL = 10  # 4096 px
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
@@ -43,57 +42,70 @@ class Rosinality(Format):
         if not probe.is_torch_file:
             return False
         try:
-            return _generator_entry(probe.torch_object) is not None
+            return any_passes(probe.torch_object, _is_generator)
         except SourceError:
             return False
 
     def read(self, probe: Probe) -> Parsed:
         """Rename, check the filters, and take or measure the mean style."""
         where, content = str(probe.path), probe.torch_object
-        entry = _generator_entry(content)
-        if entry is None:
+        chosen = passing(content, _is_generator, where)
+        if chosen is None:
             raise SourceError(f"{where}: holds no generator with {', '.join(MARKS)}")
-        key, tensors = entry
-        latent_avg = content.get("latent_avg")
-        generator = _read_generator(_reader(tensors, f"{where}: {key}" if key else where), latent_avg)
-        notes = []
+        keys = chosen.found.keys
+        notes = list(chosen.notes) if keys != ("g_ema",) else []
+        latent_avg = _one_style(content.get("latent_avg"), notes)
+        place = f": {chosen.found.place}" if keys or chosen.found.prefix else ""
+        generator = _read_generator(TensorReader(chosen.tensors, f"{where}{place}"), latent_avg)
         if latent_avg is None:
             generator.tensors["mapping.w_avg"] = _measured_style(generator, where)
             notes.append(f"no mean style in the file: measured on {CENTRE_LATENTS} latents of a fixed seed")
         critic = None
-        if content.get("d") is not None:
-            critic = _read_critic(_reader(content["d"], f"{where}: d"))
+        critic_reader = _critic_reader(content, where)
+        if critic_reader is not None:
+            critic = _read_critic(critic_reader)
             sides = [n.description.config["img_resolution"] for n in (generator, critic)]
             if sides[0] != sides[1]:
                 raise SourceError(f"{where}: the generator makes images of {sides[0]} px, the critic takes {sides[1]} px")
             notes.append("minibatch standard deviation over groups of 4, as this code always has it; the file does not say")
         else:
             notes.append("no critic found")
-        if key == "g":
+        if keys == ("g",):
             notes.append("the file holds no averaged generator (g_ema); the generator g is used")
-        surplus = [str(k) for k in content if k not in TRAINING] if key else []
+        surplus = [str(k) for k in content if str(k) not in TRAINING | {*keys}] if keys else []
         if surplus:
             notes.append(f"not used: {', '.join(sorted(surplus)[:8])}")
-        objective, recipe = _training(content.get("args") if key else None, generator.description.config["img_resolution"])
+        objective, recipe = _training(content.get("args") if keys else None, generator.description.config["img_resolution"])
         provenance = Provenance(probe.path.stem, self.name, {probe.path.name: sha256(probe.path)}, assumptions=tuple(notes))
         return Parsed(generator, critic, provenance, objective=objective, recipe=recipe)
 
 
-def _generator_entry(content: object) -> tuple[str, dict[Any, Any]] | None:
-    """The generator's key ('' for a bare state dict) and what lies there."""
-    if not isinstance(content, dict):
-        return None
-    for key in (*GENERATORS, ""):
-        tensors = content.get(key) if key else content
-        if isinstance(tensors, dict) and tensors:
-            names = {str(k).removeprefix("module.") for k in tensors}
-            if names.issuperset(MARKS) and "style.1.weight" in names:
-                return key, tensors
+def _is_generator(tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names of this code's generator."""
+    return tensors.keys() >= {*MARKS, "style.1.weight"}
+
+
+def _is_critic(tensors: dict[str, Tensor]) -> bool:
+    """Whether tensors have the names of this code's critic."""
+    return tensors.keys() >= {"convs.0.0.weight", "final_conv.0.weight"}
+
+
+def _critic_reader(content: dict[str, object], where: str) -> TensorReader | None:
+    """Reader of the critic, under ``d`` or wherever its names are; None if there is none."""
+    if content.get("d") is not None:
+        return TensorReader(the_state_dict(content["d"], f"{where}: d"), f"{where}: d")
+    chosen = passing(content, _is_critic, where, "critic")
+    return None if chosen is None else TensorReader(chosen.tensors, f"{where}: {chosen.found.place}")
+
+
+def _one_style(latent_avg: object, notes: list[str]) -> object:
+    """The mean style of a file that repeats it for every layer, as pSp's do; None, and a note, if the layers' differ."""
+    if not isinstance(latent_avg, Tensor) or latent_avg.dim() != 2 or len(latent_avg) < 2:
+        return latent_avg
+    if bool((latent_avg == latent_avg[0]).all()):
+        return latent_avg[0]
+    notes.append("the mean styles in the file (latent_avg) differ from layer to layer, and regraft's generator has one for all")
     return None
-
-
-def _reader(content: object, where: str) -> TensorReader:
-    return TensorReader(the_state_dict(content, where), where)
 
 
 def _read_generator(reader: TensorReader, latent_avg: object) -> Network:

@@ -16,8 +16,8 @@ from regraft.core.config import HINGE, NONSATURATING_R1, WGAN_GP, Objective, Rec
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
+from regraft.formats._choice import any_passes, critic_of, passing
 from regraft.formats._layers import LayerReader
-from regraft.formats._state_dicts import state_dict_under
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
 
 NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
@@ -51,27 +51,28 @@ class StudioGAN(Format):
         if not probe.is_torch_file:
             return False
         with contextlib.suppress(SourceError):
-            return _is_generator(state_dict_under(probe.torch_object, "state_dict"))
+            return any_passes(probe.torch_object, _is_generator)
         return False
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
         g_path, d_path, notes = _files(probe.path)
         run = Run.beside(g_path)
-        tensors = state_dict_under(load_torch(g_path), "state_dict")
-        if tensors is None or not _is_generator(tensors):
+        chosen = passing(load_torch(g_path), _is_generator, str(g_path))
+        if chosen is None:
             raise SourceError(f"{g_path}: holds no StudioGAN ResNet generator")
-        generator, side, g_notes = _generator(tensors, str(g_path), run)
+        generator, side, g_notes = _generator(chosen.tensors, str(g_path), run)
+        notes += chosen.notes
         files = {g_path.name: sha256(g_path)}
         critic = None
         objective, recipe = run.objective(), None
         if d_path is not None:
             files[d_path.name] = sha256(d_path)
-            d_tensors = state_dict_under(load_torch(d_path), "state_dict")
-            if d_tensors is None:
+            d_chosen = critic_of(load_torch(d_path), str(d_path))
+            if d_chosen is None:
                 raise SourceError(f"{d_path}: holds no state dict")
             n_classes = int(generator.description.config["n_classes"])
-            critic, d_notes = _critic(d_tensors, str(d_path), side, n_classes)
+            critic, d_notes = _critic(d_chosen.tensors, str(d_path), side, n_classes)
             g_notes += d_notes
             if critic is not None and critic.description.config["norm_eps"] is not None:
                 recipe = Recipe(betas=(0.0, 0.9), generator_norm="batch", critic_norm="batch")
@@ -140,10 +141,9 @@ class Run:
         return known.model_copy(update={"critic_steps": steps}) if isinstance(steps, int) and 0 < steps < 100 else known
 
 
-def _is_generator(tensors: dict[str, Tensor] | None) -> bool:
+def _is_generator(tensors: dict[str, Tensor]) -> bool:
     """Whether tensors have the names of a StudioGAN ResNet's first and last layer."""
-    names = list(tensors or {})
-    return all(any(name.startswith(start) for name in names) for start in ("linear0.weight", "conv2d5.weight"))
+    return all(any(name.startswith(start) for name in tensors) for start in ("linear0.weight", "conv2d5.weight"))
 
 
 def _weight_files(folder: pathlib.Path) -> list[File]:
