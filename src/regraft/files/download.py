@@ -260,7 +260,16 @@ def _open_url(remote: Remote, headers: dict[str, str], part: pathlib.Path) -> It
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but from https to https only."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """See :meth:`urllib.request.HTTPRedirectHandler.redirect_request`."""
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise DownloadError(f"{req.full_url}: redirects to {newurl}, which is not secure")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

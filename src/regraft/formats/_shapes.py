@@ -297,6 +297,7 @@ def _kinds(part: StoredLayer, channels: int, last: bool) -> Iterator[tuple[str, 
 
 
 def _outputs(part: StoredLayer, kind: str) -> int:
+    """Output channels of a kernel."""
     return part.weight.shape[1] if kind == "deconv" else part.weight.shape[0]
 
 
@@ -327,6 +328,7 @@ def _usual(kind: str, kernel: Shape, spatial: bool, last: bool, outputs: int) ->
 
 
 def _setting(stride: int, padding: int, output_padding: int = 0, upsample: int = 1) -> dict[str, Any]:
+    """Settings of a convolution that are the same along both axes."""
     return {
         "stride": (stride, stride),
         "padding": (padding, padding),
@@ -336,6 +338,7 @@ def _setting(stride: int, padding: int, output_padding: int = 0, upsample: int =
 
 
 def _explicit(fixed: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a convolution for which a card states stride or padding."""
     return {
         "stride": _pair(fixed.get("stride", 1)),
         "padding": _pair(fixed.get("padding", 0)),

@@ -27,6 +27,7 @@ MAX_NETWORKS = 16
 MAX_VARIABLES = 2000
 
 Rule = Callable[[Tensor], Tensor]
+"""Brings a variable of TensorFlow into PyTorch's layout."""
 
 
 def _same(x: Tensor) -> Tensor:
