@@ -30,7 +30,7 @@ def channel_axis_of_many(shape: tuple[int, ...], where: str) -> int | None:
     if 0 in shape:
         raise DataError(f"{where}: is empty; {allowed}")
     if len(shape) == 3:
-        if shape[0] != 1 and (shape[0] in CHANNELS or shape[2] in CHANNELS):
+        if shape[0] == 3 or shape[2] in CHANNELS:
             raise DataError(
                 f"{where}: is one image with its channels, or some grey images (N, H, W)? Add the axis that is missing: "
                 "array[None] for one image, array[:, None] for grey ones"

@@ -16,6 +16,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.jobs import AdaptJob
 from regraft.core.names import printable
 from regraft.data import rules
+from regraft.data.python import short_name
 from regraft.files import known_records
 from regraft.files.atomic import write_json, write_text
 
@@ -150,9 +151,7 @@ class RunFolder:
 
 def default_folder(images: str) -> pathlib.Path:
     """Return ``runs/<name of images>``, with a number if that is taken."""
-    path = pathlib.Path(images.partition(".npz:")[0])
-    name = path.name if path.name not in ("", "..") else path.resolve().name
-    name = printable(name).removesuffix(".zip").removesuffix(".npz") or "run"
+    name = printable(short_name(images)) or "run"
     folder = pathlib.Path("runs") / name
     number = 2
     while folder.exists():

@@ -10,11 +10,14 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import AdaptJob
 from regraft.data import rules
+from regraft.data.codes import is_codes
 from regraft.data.images import ImageSet
+from regraft.data.opening import open_images
+from regraft.data.python import is_description
 from regraft.methods.base import Method
 from regraft.runs import adapter
 from regraft.runs import folder as run_folder
-from regraft.verbs._arguments import Emit, ImagesArgument, Source, ignore_event
+from regraft.verbs._arguments import Emit, ImagesArgument, Labels, Source, ignore_event, take_images
 from regraft.verbs.adapting.assemble import assemble
 from regraft.verbs.adapting.finish import Run, finish
 from regraft.verbs.adapting.prepare import prepare
@@ -28,6 +31,7 @@ def adapt(
     method: str | None = None,
     out: str | pathlib.Path | None = None,
     config: str | pathlib.Path | None = None,
+    labels: Labels = None,
     resume: bool = False,
     write: bool = True,
     on_event: Emit | None = None,
@@ -36,12 +40,16 @@ def adapt(
     """Adapt pretrained GANs to target images.
 
     Args:
-        images: a folder, a .zip, an .npz, or images listed with :func:`open_images`.
+        images: a folder, an archive, a pattern such as ``photos/*.jpg``, or images in memory: an array or tensor, a list of
+            pictures, arrays or paths, a data set, an iterator; see :func:`open_images`.
         sources: one or several GANs: loaded, or files, folders, cards, runs or names of bundled sources.
         method: a name from :func:`list_methods`, or ``auto``.
         out: run folder; ``runs/<name of images>`` if left out.
         config: YAML with the same settings; keywords override it.
-        resume: continue the run in ``out`` from its last checkpoint, with its own settings.
+        labels: the class of each image, numbers or names in the order of the images; or whether the classes that images have
+            are learned, None for yes where that is possible.
+        resume: continue the run in ``out`` from its last checkpoint, with its own settings; images that were given in memory,
+            and their labels, must be given again.
         write: whether to write a run folder.
         on_event: called with each phase, step, measurement and note as it happens.
         **settings: any other field of the settings (``seed``, ``steps``, ``batch``, ``device``, ``objective``, ...), and
@@ -55,6 +63,8 @@ def adapt(
     """
     emit = on_event or ignore_event
     given = [sources] if isinstance(sources, GAN | str | pathlib.Path) else list(sources)
+    images, learned = take_images(images, labels)
+    settings |= {} if learned is None else {"labels": learned}
     if resume:
         folder, job = _resumed_job(out, {"method": method, "config": config}, settings)
     else:
@@ -64,8 +74,10 @@ def adapt(
             run_folder.check_out(folder)
     loaded = [s if isinstance(s, GAN) else load(s, emit) for s in given] if given else None
     version = run_folder.rules_of(folder) if resume else rules.NEWEST
-    names = run_folder.read_image_names(folder) if resume else None
-    prepared = prepare(job, loaded, images if isinstance(images, ImageSet) else None, version, names)
+    listed = _listed(images, resume)
+    # Items in memory are numbered anew each time they are given; the digest of their pixels tells whether they are the same.
+    names = run_folder.read_image_names(folder) if resume and (listed is None or not is_description(listed.where)) else None
+    prepared = prepare(job, loaded, listed, version, names)
     loop = assemble(prepared, folder if write else None, emit)
     done = [run_folder.FINISHED.format(folder)] if resume and adapter.is_adapter(folder) else []
     for note in (*prepared.notes, *loop.adaptation.notes, *done):
@@ -74,6 +86,13 @@ def adapt(
         run_folder.open_run(folder, prepared.job, prepared.identity, resume, image_names=prepared.image_names)
     loop.run(resume)
     return finish(prepared, loop, folder.name)
+
+
+def _listed(images: str | pathlib.Path | ImageSet | None, resume: bool) -> ImageSet | None:
+    """Return images that replace those that the settings name: listed ones, and any that are given to a resumed run."""
+    if isinstance(images, ImageSet):
+        return images
+    return None if images is None or not resume or is_codes(images) else open_images(images)
 
 
 def _resumed_job(
@@ -96,7 +115,7 @@ def _folder_of(job: AdaptJob) -> pathlib.Path:
 
 
 def adapt_job(
-    images: ImagesArgument | None,
+    images: str | pathlib.Path | ImageSet | None,
     sources: Sequence[Source],
     method: str | None,
     out: str | pathlib.Path | None,
@@ -125,7 +144,7 @@ def adapt_job(
     job_settings["settings"] = merge(job_settings.get("settings", {}), method_settings)
     data = merge(merge(data, arguments), job_settings)
     if not data.get("images"):
-        raise ConfigError("which images? Name a folder, a .zip or an .npz of target images")
+        raise ConfigError("which images? Name a folder, an archive or a pattern of target images, or give them")
     job = parse(AdaptJob, data, str(config) if config is not None else "settings")
     _refuse_pretraining(job, "regraft pretrain")
     return job
@@ -144,6 +163,7 @@ def dry_run(
     method: str | None = None,
     out: str | pathlib.Path | None = None,
     config: str | pathlib.Path | None = None,
+    labels: Labels = None,
     on_event: Emit | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -152,6 +172,8 @@ def dry_run(
     Returns:
         Folder, method, settings, phases, sizes, counts of trained values and notes, as plain data.
     """
+    images, learned = take_images(images, labels)
+    settings |= {} if learned is None else {"labels": learned}
     job = adapt_job(images, sources, method, out, config, settings)
     folder = _folder_of(job)
     run_folder.check_out(folder)

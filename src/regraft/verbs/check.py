@@ -17,6 +17,7 @@ from regraft.core import discover
 from regraft.core.errors import ConfigError, DataError
 from regraft.data import pictures
 from regraft.data.duplicates import near_duplicates
+from regraft.data.given_labels import GivenLabels
 from regraft.data.images import ImageSet, Item
 from regraft.data.listing import TRAIN
 from regraft.data.pixels import Depths, UnreadableImage, decode, fit_picture
@@ -55,12 +56,19 @@ class Glance:
     notes: tuple[str, ...]
 
 
-def check(images: ImagesArgument, out: str | pathlib.Path | None = None, *, split: str | None = None) -> dict[str, Any]:
+def check(
+    images: ImagesArgument,
+    out: str | pathlib.Path | None = None,
+    *,
+    labels: GivenLabels | None = None,
+    split: str | None = None,
+) -> dict[str, Any]:
     """Look through target images.
 
     Args:
-        images: a folder, a .zip, an .npz, or images listed with :func:`regraft.open_images`.
+        images: a path, or images in memory as :func:`regraft.open_images` takes them.
         out: a ``.png`` to write, with an overview, near-duplicates and outliers.
+        labels: the class of each image, numbers or names in the order of the images.
         split: where images lie in folders train, val and test, the one to look at, or ``all``; train if left out.
 
     Returns:
@@ -70,7 +78,7 @@ def check(images: ImagesArgument, out: str | pathlib.Path | None = None, *, spli
         DataError: if no image can be read.
         ConfigError: if ``out`` exists or is not a .png.
     """
-    listed = list_images(images, split=split or TRAIN).measured()
+    listed = list_images(images, split=split or TRAIN, labels=labels).measured()
     path = None if out is None else pathlib.Path(out)
     if path is not None and (path.suffix.lower() != ".png" or path.exists()):
         raise ConfigError(f"{path}: {'exists, and nothing is overwritten' if path.exists() else 'the sheet is a .png'}")

@@ -19,6 +19,7 @@ from regraft.core.gan import GAN, tensor_digest
 from regraft.core.networks import Autoencoder
 from regraft.data import codes
 from regraft.data.codes import Codes
+from regraft.data.given_labels import GivenLabels
 from regraft.data.images import ImageSet, Item
 from regraft.data.pixels import Content, Depths, Fit, UnreadableImage
 from regraft.runs import adapter
@@ -61,6 +62,7 @@ def encode(
     device: str = "auto",
     fit: Fit = "crop",
     on_bad: OnBad = "error",
+    labels: GivenLabels | None = None,
     on_event: Emit | None = None,
 ) -> Encoded:
     """Encode images into a codes file.
@@ -71,12 +73,14 @@ def encode(
 
     Args:
         source: a GAN with an autoencoder.
-        images: a folder, .zip or .npz; or a folder of the pickled codes that the authors of Mind2Mind published.
+        images: a path, or images in memory as :func:`regraft.open_images` takes them; or a folder of the pickled codes that
+            the authors of Mind2Mind published.
         out: codes file to write, ending in .safetensors; a JSON of the same name goes beside it.
         batch: images per pass through the encoder; changes speed only.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         fit: how images of another aspect ratio are fitted: ``crop``, ``pad`` or ``stretch``.
         on_bad: whether an unreadable image is an ``error`` or is left out (``skip``).
+        labels: the class of each image, numbers or names in the order of the images.
         on_event: called after each part.
 
     Returns:
@@ -95,10 +99,11 @@ def encode(
     gan = source if isinstance(source, GAN) else load(source)
     autoencoder = gan.require("autoencoder", for_="encode")
     record = _record(gan, autoencoder, fit)
-    if not isinstance(images, ImageSet) and _published.is_code_folder(pathlib.Path(images)):
+    if isinstance(images, str | pathlib.Path) and _published.is_code_folder(pathlib.Path(images)):
         return _import_codes(pathlib.Path(images), path, record, autoencoder)
     emit = on_event or ignore_event
-    encoding = _Encoding(list_images(images, teller(emit)), path, record, autoencoder, fit, on_bad, emit)
+    listed = list_images(images, teller(emit), labels=labels)
+    encoding = _Encoding(listed, path, record, autoencoder, fit, on_bad, emit)
     target_device, own_device = pick_device(device), device_of(autoencoder)
     try:
         autoencoder.to(target_device)
@@ -154,7 +159,7 @@ class _Encoding:
         self.rows: dict[str, _Row] = {}
         self.by_content: dict[str, Tensor] = {}
         self.computed = 0
-        self.notes: list[str] = []
+        self.notes: list[str] = list(listed.notes)
 
     def run(self, batch: int) -> Encoded:
         """Reuse known codes, encode the other images, and write the codes file if anything changed."""

@@ -1,9 +1,10 @@
 """The verb ``evaluate``: measure a run, a source or a set of images against real images."""
 
 import dataclasses
+import glob
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from regraft.core.config import parse
 from regraft.core.errors import DataError, RegraftError
 from regraft.core.gan import GAN
 from regraft.core.jobs import EvaluateJob
+from regraft.data.given_labels import GivenLabels
 from regraft.data.images import ImageSet
 from regraft.data.opening import open_images
 from regraft.data.pixels import Fit, decode
@@ -46,10 +48,11 @@ class _Fakes:
 
 
 def evaluate(
-    fake: Source | ImageSet,
+    fake: Source | ImagesArgument,
     real: ImagesArgument,
     *,
     training: ImagesArgument | None = None,
+    labels: GivenLabels | None = None,
     sources: Sequence[Source] | None = None,
     on_event: Emit | None = None,
     **settings: Any,
@@ -57,9 +60,11 @@ def evaluate(
     """Measure a run, a source or a set of images against real images.
 
     Args:
-        fake: a run, adapter or source to sample, or a folder or archive of generated images.
-        real: real images that training did not see.
+        fake: a run, adapter or source to sample, or generated images: a path, or in memory as :func:`regraft.open_images`
+            takes them.
+        real: real images that training did not see, by path or in memory.
         training: images that training saw, for copy rates and for the scores of replayed training images; a run knows its own.
+        labels: the class of each real image; generated ones with labels come from :func:`regraft.open_images`.
         sources: the sources of an adapter, if they are not where it expects them.
         on_event: called with each note on what makes numbers mean little, and on what cannot be measured.
         **settings: ``metrics``, ``extractor``, ``n``, ``seed``, ``size``, ``fit``, ``split``, ``device``.
@@ -77,14 +82,14 @@ def evaluate(
     tell = teller(emit)
 
     gan, folder = None, None
-    if isinstance(fake, ImageSet) or is_images(fake):
-        fit = _choose_fit(job, None, tell)
-        fakes = _decode_fakes(list_images(fake, teller(emit, "generated images")), job, fit)
-    else:
+    if isinstance(fake, GAN) or (isinstance(fake, str | pathlib.Path) and not is_images(fake)):
         gan = open_gan(fake, sources, job.device)
         folder = None if isinstance(fake, GAN) or not adapter.is_adapter(pathlib.Path(fake)) else pathlib.Path(fake)
         fit = _choose_fit(job, folder, tell)
         fakes = _sample_fakes(gan, job)
+    else:
+        fit = _choose_fit(job, None, tell)
+        fakes = _decode_fakes(list_images(fake, teller(emit, "generated images")), job, fit)
     channels, height, width = fakes.images.shape[1:]
     if training is not None:
         listed = list_images(training, teller(emit, "training images"))
@@ -92,7 +97,7 @@ def evaluate(
     else:
         seen = _training_of(folder, tell)
     critic_of = lead_source(folder, sources) if folder is not None and job.extractor == "critic" else gan
-    real_images = list_images(real, teller(emit, "real images"), split=job.split or UNSEEN_SPLITS)
+    real_images = list_images(real, teller(emit, "real images"), split=job.split or UNSEEN_SPLITS, labels=labels)
     unseen = real_images.decode((height, width), channels, fit)
     features = extractor(job.extractor, critic_of, job.cache)
     for note in warn_of_equal_sets(fakes.images, unseen.tensor(), seen):
@@ -112,10 +117,10 @@ def evaluate(
     )
 
 
-def is_images(reference: Source) -> TypeGuard[str | pathlib.Path]:
-    """Return whether a path is a set of images, and not a run or source."""
-    if isinstance(reference, GAN):
-        return False
+def is_images(reference: str | pathlib.Path) -> bool:
+    """Return whether a path or pattern is a set of images, and not a run or source."""
+    if glob.has_magic(str(reference)) and not pathlib.Path(reference).exists():
+        return True
     path = pathlib.Path(str(reference).partition(".npz:")[0] + (".npz" if ".npz:" in str(reference) else ""))
     if path.suffix.lower() == ".npz":
         return True

@@ -13,14 +13,15 @@ from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN, Provenance
 from regraft.core.jobs import AdaptJob
 from regraft.data import pictures, rules
-from regraft.data.images import Images
+from regraft.data.images import Images, ImageSet
+from regraft.data.python import short_name
 from regraft.formats import native
 from regraft.formats.native import save_source
 from regraft.methods.base import Method, PretrainingMethod
 from regraft.runs import folder as run_folder
 from regraft.training.loop import Loop
 from regraft.training.updates import class_shares
-from regraft.verbs._arguments import Emit, ignore_event
+from regraft.verbs._arguments import Emit, ImagesArgument, Labels, ignore_event, take_images
 from regraft.verbs.adapting.assemble import assemble
 from regraft.verbs.adapting.prepare import prepare
 from regraft.verbs.adapting.prepared import Prepared
@@ -30,7 +31,7 @@ SAMPLES = 64
 
 
 def pretrain(
-    images: str | pathlib.Path | None = None,
+    images: ImagesArgument | None = None,
     *,
     backbone: str = "dcgan",
     size: int | None = None,
@@ -38,19 +39,21 @@ def pretrain(
     out: str | pathlib.Path | None = None,
     resume: bool = False,
     licence: str | None = None,
+    labels: Labels = None,
     on_event: Emit | None = None,
     **settings: Any,
 ) -> GAN:
     """Train a source from scratch.
 
     Args:
-        images: a folder, .zip or .npz.
+        images: a path, or images in memory; see :func:`regraft.open_images`.
         backbone: family of networks; ``autoencoder`` and ``alae`` make sources that encode, for Mind2Mind.
         size: side of the images in pixels.
         channels: 1 for grey images, 3 for colour.
         out: folder to make; it becomes a source when training ends, and can be resumed before.
         resume: continue the training in ``out``, with its own settings.
         licence: terms of the images, kept with the source; a resumed run that has none may be given one.
+        labels: as for :func:`regraft.adapt`.
         on_event: called with each phase, step and note as it happens.
         **settings: as for :func:`regraft.adapt`: ``steps``, ``seed``, ``batch``, ``device``, fields of the method, and fields
             of the backbone as ``backbone_settings``.
@@ -68,8 +71,11 @@ def pretrain(
     finished = resume and (folder / native.RECORD).is_file()
     if finished and licence is not None:
         raise ConfigError(f"{folder}: is finished, and its licence is what its {native.RECORD} says; leave --licence out")
+    images, learned = take_images(images, labels)
+    settings |= {} if learned is None else {"labels": learned}
+    listed = images if isinstance(images, ImageSet) else None
     if resume:
-        if images is not None or settings:
+        if (images is not None and listed is None) or settings:
             raise ConfigError(f"resume goes on with a run's own settings; leave {next(iter(settings), 'images')} out")
         job = run_folder.read_job(folder)
         if job.sources:
@@ -77,7 +83,8 @@ def pretrain(
     else:
         job = _job(images, backbone, size, channels, folder, settings)
     version = run_folder.rules_of(folder) if resume else rules.NEWEST
-    prepared = prepare(job, version=version, names=run_folder.read_image_names(folder) if resume else None)
+    names = run_folder.read_image_names(folder) if resume and listed is None else None
+    prepared = prepare(job, images=listed, version=version, names=names)
     for note in (*prepared.notes, *([run_folder.FINISHED.format(folder)] if finished else [])):
         emit({"event": "note", "text": note})
     loop = assemble(prepared, folder, emit)
@@ -92,7 +99,7 @@ def pretrain(
 
 
 def _job(
-    images: str | pathlib.Path | None,
+    images: str | pathlib.Path | ImageSet | None,
     backbone: str,
     size: int | None,
     channels: int,
@@ -115,7 +122,7 @@ def _job(
         method_settings["batch"] = job_settings.pop("batch")
     job_settings["settings"] = job_settings.get("settings", {}) | method_settings
     defaults: dict[str, Any] = {"held_out": 0, "evaluate_every": 0, "keep": "last"}
-    defaults |= {"images": str(images), "method": method, "out": str(folder)}
+    defaults |= {"images": images.where if isinstance(images, ImageSet) else str(images), "method": method, "out": str(folder)}
     return parse(AdaptJob, defaults | job_settings, "settings of pretrain")
 
 
@@ -130,8 +137,7 @@ def _source(prepared: Prepared, loop: Loop, folder: pathlib.Path, licence: str |
     for network in (source.generator, source.critic, source.autoencoder):
         if network is not None:
             network.cpu().requires_grad_(False).eval()
-    name = pathlib.Path(prepared.job.images.partition(".npz:")[0]).stem
-    dataset = f"{name}, {prepared.train.n} images"
+    dataset = f"{short_name(prepared.job.images)}, {prepared.train.n} images"
     provenance = Provenance(folder.name, native.FORMAT, licence=licence, dataset=dataset)
     return GAN(
         source.generator,

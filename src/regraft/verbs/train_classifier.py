@@ -13,6 +13,7 @@ from regraft.core.config import parse
 from regraft.core.errors import ConfigError, DataError
 from regraft.core.jobs import ClassifierJob
 from regraft.core.randomness import generator_at
+from regraft.data.given_labels import GivenLabels
 from regraft.data.images import Images
 from regraft.extractors.classifier import ConvNet
 from regraft.files.atomic import write_tensors
@@ -51,14 +52,16 @@ def train_classifier(
     images: ImagesArgument,
     out: str | pathlib.Path,
     *,
+    labels: GivenLabels | None = None,
     on_step: Callable[[int, float], None] | None = None,
     **settings: Any,
 ) -> Trained:
     """Train a small classifier and write it for ``--extractor classifier:FILE``.
 
     Args:
-        images: a folder of class folders, a .zip of one, or an .npz with labels.
+        images: a folder of class folders or a file with labels, or images in memory as :func:`regraft.open_images` takes them.
         out: file to write; must not exist.
+        labels: the class of each image, numbers or names in the order of the images.
         on_step: called with step and loss, every 100 steps.
         **settings: fields of :class:`regraft.core.jobs.ClassifierJob`.
 
@@ -70,9 +73,11 @@ def train_classifier(
     path = pathlib.Path(out)
     if path.exists():
         raise ConfigError(f"{path}: exists, and nothing is overwritten; choose another --out")
-    listed = list_images(images, labels=True)
+    listed = list_images(images, labels=True if labels is None else labels)
     if len(listed.classes) < 2:
-        raise DataError(f"{listed.where}: a classifier needs at least two classes; put the images of each into its own folder")
+        raise DataError(
+            f"{listed.where}: a classifier needs at least two classes; put the images of each into a folder, or give labels"
+        )
     decoded = listed.decode((job.size, job.size), 3, job.fit)
     train, held = _split(decoded, job)
     network = _train(train, job, on_step)
