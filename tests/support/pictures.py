@@ -14,7 +14,7 @@ def save_images(folder, images):
     """Write images (N, C, H, W) in [-1, 1] as ``000.png``, ``001.png``, ... into a folder, and make the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for k, image in enumerate(images):
-        pictures.save_png(folder / f"{k:03d}.png", pictures.to_picture(image))
+        pictures.to_picture(image).save(folder / f"{k:03d}.png")  # without the mark of pictures that regraft makes
 
 
 def save_arrays(folder, arrays):
