@@ -46,7 +46,7 @@ class Member:
     compressed: bool
 
 
-def check_torch_file(path: pathlib.Path, stubs: Collection[str]) -> bool:
+def check_torch_file(path: pathlib.Path, stubs: Collection[str]) -> tuple[bool, PickleChecker]:
     """Refuse a ``torch.save`` file that would run code or ask for more memory than its size accounts for.
 
     Args:
@@ -54,7 +54,8 @@ def check_torch_file(path: pathlib.Path, stubs: Collection[str]) -> bool:
         stubs: full names of harmless classes that it may hold.
 
     Returns:
-        Whether its tensors can be used where they lie in the file (a memory map).
+        Whether its tensors can be used where they lie in the file (a memory map), and what checked its pickle, which knows
+        the types that nothing is to be kept of.
 
     Raises:
         SourceError: naming what is wrong with it.
@@ -63,8 +64,7 @@ def check_torch_file(path: pathlib.Path, stubs: Collection[str]) -> bool:
         if content[:4] == ZIP:
             return _check_zip(path, content, stubs)
         if content[: len(LEGACY)] == LEGACY:
-            _check_legacy(path, content, stubs)
-            return False
+            return False, _check_legacy(path, content, stubs)
     raise SourceError(f"{path}: is no torch file")
 
 
@@ -160,8 +160,8 @@ def _directory_start(path: pathlib.Path, content: mmap.mmap) -> int:
     return int(start)
 
 
-def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> bool:
-    """Check torch's zip container; returns whether its tensors can be mapped."""
+def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> tuple[bool, PickleChecker]:
+    """Check torch's zip container; returns whether its tensors can be mapped, and what checked its pickle."""
     archived = members(path, content)
     folder = next(iter(archived.values())).name.partition("/")[0]
     pickle = archived.get(f"{folder}/data.pkl".lower())
@@ -175,7 +175,7 @@ def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -
         except Exception as error:  # noqa: BLE001 - zipfile raises many kinds for damaged members
             raise _damaged(path, str(error)) from None
     checker = PickleChecker(Reader(io.BytesIO(data), 0, len(data)), str(path), stubs)
-    checker.load()
+    checker.check_whole()
     for key, size in checker.totals.storages.items():
         record = archived.get(f"{folder}/data/{key}".lower())
         if record is None or size > record.size:
@@ -184,16 +184,16 @@ def _check_zip(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -
     order = archived.get(f"{folder}/byteorder")
     little = order is None or content[order.start : order.start + order.size] == b"little"
     records = [m for key, m in archived.items() if key.startswith(f"{folder}/data/".lower())]
-    return little and not any(m.compressed or m.start % 16 for m in records)
+    return little and not any(m.compressed or m.start % 16 for m in records), checker
 
 
-def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> None:
+def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]) -> PickleChecker:
     """Check torch's older container: three pickles of header, one of content, one of storages' names, and their bytes."""
     checker = PickleChecker(Reader(content, 0, len(content)), str(path), stubs)
     header = [checker.load() for _ in range(3)]
     if header[1] != 1001 or not isinstance(header[2], dict) or header[2].get("little_endian") is not True:
         raise _damaged(path, "its legacy header is not what torch writes on today's machines")
-    checker.load()
+    checker.check_whole()
     storages = checker.totals.storages
     keys = checker.load()
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
@@ -208,6 +208,7 @@ def _check_legacy(path: pathlib.Path, content: mmap.mmap, stubs: Collection[str]
             raise _damaged(path, f"storage {key[:40]} of {size} bytes goes beyond the end")
         position += 8 + size
     _check_totals(path, checker.totals, len(content))
+    return checker
 
 
 def _check_totals(path: pathlib.Path, totals: Totals, size: int) -> None:

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from regraft.core.errors import SourceError
 from regraft.files.byte_reader import Blob, Reader
-from regraft.files.pickle_machine import STORAGES, Limits, set_of_text
-from regraft.files.record_machine import Maker, RecordMachine, Stub
+from regraft.files.inert import Placeholder, placeholder
+from regraft.files.pickle_machine import STORAGES, Limits
+from regraft.files.record_machine import Maker, RecordMachine, Stub, refusal
 
 SLACK = 64 << 20
 MAX_DIMS = 8
@@ -72,13 +73,9 @@ class TFNetwork(Stub):
 
 
 class Dtype(Stub):
-    """A NumPy element type."""
+    """A NumPy element type of numbers."""
 
-    def __init__(self, code: object, *_: object) -> None:
-        if not isinstance(code, str) or code.lstrip("<>|=") not in NUMPY_KINDS:
-            raise SourceError(
-                f"arrays of type {code if isinstance(code, str) and len(code) < 9 else '?'}; only numbers are read"
-            )
+    def __init__(self, code: str) -> None:
         self.numpy = np.dtype(code)
 
     def set_state(self, state: object) -> None:
@@ -97,6 +94,7 @@ class ArrayRef(Stub):
         self.dtype = np.dtype("f4")
         self.data: Blob | None = None
         self.fortran = False
+        self.unread: str | None = None
 
     def set_state(self, state: object) -> None:
         """Take over shape, type and place."""
@@ -106,9 +104,10 @@ class ArrayRef(Stub):
         self.fill(shape, dtype, bool(fortran), data)
 
     def fill(self, shape: object, dtype: object, fortran: bool, data: object) -> None:
-        """Check and remember what the array is."""
+        """Check and remember what the array is; one that holds no numbers is not read."""
         if not isinstance(dtype, Dtype) or not isinstance(data, Blob):
-            raise SourceError("an array of objects; only numbers are read")
+            self.unread = dtype.name if isinstance(dtype, Placeholder) else "an array of objects; only numbers are read"
+            return
         sizes = checked_sizes(shape)
         if math.prod(sizes) * dtype.numpy.itemsize != data.size:
             raise SourceError(f"an array of shape {sizes} and type {dtype.numpy} holds {data.size} bytes")
@@ -136,6 +135,21 @@ def checked_sizes(shape: object) -> tuple[int, ...]:
     return shape
 
 
+def _make_dtype(code: object, *_: object) -> Dtype | Placeholder:
+    """An element type of numbers; others are not read."""
+    if isinstance(code, str) and code.lstrip("<>|=") in NUMPY_KINDS:
+        return Dtype(code)
+    return placeholder(f"arrays of type {code if isinstance(code, str) and len(code) < 9 else '?'}; only numbers are read")
+
+
+def _check_known(value: object) -> None:
+    """Refuse a placeholder where weights need what it stands for."""
+    if isinstance(value, Placeholder):
+        raise SourceError(value.name if "only numbers" in value.name else refusal(value.name))
+    if isinstance(value, ArrayRef) and value.unread is not None:
+        raise SourceError(value.unread)
+
+
 def _make_record(meta: object, *surplus: object) -> Record:
     """A record of a pickled module."""
     if surplus or not isinstance(meta, dict) or not isinstance(meta.get("state"), dict):
@@ -148,6 +162,7 @@ def _make_record(meta: object, *surplus: object) -> Record:
 
 def _make_tensor(storage: object, offset: object, shape: object, stride: object, *_: object) -> TensorRef:
     """A reference to a tensor; the file is not read yet."""
+    _check_known(storage)
     sizes, steps = checked_sizes(shape), checked_sizes(stride)
     if not isinstance(storage, Blob) or type(offset) is not int or offset < 0 or len(sizes) != len(steps):
         raise SourceError("a tensor without a proper storage, offset, size and stride")
@@ -156,6 +171,7 @@ def _make_tensor(storage: object, offset: object, shape: object, stride: object,
 
 def _make_parameter(data: object, *_: object) -> TensorRef:
     """A parameter is its tensor."""
+    _check_known(data)
     if not isinstance(data, TensorRef):
         raise SourceError("a parameter that is no tensor")
     return data
@@ -163,13 +179,16 @@ def _make_parameter(data: object, *_: object) -> TensorRef:
 
 def _make_storage(data: object, *surplus: object) -> Blob:
     """A storage is the string of bytes that ``torch.save`` wrote."""
+    _check_known(data)
     if surplus or not isinstance(data, Blob):
         raise SourceError("a storage that is no string of bytes")
     return data
 
 
-def _make_scalar(dtype: object, data: object = None) -> int | float | bool:
-    """A NumPy number as a plain one."""
+def _make_scalar(dtype: object, data: object = None) -> int | float | bool | Placeholder:
+    """A NumPy number as a plain one; of other types than numbers it is not read."""
+    if isinstance(dtype, Placeholder) or isinstance(data, Placeholder):
+        return placeholder("numpy.generic")
     if not isinstance(dtype, Dtype) or not isinstance(data, Blob) or data.size != dtype.numpy.itemsize:
         raise SourceError("a NumPy scalar of an unknown kind")
     number: int | float | bool = np.frombuffer(data.read(), dtype.numpy)[0].item()
@@ -201,23 +220,24 @@ def _refuse_call(*_: object) -> object:
 
 
 def _makers(limits: Limits) -> dict[tuple[str, str], Maker]:
-    def strings(items: object = ()) -> set[str]:
+    def strings(items: object = (), *_: object) -> set[str] | Placeholder:
         if not isinstance(items, list | tuple):
-            raise SourceError("a set of something else than text")
+            return placeholder("builtins.set")
         limits.spend("opcodes", len(items))
-        return set_of_text(list(items))
+        return set(items) if all(isinstance(item, str) for item in items) else placeholder("builtins.set")
 
     table: dict[str, Callable[..., object]] = {
         "torch_utils.persistence _reconstruct_persistent_obj": _make_record,
         "dnnlib.util EasyDict": _make_mapping,
         "dnnlib EasyDict": _make_mapping,
         "collections OrderedDict": _make_mapping,
+        "collections defaultdict": lambda *_: {},
         "builtins set": strings,
         "__builtin__ set": strings,
         "torch._utils _rebuild_tensor_v2": _make_tensor,
         "torch._utils _rebuild_parameter": _make_parameter,
         "torch.storage _load_from_bytes": _make_storage,
-        "numpy dtype": Dtype,
+        "numpy dtype": _make_dtype,
         "numpy ndarray": _refuse_call,
         "dnnlib.tflib.network Network": TFNetwork,
         "tfutil Network": TFNetwork,
@@ -241,6 +261,7 @@ class Archive:
         self.limits = Limits()
         self.budget = 2 * size + SLACK
         self.root: Any = RecordMachine(Reader(file, 0, size), _makers(self.limits), self.limits).load()
+        _check_known(self.root)
         self._storage = functools.cache(self._read_storage)
 
     def tensor(self, ref: object, where: str) -> Tensor:
@@ -249,6 +270,7 @@ class Archive:
         Raises:
             SourceError: if it reaches beyond its storage, or everything read together beyond what the file can hold.
         """
+        _check_known(ref)
         if isinstance(ref, ArrayRef) and ref.data is not None:
             return self._array(ref, where)
         if not isinstance(ref, TensorRef):
@@ -270,7 +292,7 @@ class Archive:
 
     def numbers(self, ref: object) -> Any:
         """A setting: a short array as a list, anything else as it is."""
-        if isinstance(ref, ArrayRef) and math.prod(ref.shape) <= 64:
+        if isinstance(ref, ArrayRef) and ref.unread is None and math.prod(ref.shape) <= 64:
             return self._array(ref, "a setting").tolist()
         return ref
 
@@ -310,7 +332,7 @@ class Archive:
                 raise SourceError("a storage of an unknown layout")
             return STORAGES[maker.name], numel
 
-        machine = RecordMachine(reader, makers, self.limits, storage)
+        machine = RecordMachine(reader, makers, self.limits, storage, strict=True)
         magic, version, system, stored, keys = (machine.load() for _ in range(5))
         if magic != LEGACY_MAGIC or version != 1001 or system.get("little_endian") is not True or len(keys) != 1:
             raise SourceError("a storage of an unknown layout")

@@ -22,6 +22,7 @@ import torch
 
 from regraft.core.errors import SourceError
 from regraft.files.byte_reader import Reader
+from regraft.files.inert import Placeholder, placeholder
 
 MAX_OPCODES = 1_000_000
 MAX_CALLS = 200_000
@@ -129,7 +130,8 @@ class PickleMachine(abc.ABC):
 
     def check_key(self, key: object) -> None:
         """Refuse keys of mappings that may take exponential time to hash, as nested tuples can."""
-        if not isinstance(key, str | int):
+        flat = key if isinstance(key, tuple) and 0 < len(key) <= 64 else (key,)
+        if not all(isinstance(part, str | int | float | None | Placeholder) for part in flat):
             raise SourceError(f"a dict key of type {type(key).__name__}")
 
     def load(self) -> Any:
@@ -194,22 +196,28 @@ class PickleMachine(abc.ABC):
         self.memo[index] = self.stack[-1]
 
     def extend(self, items: list[Any]) -> None:
-        """Append to a list."""
+        """Append to a list; a placeholder forgets what it is given."""
         target = self.stack[-1]
+        if isinstance(target, Placeholder):
+            return
         if type(target) is not list:
             raise Damaged(f"appends to a {type(target).__name__}")
         target.extend(items)
 
     def add(self, items: list[Any]) -> None:
-        """Add to a set of strings."""
+        """Add to a set; a placeholder takes the place of what is no text."""
         target = self.stack[-1]
+        if isinstance(target, Placeholder):
+            return
         if type(target) is not set:
             raise Damaged(f"adds to a {type(target).__name__}")
-        target.update(set_of_text(items))
+        target.update(item if isinstance(item, str) else placeholder("builtins.set") for item in items)
 
     def assign(self, items: list[Any]) -> None:
-        """Set items of a dict."""
+        """Set items of a dict; a placeholder forgets what it is given."""
         target = self.stack[-1]
+        if isinstance(target, Placeholder):
+            return
         if type(target) is not dict:
             raise Damaged(f"sets items of a {type(target).__name__}")
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -229,6 +237,13 @@ class PickleMachine(abc.ABC):
         self.limits.spend("calls")
         self.stack.append(self.call(function, arguments, new))
 
+    def make_with_names(self) -> None:
+        """Make an object from arguments by place and by name, which only placeholders take."""
+        self.stack.pop()
+        self.reduce(new=True)
+        if not isinstance(self.stack[-1], Placeholder):
+            raise Damaged(f"arguments by name for a {type(self.stack[-1]).__name__}")
+
     def build(self) -> None:
         """Give an object its state."""
         state = self.stack.pop()
@@ -245,17 +260,6 @@ class PickleMachine(abc.ABC):
     def push(self, value: object) -> None:
         """Push a value."""
         self.stack.append(value)
-
-
-def set_of_text(items: list[Any]) -> set[str]:
-    """A set of strings.
-
-    Raises:
-        SourceError: if it holds anything else.
-    """
-    if not all(isinstance(item, str) for item in items):
-        raise SourceError("a set of something else than text")
-    return set(items)
 
 
 def _top_pair(m: PickleMachine) -> list[Any]:
@@ -307,6 +311,8 @@ OPERATIONS: dict[int, Operation] = {
         "u": lambda m: m.assign(m.pop_mark()),
         "\x8f": lambda m: m.push(set()),
         "\x90": lambda m: m.add(m.pop_mark()),
+        "\x91": lambda m: m.push(placeholder("builtins.frozenset") if m.pop_mark() is not None else None),  # FROZENSET
+        "\x92": PickleMachine.make_with_names,
         "c": lambda m: m.push(m.find(m.reader.line(), m.reader.line())),
         "\x93": PickleMachine.find_on_stack,
         "R": PickleMachine.reduce,

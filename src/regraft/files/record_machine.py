@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from regraft.core.errors import SourceError
+from regraft.files import inert
 from regraft.files.byte_reader import Reader
 from regraft.files.pickle_machine import OPERATIONS, Limits, PickleMachine
 
@@ -28,6 +29,11 @@ class Stub:
         raise SourceError(f"a {type(self).__name__} takes no state")
 
 
+def refusal(name: str) -> str:
+    """Why a file is refused that names something that is not known, in place of what is."""
+    return f"refused, because it names {name}, and nothing but known types is made from a file"
+
+
 class RecordMachine(PickleMachine):
     """Makes records, settings and references to tensors.
 
@@ -36,6 +42,7 @@ class RecordMachine(PickleMachine):
         makers: what a file may name, by module and name.
         limits: what they may cost.
         storage: what a persistent reference stands for, in torch's streams.
+        strict: whether every name must be one of the makers'.
     """
 
     operations = OPERATIONS
@@ -46,18 +53,25 @@ class RecordMachine(PickleMachine):
         makers: Mapping[tuple[str, str], Maker],
         limits: Limits,
         storage: Callable[[object], object] | None = None,
+        strict: bool = False,
     ) -> None:
         super().__init__(reader, limits)
-        self.makers, self.storage = makers, storage
+        self.makers, self.storage, self.strict = makers, storage, strict
 
     def find(self, module: str, name: str) -> Maker:
-        """A maker that the file names."""
+        """A maker that the file names; types that are not known give placeholders."""
         maker = self.makers.get((module, name))
-        if maker is None:
-            raise SourceError(
-                f"refused, because it names {module[:80]}.{name[:80]}, and nothing but known types is made from a file"
-            )
-        return maker
+        if maker is not None:
+            return maker
+        full = f"{module[:80]}.{name[:80]}"
+        if self.strict or inert.acts(full):
+            raise SourceError(refusal(full))
+        return Maker(full, lambda *_: inert.placeholder(full))
+
+    def check_key(self, key: object) -> None:
+        """As in any pickle; a type may be a key, too."""
+        if not isinstance(key, Maker):
+            super().check_key(key)
 
     def call(self, function: object, arguments: object, new: bool) -> object:
         """What a maker makes; makers stand for classes and functions alike."""
@@ -72,6 +86,8 @@ class RecordMachine(PickleMachine):
             target.update(state)
         elif isinstance(target, Stub):
             target.set_state(state)
+        elif isinstance(target, inert.Placeholder):
+            return
         else:
             raise SourceError(f"gives state to a {type(target).__name__}")
 

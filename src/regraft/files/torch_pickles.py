@@ -12,12 +12,14 @@ import math
 import pickle
 import reprlib
 import struct
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Collection
 from typing import Any
 
 import torch
 
 from regraft.core.errors import SourceError
+from regraft.files import inert
 from regraft.files.byte_reader import Reader
 from regraft.files.pickle_machine import OPERATIONS, STORAGES, Damaged, Limits, Operation, PickleMachine
 
@@ -30,10 +32,11 @@ ITEM_SIZES = {f"{module}.{name}": dtype.itemsize for name, dtype in TYPES.items(
 REBUILD = {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"}
 PARAMETER = "torch._utils._rebuild_parameter"
 CONTAINERS = {"collections.OrderedDict", "collections.Counter", "builtins.set", "__builtin__.set"}
-PLAIN_CALLS = {"torch.device", "torch.Size"}
-NUMPY = {f"numpy.{part}.multiarray.{name}" for part in ("core", "_core") for name in ("_reconstruct", "scalar")}
-NUMPY |= {"numpy.ndarray", "numpy.dtype", "_codecs.encode"}
-"""What pickles of NumPy's arrays and numbers are made of, for readers that take these among their stubs."""
+PLAIN_CALLS = {"torch.device", "torch.Size", "torch.serialization._get_layout"}
+BYTES = {"_codecs.encode", "builtins.bytearray"}
+"""How this protocol writes strings of bytes: as text, with the codec that turns it back."""
+INTERNAL = ("torch._utils.", "torch._tensor.", "torch.serialization.", "torch.storage.", "torch.nested.", "torch.sparse.")
+"""What torch's reader knows and would call; of these, only what is checked here may appear."""
 DAMAGE = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, MemoryError, struct.error)
 PLAIN = str | int | float | bytes | None
 
@@ -65,16 +68,26 @@ class Storage:
     item_size: int
 
 
+@dataclasses.dataclass(eq=False)
 class Opaque:
-    """An object that is known to be harmless and whose content does not matter."""
+    """An object that is known to be harmless and whose content does not matter.
+
+    Attributes:
+        name: of its type, where nothing of it is kept.
+    """
+
+    name: str | None = None
 
 
 class TensorStandIn(Opaque):
     """A tensor that was checked."""
 
 
-class NumPyStandIn(Opaque):
-    """An array, number, type or the bytes of one, which nobody reads."""
+@dataclasses.dataclass(eq=False)
+class ByteStandIn(Opaque):
+    """A string of bytes."""
+
+    size: int = 0
 
 
 @dataclasses.dataclass
@@ -102,6 +115,8 @@ class PickleChecker(PickleMachine):
 
     Attributes:
         totals: what the pickles ask for.
+        inert: names of types that nothing is kept of.
+        mappings, lists: those of them to which the pickles add items as to a mapping or a list.
     """
 
     protocols = range(2, 3)
@@ -112,6 +127,9 @@ class PickleChecker(PickleMachine):
         super().__init__(reader, Limits(opcodes=MAX_OPERATIONS, calls=MAX_OPERATIONS, text=MAX_PICKLE))
         self.where, self.stubs = where, frozenset(stubs)
         self.totals = Totals()
+        self.inert: set[str] = set()
+        self.mappings: set[str] = set()
+        self.lists: set[str] = set()
 
     def load(self) -> Any:
         """Follow the next pickle to its end and return what is built, with stand-ins.
@@ -124,12 +142,28 @@ class PickleChecker(PickleMachine):
         except Damaged as error:
             raise self._damaged(str(error)) from None
         except SourceError as error:
-            raise SourceError(
-                f"{self.where}: refused, because it holds more than tensors and plain data ({str(error)[:200]}). Save only the "
-                "state_dict (torch.save(net.state_dict(), ...)) and try again."
-            ) from None
+            raise self._refused(str(error)) from None
         except DAMAGE as error:
             raise self._damaged(f"{type(error).__name__} {' '.join(str(error).split())}") from None
+
+    def check_whole(self) -> None:
+        """Follow the pickle that holds the weights; types that are unknown may lie beside them, not in their place.
+
+        Raises:
+            SourceError: as :meth:`load`, or if it holds no tensors, and something unknown.
+        """
+        root = self.load()
+        unknown = next((name for name in sorted(self.inert) if not inert.is_bookkeeping(name)), None)
+        if isinstance(root, Opaque) and root.name is not None:
+            raise self._refused(f"GLOBAL {root.name}")
+        if unknown is not None and not self.totals.tensors:
+            raise self._refused(f"GLOBAL {unknown}")
+
+    def _refused(self, reason: str) -> SourceError:
+        return SourceError(
+            f"{self.where}: refused, because it holds more than tensors and plain data ({reason[:200]}). Save only the "
+            "state_dict (torch.save(net.state_dict(), ...)) and try again."
+        )
 
     def _damaged(self, reason: str) -> SourceError:
         return SourceError(
@@ -139,12 +173,19 @@ class PickleChecker(PickleMachine):
 
     def find(self, module: str, name: str) -> Global:
         """A stand-in for a class or function that torch's reader may know."""
+        raw = f"{module}.{name}"
+        # torch's reader knows most names of Python 2, too.
+        module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full = f"{module}.{name}"
-        known = full in ITEM_SIZES or full in REBUILD or full in CONTAINERS or full in PLAIN_CALLS or full in self.stubs
-        # Types of tensors and data appear as values only; nothing is made from them.
-        plain = full.startswith("torch.") and full.count(".") == 1 and not full.endswith("Storage")
-        if not (known or plain or full in (PARAMETER, "torch.nn.parameter.Parameter")):
+        known = full in ITEM_SIZES or full in REBUILD or full in CONTAINERS or full in PLAIN_CALLS or full in BYTES
+        # Types of tensors appear as values only; nothing is made from them.
+        plain = full in (PARAMETER, "torch.nn.parameter.Parameter", "torch.Tensor")
+        plain = plain or (full.startswith("torch.") and full.count(".") == 1 and full.endswith("Tensor"))
+        internal = full.startswith(INTERNAL) or (full.startswith("torch.") and full.endswith(("Tensor", "Storage")))
+        if inert.acts(full) or (internal and not known and not plain):
             raise SourceError(f"GLOBAL {full}")
+        if not (known or plain or full in self.stubs):
+            self.inert |= {raw, full}
         return Global(full)
 
     def call(self, function: object, arguments: object, new: bool) -> object:
@@ -152,6 +193,8 @@ class PickleChecker(PickleMachine):
         if not isinstance(function, Global) or type(arguments) is not tuple:
             raise Damaged("calls what is no function")
         name = function.name
+        if name in self.inert:
+            return Opaque(name)
         if new:
             if (name in self.stubs or name in CONTAINERS) and arguments == ():
                 return {} if name in CONTAINERS else Opaque()
@@ -164,8 +207,8 @@ class PickleChecker(PickleMachine):
             return TensorStandIn()
         if name in CONTAINERS:
             return self._container(name, arguments)
-        if name in NUMPY & self.stubs:
-            return self._numpy(name, arguments)
+        if name in BYTES:
+            return self._bytes(name, arguments)
         if name in PLAIN_CALLS:
             flat = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
             if len(flat) <= 64 and all(isinstance(a, int | str) for a in flat):
@@ -175,12 +218,32 @@ class PickleChecker(PickleMachine):
 
     def set_state(self, target: object, state: object) -> None:
         """Let attributes of containers and stubs go by; their content does not matter."""
-        if isinstance(target, NumPyStandIn):
+        if isinstance(target, Opaque) and target.name is not None:
+            if target.name in self.lists or (target.name in self.mappings and not isinstance(state, dict | Opaque)):
+                raise SourceError(f"BUILD of {target.name}")
             return
         if isinstance(target, TensorStandIn) or type(target) not in (dict, Opaque) or not isinstance(state, dict):
             raise SourceError(f"BUILD of a {type(target).__name__}")
         if not all(isinstance(key, str) for key in state):
             raise Damaged("attributes without names")
+
+    def extend(self, items: list[Any]) -> None:
+        """Append to a list, or let what a placeholder is given go by."""
+        target = self.stack[-1]
+        if isinstance(target, Opaque) and target.name is not None:
+            self.lists.add(target.name)
+        else:
+            super().extend(items)
+
+    def assign(self, items: list[Any]) -> None:
+        """Set items of a mapping, or let what a placeholder is given go by."""
+        target = self.stack[-1]
+        if isinstance(target, Opaque) and target.name is not None:
+            self.mappings.add(target.name)
+            for key in items[::2]:
+                self.check_key(key)
+        else:
+            super().assign(items)
 
     def refer(self, reference: object) -> Storage:
         """A storage, noted with its size."""
@@ -200,17 +263,19 @@ class PickleChecker(PickleMachine):
 
     def check_key(self, key: object) -> None:
         """Refuse keys of mappings that may take exponential time to hash, as nested tuples can."""
-        if isinstance(key, PLAIN) or (isinstance(key, tuple) and len(key) <= 64 and all(isinstance(k, PLAIN) for k in key)):
-            return
-        raise SourceError(f"a {type(key).__name__} as the key of a mapping")
+        flat = key if isinstance(key, tuple) and len(key) <= 64 else (key,)
+        if not all(isinstance(part, PLAIN | Opaque | Global) for part in flat):
+            raise SourceError(f"a {type(key).__name__} as the key of a mapping")
 
-    def _numpy(self, name: str, arguments: tuple[Any, ...]) -> NumPyStandIn:
+    def _bytes(self, name: str, arguments: tuple[Any, ...]) -> Opaque:
         """Bytes are written as text, which torch turns back each time that it is asked."""
-        if name == "_codecs.encode":
-            if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
-                raise SourceError(f"REDUCE of {name} with unusual arguments")
-            self.totals.tensor_bytes += len(arguments[0])
-        return NumPyStandIn()
+        if name == "builtins.bytearray" and (arguments == () or (len(arguments) == 1 and type(arguments[0]) is ByteStandIn)):
+            self.totals.tensor_bytes += arguments[0].size if arguments else 0
+            return ByteStandIn()
+        if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] not in ("latin1", "latin-1"):
+            raise SourceError(f"REDUCE of {name} (GLOBAL {name}) with unusual arguments")
+        self.totals.tensor_bytes += len(arguments[0])
+        return ByteStandIn(size=len(arguments[0]))
 
     def _container(self, name: str, arguments: tuple[Any, ...]) -> object:
         if len(arguments) > 1 or (arguments and not isinstance(arguments[0], list | dict | tuple)):

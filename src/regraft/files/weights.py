@@ -2,46 +2,35 @@
 
 import pathlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regraft.core.errors import SourceError
-from regraft.files import containers
-from regraft.files.torch_pickles import NUMPY
-
-
-class Unread:
-    """Stands for a NumPy array, number or type that a pickle holds beside tensors; its content is dropped."""
-
-    def __init__(self, *arguments: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-NUMPY_STUBS: dict[str, type] = dict.fromkeys(NUMPY, Unread)
-"""Stubs for :func:`load_torch` that let NumPy's arrays lie beside tensors, unread."""
+from regraft.files import containers, inert
 
 
 def load_torch(path: pathlib.Path, stubs: Mapping[str, type]) -> Any:
     """Read a ``torch.save`` file onto the CPU; no code of it runs, and it takes no more memory than its size accounts for.
 
-    Tensors are mapped from the file rather than copied, if the container allows it.
+    Tensors are mapped from the file rather than copied, if the container allows it.  What else the file holds beside tensors
+    and plain data becomes a :class:`~regraft.files.inert.Placeholder`.
 
     Args:
         path: the file.
         stubs: classes that it may hold beside tensors and plain data, by full name, and what takes their place.
 
     Raises:
-        SourceError: if the file is damaged, or holds more than tensors, plain data and stubs.
+        SourceError: if the file is damaged, names what runs code, or holds something else in place of weights.
     """
-    mapped = containers.check_torch_file(path, stubs)
+    mapped, checker = containers.check_torch_file(path, stubs)
+    allowed: list[tuple[Callable[..., object], str]] = [(stub, name) for name, stub in stubs.items()]
+    for name in checker.inert:
+        allowed.append((inert.stand_in(name, name in checker.mappings, name in checker.lists), name))
     try:
-        with torch.serialization.safe_globals([(stub, name) for name, stub in stubs.items()]):
+        with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])

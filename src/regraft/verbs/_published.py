@@ -16,7 +16,7 @@ from regraft.core.errors import DataError, SourceError
 from regraft.core.gan import GAN, Provenance
 from regraft.files.digests import sha256
 from regraft.files.nvlabs_pickles import open_archive
-from regraft.files.weights import NUMPY_STUBS, load_torch
+from regraft.files.weights import load_torch
 
 SETTINGS = "parameters.json"
 MAX_WIDTH = 1 << 16
@@ -27,7 +27,7 @@ def is_mindgan(path: pathlib.Path) -> bool:
     if not path.is_file() or path.suffix != ".pth" or not (path.parent / SETTINGS).is_file():
         return False
     with contextlib.suppress(SourceError):
-        content = load_torch(path, NUMPY_STUBS)
+        content = load_torch(path, {})
         return isinstance(content, dict) and all(isinstance(content.get(part), dict) for part in ("Generator", "Critic"))
     return False
 
@@ -75,7 +75,7 @@ def _read_mind(path: pathlib.Path, code_dim: int, source_name: str) -> Mind:
         code_dim: numbers in a code of the autoencoder.
         source_name: whose autoencoder it is, for errors.
     """
-    state = load_torch(path, NUMPY_STUBS)["Generator"]  # a NumPy array of times, which lies beside, becomes a stub
+    state = load_torch(path, {})["Generator"]  # a NumPy array of times lies beside
     settings = _settings(path.parent / SETTINGS)
     weights = [state.get(f"model.{2 * k}.weight") for k in range((len(state) + 1) // 2)]
     expected_names = {f"model.{2 * k}.{leaf}" for k in range(len(weights)) for leaf in ("weight", "bias")}
