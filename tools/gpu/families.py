@@ -35,7 +35,7 @@ def run(job: Job) -> None:
     trials = [(method, kind) for kind in KINDS for method in METHODS]
     if job.tiny:
         sources = dict(list(sources.items())[:1])
-        trials = [("transfergan", "bfloat16"), ("mind2mind", "accumulate 2")]
+        trials = [("transfergan", "bfloat16")]
     for method, kind in trials:
         for name, path in sources.items():
             what = f"{name}: {method}, {kind}"

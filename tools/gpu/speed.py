@@ -60,7 +60,7 @@ def run(job: Job) -> None:
     """Measure the most used first, so that what is left out at the end of the time matters least."""
     networks = TINY if job.tiny else NETWORKS
     kinds = ("sampling", "fine-tuning", "mining", "BSA")
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32",) if job.tiny else ("float32", "bfloat16"):
         for network in networks:
             for kind in ("codes",) if network.codes else kinds:
                 what = f"{network.name}: {kind}, {precision}"
