@@ -38,7 +38,7 @@ class TestCards:
         assert gan.generator.config.layers[0].activation == "silu"
         assert gan.generator.config.layers[-1].activation == "none"
         assert gan.generator.latent.distribution == "sphere"
-        assert not any("assumed" in said or "fits" in said for said in gan.provenance.assumptions)
+        assert not any("assumed" in said or "stored in training" in said for said in gan.provenance.assumptions)
 
     def test_unit_range(self, folder):
         signed = regraft.load(

@@ -76,8 +76,9 @@ def test_activation_and_latent_are_read_off_the_batch_statistics(tmp_path, activ
     assert gan.generator.latent.distribution == distribution
     assert gan.generator.config.layers[0].activation == activation
     text = " ".join(gan.provenance.assumptions)
-    assert f"latent {distribution}: fits the stored batch statistics best" in text
-    assert f"hidden activations {activation}" in text
+    assert f"The latent is taken to be {distribution} (" in text
+    assert f"The generator's hidden layers are taken to be followed by {activation}" in text
+    assert "stored in training (distance" in text
 
 
 def test_upsampling_needs_a_card_or_a_size(tmp_path):
@@ -109,8 +110,9 @@ def test_mlp_pair(tmp_path):
     x = torch.randn(3, 1, 28, 28)
     assert torch.allclose(torch.sigmoid(gan.critic(x)), critic(x.flatten(1))[:, 0], atol=1e-6)
     said = " ".join(gan.provenance.assumptions)
-    assert "assumed to be relu" in said
-    assert "latent assumed to be normal" in said
+    assert "hidden layers are assumed to be followed by relu: nothing in the file says it." in said
+    assert "last layer is assumed to be followed by tanh, so that images lie between -1 and 1." in said
+    assert "The latent is assumed to be normal (each number of mean 0 and variance 1)" in said
 
 
 def test_spectral_norm_is_baked_in(tmp_path):

@@ -59,6 +59,9 @@ def inspect(
     source: Annotated[str, typer.Argument(help="A source file or folder, source card, run, or the name of a source.")],
     grid: Annotated[pathlib.Path | None, typer.Option(help="A .png to write, with a grid of 64 samples.")] = None,
     adapter_sources: AdapterSources = None,
+    allow_nonfinite: Annotated[
+        bool, typer.Option("--allow-nonfinite", help="Look at a source although weights are NaN or infinite.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a source is, and what was assumed to read it."""
@@ -66,7 +69,7 @@ def inspect(
     from regraft.verbs.sample import sample
 
     download_public(source, *(adapter_sources or ()))
-    facts = run_inspect(source, sources=adapter_sources)
+    facts = run_inspect(source, sources=adapter_sources, allow_nonfinite=allow_nonfinite)
     if grid is not None:
         sample(source, grid, sources=adapter_sources)
         facts["grid"] = str(grid)

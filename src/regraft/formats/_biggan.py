@@ -30,7 +30,7 @@ class BigGANReader(TensorReader):
     def layer(self, name: str, target: str, dims: int, bias: bool = True) -> None:
         """Move a convolution (4 dimensions), linear layer or table (2)."""
         weight = self.take(f"{name}.weight", dims)
-        self.put(f"{target}.weight", weight)
+        self.put(f"{target}.weight", weight, f"{name}.weight")
         if self.spectral:
             self.move(f"{name}.u0", f"{target}.u", 2, layout=torch.flatten)
             # This dialect computes v afresh from u; zeros keep the digest the same on every machine.
@@ -283,7 +283,7 @@ def read_deep_critic(reader: BigGANReader, size: int) -> Network:
 
 def _assumptions(reader: BigGANReader) -> list[str]:
     return [
-        "activations assumed to be relu",
+        "The activations are assumed to be relu: the file does not say it.",
         f"epsilons assumed: {BN_EPS:g} of batch norms, {SN_EPS:g} of spectral norms",
         *dict.fromkeys(reader.notes),
     ]

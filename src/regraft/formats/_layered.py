@@ -5,61 +5,20 @@ import itertools
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from regraft.core.build import build, build_with
-from regraft.core.config import Config
 from regraft.core.errors import SourceError
-from regraft.core.networks import Description, Generator
-from regraft.core.randomness import generator_at
+from regraft.core.networks import Description
+from regraft.formats._hints import LatentHints, NetworkHints
 from regraft.formats._order import order_advice
 from regraft.formats._roles import branches
 from regraft.formats._shapes import Chain, StoredLayer, critic_chains, generator_chains, in_card_order, joined, stored_layers
+from regraft.formats._statistics import assumed, fit_to_statistics
 from regraft.formats._tensor_reader import TensorReader
 from regraft.formats.base import Network
-
-Activation = Literal["none", "relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu"]
-Side = Annotated[int, Field(ge=1, le=4096)]
-
-
-class LayerHints(Config):
-    """What a card may say of one layer; anything left out is inferred."""
-
-    stride: int | tuple[int, int] | None = None
-    padding: int | tuple[int, int] | None = None
-    output_padding: int | tuple[int, int] | None = None
-    upsample: int | None = None
-    view: tuple[int, int, int] | None = None
-    activation: Activation | None = None
-
-
-class NetworkHints(Config):
-    """What a card may say of a generator's or critic's file."""
-
-    file: Annotated[str | None, Field(description="Weights, relative to the card.")] = None
-    key: Annotated[str | None, Field(description="Key of the state dict inside the file, where it holds several.")] = None
-    prefix: Annotated[
-        str | None, Field(description="What the network's names begin with, where one state dict holds several networks.")
-    ] = None
-    activation: Annotated[Activation | None, Field(description="After every hidden layer.")] = None
-    slope: Annotated[float | None, Field(description="Of leaky_relu.")] = None
-    output: Annotated[Literal["tanh", "sigmoid", "none"] | None, Field(description="After a generator's last layer.")] = None
-    norm_eps: Annotated[float, Field(gt=0, description="Of every batch norm.")] = 1e-5
-    order: Annotated[
-        tuple[str, ...], Field(description="Names of the layers in the order of computation, where the file's is another.")
-    ] = ()
-    layers: Annotated[tuple[LayerHints, ...], Field(description="One entry per weight, in order.")] = ()
-
-
-class LatentHints(Config):
-    """What a card may say of the latent."""
-
-    distribution: Literal["normal", "truncated_normal", "uniform", "sphere"] | None = None
-    bound: Annotated[float, Field(gt=0)] = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +30,9 @@ class InferredPair:
     assumptions: tuple[str, ...]
 
 
+X_MEANS = "channels x height x width"
 CRITIC_STEPS = 60_000
 """Steps of the search for a critic's layers over all images; real pairs take a few hundred."""
-LARGEST_MAP = 1 << 22
-"""Values of the largest map for which stored statistics are compared with fresh ones, and a share of what a batch may have."""
 
 
 def infer_pair(
@@ -108,24 +66,46 @@ def infer_pair(
         d_stored = stored_layers(critic, f"{where}: critic") if critic is not None else None
         g_chain, d_chain = _cheapest_pair(g_stored, d_stored, where, generator_hints, critic_hints, size)
     except SourceError as error:
-        advice = None if generator_hints.order else order_advice(generator, where, "generator")
+        advice = _advice(generator, critic, where, generator_hints, critic_hints)
         raise SourceError(f"{error}\n{advice}" if advice else str(error)) from None
-    notes = [f"generator read from shapes as {g_chain.path}"]
+    notes = [
+        f"The layers of the generator are inferred from the shapes of its weights: {g_chain.path} (channels x height x width)."
+    ]
     if d_chain is not None:
-        notes.append(f"critic read from shapes as {d_chain.path}, its score taken before any sigmoid")
+        notes.append(
+            f"The layers of the critic are inferred in the same way: {d_chain.path}. Its score is taken before any sigmoid."
+        )
     g_config, g_notes = _generator_config(g_stored, g_chain, generator_hints, latent, image_range)
     kind = "mlp" if all(p.is_linear for p in g_stored) else "dcgan"
-    g_tensors = _tensors(g_stored, generator, f"{where}: generator")
-    g_network = Network(Description(kind, "generator", g_config), g_tensors)
-    g_network, fitted = _fit_to_statistics(g_network, where, generator_hints, latent)
+    g_network = _network(g_stored, generator, f"{where}: generator", Description(kind, "generator", g_config))
+    g_network, fitted = fit_to_statistics(g_network, where, generator_hints, latent)
     notes += fitted or g_notes
     d_network = None
     if critic is not None and d_stored is not None and d_chain is not None:
         d_config = _critic_config(d_stored, d_chain, critic_hints, image_range)
-        d_network = Network(Description(kind, "critic", d_config), _tensors(d_stored, critic, f"{where}: critic"))
+        d_network = _network(d_stored, critic, f"{where}: critic", Description(kind, "critic", d_config))
         if critic_hints.activation is None:
-            notes.append("critic activations assumed to be leaky_relu 0.2")
+            notes.append("The critic's hidden layers are assumed to be followed by leaky_relu with slope 0.2.")
+    if any("assumed" in note or "inferred" in note for note in notes):
+        notes.append("If any of this is wrong, a source card can say what is right (docs/source-cards.md).")
     return InferredPair(g_network, d_network, tuple(notes))
+
+
+def _advice(
+    generator: dict[str, Tensor],
+    critic: dict[str, Tensor] | None,
+    where: str,
+    generator_hints: NetworkHints,
+    critic_hints: NetworkHints,
+) -> str | None:
+    """The order that a card could say of the network that cannot be read; None if no order would help."""
+    try:
+        _cheapest_pair(stored_layers(generator, where), None, where, generator_hints, critic_hints, None)
+    except SourceError:
+        return None if generator_hints.order else order_advice(generator, generator_hints.file or where, "generator")
+    if critic is None or critic_hints.order:
+        return None
+    return order_advice(critic, critic_hints.file or where, "critic")
 
 
 def _cheapest_pair(
@@ -207,12 +187,8 @@ def _generator_config(
     """Settings of a generator, and what had to be assumed."""
     hidden = hints.activation or "relu"
     output = hints.output or ("tanh" if image_range == "signed" else "sigmoid")
-    notes = [f"hidden activations assumed to be {hidden}"] if hints.activation is None else []
-    if hints.output is None:
-        notes.append(f"output assumed to be {output}")
     distribution = latent.distribution or "normal"
-    if latent.distribution is None:
-        notes.append(f"latent assumed to be {distribution}")
+    notes = assumed(hints, latent, hidden, output, distribution)
     layers = _with_activations(stored, chain, hints, hidden, output)
     return {
         "latent": {"dim": math.prod(chain.shapes[0]), "distribution": distribution, "bound": latent.bound},
@@ -252,8 +228,8 @@ def _with_activations(
     return layers
 
 
-def _tensors(stored: Sequence[StoredLayer], tensors: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Move tensors to the names of the layered backbones.
+def _network(stored: Sequence[StoredLayer], tensors: dict[str, Tensor], where: str, description: Description) -> Network:
+    """Make a network of tensors, moved to the names of the layered backbones.
 
     A batch norm may lack gain, shift and counter; it then has those of a fresh one.
 
@@ -274,99 +250,4 @@ def _tensors(stored: Sequence[StoredLayer], tensors: dict[str, Tensor], where: s
         for leaf, value in fresh.items():
             if leaf not in part.norm:
                 reader.put(f"layers.{index}.norm.{leaf}", value)
-    return reader.finish()
-
-
-UNTRUSTED_GAP = 0.8
-"""Trained networks reproduce their own statistics to 0.03-0.55 (measured on four public pairs); random ones miss by over 1."""
-
-
-def _fit_to_statistics(network: Network, where: str, hints: NetworkHints, latent: LatentHints) -> tuple[Network, list[str]]:
-    """Choose latent distribution and activation by what the stored batch statistics say.
-
-    A batch norm's running mean and variance were measured in training, downstream of the true latent and activations; the
-    candidate under which a fresh batch reproduces them is the one the network was trained with.
-    """
-    layers = network.description.config["layers"]
-    if not any(layer.get("norm") == "batch" for layer in layers):
-        return network, []
-    distributions = [latent.distribution] if latent.distribution else ["normal", "uniform"]
-    activations: list[tuple[str, float]] = [("relu", 0.2), ("leaky_relu", 0.2), ("leaky_relu", 0.01), ("elu", 0.2)]
-    if hints.activation:
-        activations = [(hints.activation, hints.slope if hints.slope is not None else 0.2)]
-    if len(distributions) * len(activations) == 1:
-        return network, []
-    largest = _largest_map(network)
-    if largest > LARGEST_MAP:
-        return network, []
-    batch = max(4, min(256, 4 * LARGEST_MAP // largest))
-    gaps = []
-    for distribution in distributions:
-        for activation, slope in activations:
-            candidate = _variant(network, distribution, activation, slope, hints)
-            gaps.append((_statistics_gap(candidate, where, batch), distribution, activation, slope, candidate))
-    # Among candidates that fit about equally well (relu and leaky_relu 0.01, say) the first, more usual one is taken.
-    least = min(row[0] for row in gaps)
-    if not least <= UNTRUSTED_GAP:  # never updated, or from other layers than these: they say nothing
-        _, distribution, activation, _, chosen = gaps[0]
-        unfit = f"the stored batch statistics fit no usual network (gap {least:.2f}), so they say nothing"
-        return chosen, [f"{unfit}; hidden activations assumed to be {activation}, latent {distribution}"]
-    gap, distribution, activation, slope, chosen = next(row for row in gaps if row[0] <= least * 1.15 + 0.01)
-    gaps.sort(key=lambda row: row[0])
-    notes = []
-    if not hints.activation:
-        other = next(row for row in gaps if (row[2], row[3]) != (activation, slope))
-        shown = f"{activation} {slope}" if activation == "leaky_relu" else activation
-        notes.append(f"hidden activations {shown}: fits the stored batch statistics best (gap {gap:.2f}, next {other[0]:.2f})")
-    if latent.distribution is None:
-        other = next(row for row in gaps if row[1] != distribution)
-        notes.append(f"latent {distribution}: fits the stored batch statistics best (gap {gap:.2f}, next {other[0]:.2f})")
-    if hints.output is None:
-        notes.append(f"output assumed to be {chosen.description.config['layers'][-1]['activation']}")
-    return chosen, notes
-
-
-def _variant(network: Network, distribution: str, activation: str, slope: float, hints: NetworkHints) -> Network:
-    """The network with another latent and, where no card says it, another activation after hidden layers."""
-    config = dict(network.description.config)
-    config["latent"] = config["latent"] | {"distribution": distribution}
-    layers = []
-    for index, layer in enumerate(config["layers"]):
-        stated = hints.layers[index].activation if index < len(hints.layers) else None
-        last = index == len(config["layers"]) - 1
-        layers.append(layer if last or stated else layer | {"activation": activation, "slope": slope})
-    config["layers"] = layers
-    return Network(dataclasses.replace(network.description, config=config), network.tensors)
-
-
-def _largest_map(network: Network) -> int:
-    """Values of the largest map that one image needs."""
-    with torch.device("meta"):
-        generator: Any = build(network.description)
-    shape: tuple[int, ...] = (generator.config.latent.dim,)
-    largest = 1
-    for layer in generator.config.layers:
-        shape = layer.output_shape(shape)
-        # Nearest upsampling makes the input of a layer larger before the layer makes it smaller.
-        largest = max(largest, math.prod(shape))
-    return largest
-
-
-@torch.no_grad()
-def _statistics_gap(network: Network, where: str, batch: int) -> float:
-    """Mean distance of a fresh batch's statistics from the stored ones, in stored standard deviations and log variances."""
-    generator = cast(Generator, build_with(network.description, network.tensors, where))
-    gaps: list[float] = []
-
-    def compare(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].transpose(0, 1).flatten(1)
-        variance = norm.get_buffer("running_var").clamp_min(1e-6)
-        shift = (x.mean(1) - norm.get_buffer("running_mean")).abs() / variance.sqrt()
-        spread = (x.var(1).clamp_min(1e-6) / variance).log().abs()
-        gaps.append(float(shift.mean() + spread.mean()))
-
-    hooks = [norm.register_forward_pre_hook(compare) for norm in generator.norms]
-    generator(generator.latent.sample(batch, generator_at(0, "batch statistics")))
-    for hook in hooks:
-        hook.remove()
-    return sum(gaps) / len(gaps)
+    return Network(description, reader.finish(), reader.file_names)

@@ -53,7 +53,7 @@ class LayerReader(TensorReader):
             self.unused.pop(f"{name}.sn_sigma", None)  # a logged value
         else:
             weight = self.take(f"{name}.weight")
-        self.put(f"{target}.weight", weight)
+        self.put(f"{target}.weight", weight, f"{name}.weight_orig" if dialect == "stored" else f"{name}.weight")
         if u is not None:
             if u.numel() != len(weight):
                 raise SourceError(f"{self.where}: the u of {name} has {u.numel()} numbers, its weight {len(weight)} rows")

@@ -72,7 +72,7 @@ def order_advice(tensors: dict[str, Tensor], where: str, which: str) -> str | No
 
     Args:
         tensors: by name.
-        where: the file.
+        where: the file, or its path.
         which: ``generator`` or ``critic``.
     """
     layers = layer_names(tensors)

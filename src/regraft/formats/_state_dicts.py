@@ -112,9 +112,13 @@ def read_weights(path: pathlib.Path) -> object:
     Raises:
         SourceError: if it is damaged, or holds more than tensors and plain data.
     """
+    return read_safetensors(path) if is_safetensors(path) else load_torch(path)
+
+
+def is_safetensors(path: pathlib.Path) -> bool:
+    """Whether a file begins as safetensors files do: the length of a header, then JSON."""
     with path.open("rb") as file:
-        head = file.read(9)
-    return read_safetensors(path) if head[8:] == b"{" else load_torch(path)
+        return file.read(9)[8:] == b"{"
 
 
 def _numbers_by_value(name: str) -> list[tuple[int, int | str]]:

@@ -1,5 +1,6 @@
 """Strict reading of a network's tensors: each is used once, under the name that the file gives it, and none is left over."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -22,12 +23,14 @@ class TensorReader:
     Attributes:
         unused: tensors that nothing has used yet, by the file's names.
         tensors: those that were moved, by regraft's names.
+        file_names: what the file calls those that were moved as they are, by regraft's names.
         where: names the file in errors.
     """
 
     def __init__(self, tensors: dict[str, Tensor], where: str) -> None:
         self.unused, self.where = dict(tensors), where
         self.tensors: dict[str, Tensor] = {}
+        self.file_names: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.unused
@@ -83,8 +86,8 @@ class TensorReader:
             raise SourceError(f"{self.where}: {name} has shape {tuple(value.shape)}, and must hold one number")
         return value.reshape(())
 
-    def put(self, target: str, value: Tensor) -> None:
-        """Keep a tensor under one of regraft's names.
+    def put(self, target: str, value: Tensor, name: str | None = None) -> None:
+        """Keep a tensor under one of regraft's names; ``name`` is what the file calls it, where it has it.
 
         Raises:
             SourceError: if there is one already.
@@ -92,6 +95,8 @@ class TensorReader:
         if target in self.tensors:
             raise SourceError(f"{self.where}: two of its tensors are the network's {target}")
         self.tensors[target] = value
+        if name is not None:
+            self.file_names[target] = name
 
     def move(self, name: str, target: str, *dims: int, layout: Callable[[Tensor], Tensor] | None = None) -> None:
         """Use a tensor up and keep it under one of regraft's names.
@@ -103,7 +108,7 @@ class TensorReader:
             layout: brings it into regraft's layout.
         """
         value = self.take(name, *dims)
-        self.put(target, value if layout is None else layout(value).contiguous())
+        self.put(target, value if layout is None else layout(value).contiguous(), name)
 
     def ignore(self, *patterns: str) -> list[str]:
         """Leave out tensors whose whole names match one of these regular expressions; returns their names."""
@@ -162,7 +167,8 @@ class TensorReader:
         Raises:
             SourceError: as :meth:`finish` and :func:`checked_network`.
         """
-        return checked_network(kind, role, config, self.finish(), self.where)
+        network = checked_network(kind, role, config, self.finish(), self.where)
+        return dataclasses.replace(network, file_names=self.file_names)
 
 
 def checked_network(kind: str, role: Role, config: dict[str, Any], tensors: dict[str, Tensor], where: str) -> Network:

@@ -24,10 +24,17 @@ MOST_NAMES = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """One network as a file holds it."""
+    """One network as a file holds it.
+
+    Attributes:
+        description: its kind and settings.
+        tensors: by regraft's names.
+        file_names: what the file calls them, by regraft's names, as far as a format keeps it; for errors.
+    """
 
     description: Description
     tensors: dict[str, Tensor]
+    file_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,8 +85,8 @@ class HuggingFaceReader(TensorReader):
             v, self.lacks_v = functional.normalize(u.float() @ matrix.float(), dim=0, eps=1e-12), True
         else:
             raise SourceError(f"{self.where}: {name}.weight_u has {len(u)} entries, must have {len(matrix)}")
-        for leaf, value in (("weight", weight), ("u", u), ("v", v)):
-            self.put(f"{target}.{leaf}", value)
+        for leaf, stored, value in (("weight", "orig", weight), ("u", "u", u), ("v", "v", v)):
+            self.put(f"{target}.{leaf}", value, f"{name}.weight_{stored}")
         if bias:
             self.move(f"{name}.bias", f"{target}.bias", 1)
 

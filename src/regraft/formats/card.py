@@ -22,8 +22,10 @@ from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats._choice import by_card
-from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
-from regraft.formats._state_dicts import clean, read_weights
+from regraft.formats._hints import LatentHints, NetworkHints
+from regraft.formats._layered import infer_pair
+from regraft.formats._order import check_alphabetical
+from regraft.formats._state_dicts import clean, is_safetensors, read_weights
 from regraft.formats.base import Format, Parsed, Probe
 
 NAMES = ("source.yaml", "source.yml")
@@ -125,7 +127,10 @@ def _read_tensors(
     files[file.name] = sha256(file)
     chosen = by_card(read_weights(file), str(file), which, hints.key, hints.prefix)
     notes += chosen.notes
-    return clean(chosen.tensors)
+    tensors = clean(chosen.tensors)
+    if is_safetensors(file) and not hints.order:
+        check_alphabetical(tensors, str(file), which)
+    return tensors
 
 
 PLUGIN = CardFormat()

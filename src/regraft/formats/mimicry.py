@@ -148,7 +148,7 @@ def _generator(tensors: dict[str, Tensor], where: str) -> tuple[Network, int, li
     rows, latent_dim = reader.weight_shape("l1")[:2]
     bottom = reader.square_side(rows, reader.weight_shape("block2.c1")[1], "l1")
     n_classes = reader.weight_shape("block2.b1.embed")[0] if "block2.b1.embed.weight" in reader else 0
-    notes = ["latent assumed to be normal"]
+    notes = ["The latent is assumed to be normal: the file does not say it."]
     reader.layer("l1", "first.linear")
     blocks = []
     for index, number in enumerate(numbers):

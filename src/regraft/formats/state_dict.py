@@ -11,7 +11,8 @@ from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats import _order
 from regraft.formats._choice import Chosen, choose_critic, critic_of, generator_of, not_used
-from regraft.formats._layered import LatentHints, NetworkHints, infer_pair
+from regraft.formats._hints import LatentHints, NetworkHints
+from regraft.formats._layered import infer_pair
 from regraft.formats._state_dicts import clean, critic_names, read_safetensors, read_weights
 from regraft.formats.base import Format, Parsed, Probe
 
@@ -35,6 +36,7 @@ class StateDict(Format):
         critic, notes = choose_critic(found, str(path))
         notes = [*chosen.notes, *_places(chosen, critic), *notes]
         notes += not_used(found, chosen, critic)
+        critic_path = None
         if critic is None and not any(f.role == "critic" for f in found):
             critic, critic_path = _critic_beside(path)
             if critic_path:
@@ -47,8 +49,8 @@ class StateDict(Format):
             generator,
             None if critic is None else clean(critic.tensors),
             str(path),
-            generator_hints=NetworkHints(),
-            critic_hints=NetworkHints(),
+            generator_hints=NetworkHints(file=path.name),
+            critic_hints=NetworkHints(file=critic_path.name if critic_path else path.name),
             latent=LatentHints(),
         )
         if critic is None:

@@ -79,7 +79,7 @@ class StudioGAN(Format):
         else:
             notes.append("no critic found")
         if objective is None:
-            notes.append("loss assumed to be hinge")
+            notes.append("The loss is assumed to be hinge: no settings of the run say it.")
         if run.path is not None:
             files[run.path.name] = sha256(run.path)
         provenance = Provenance(name=g_path.stem, format=self.name, files=files, assumptions=(*notes, *run.notes(), *g_notes))
@@ -119,7 +119,10 @@ class Run:
         """What the file said, or what is assumed without one."""
         if self.path is not None:
             return [f"latent, activation and loss as in {self.path.name}"]
-        return ["latent assumed to be normal", "activations assumed to be relu"]
+        return [
+            "The latent is assumed to be normal: no settings of the run lie beside the file.",
+            "The activations are assumed to be relu: no settings of the run lie beside the file.",
+        ]
 
     def check(self) -> None:
         """Refuse activations that regraft's ResNets do not have.

@@ -3,6 +3,7 @@
 Variables are known by the part of their name after the last ``/``; what stands before depends on how a graph was rebuilt.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable
 
@@ -203,7 +204,7 @@ def _with_statistics(network: Network, where: str) -> Network:
     if isinstance(generator, Generator):
         norms.calibrate(generator, n=CALIBRATION)
     measured = {k: reproducible(v) for k, v in generator.state_dict().items() if k.endswith(("running_mean", "running_var"))}
-    return Network(network.description, network.tensors | measured)
+    return dataclasses.replace(network, tensors=network.tensors | measured)
 
 
 PLUGIN = TransferGAN()

@@ -12,12 +12,13 @@ from regraft.verbs._arguments import Source
 from regraft.verbs._open import open_gan
 
 
-def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[str, Any]:
+def inspect(source: Source, *, sources: Sequence[Source] | None = None, allow_nonfinite: bool = False) -> dict[str, Any]:
     """Say what a source is.
 
     Args:
         source: what to inspect.
         sources: the sources of an adapter, if they are not where it expects them.
+        allow_nonfinite: whether weights may be NaN or infinite; which are is said among the assumptions.
 
     Returns:
         Format, backbone, latent, image size, numbers of parameters, objective, recipe, licence, digest, names of classes, and
@@ -26,7 +27,7 @@ def inspect(source: Source, *, sources: Sequence[Source] | None = None) -> dict[
     Raises:
         SourceError, AdapterError: if the source cannot be opened.
     """
-    gan = open_gan(source, sources, "cpu")
+    gan = open_gan(source, sources, "cpu", allow_nonfinite=allow_nonfinite)
     generator, critic, origin = gan.generator, gan.critic, gan.provenance
     facts: dict[str, Any] = {
         "name": origin.name,

@@ -14,6 +14,7 @@ from regraft.core import discover
 from regraft.core.build import COMPOSITES, Place, build_with
 from regraft.core.config import read_yaml, unknown_name
 from regraft.core.errors import AdapterError, ConfigError, SourceError
+from regraft.core.finite import nonfinite
 from regraft.core.gan import GAN, forbids_commerce, parse_class_shares
 from regraft.core.networks import Autoencoder, Critic, Generator
 from regraft.files import catalogue
@@ -28,13 +29,14 @@ LEAST_SIDE = 4
 WEIGHTS = {".pkl", ".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 
 
-def load(reference: str | pathlib.Path, on_event: Emit | None = None) -> GAN:
+def load(reference: str | pathlib.Path, on_event: Emit | None = None, *, allow_nonfinite: bool = False) -> GAN:
     """Open a source.
 
     Args:
         reference: a file, a folder, a source card, a run or adapter folder, or the name of a bundled source or of a public
             one, which is downloaded when it is first opened.
         on_event: called with the progress of a download.
+        allow_nonfinite: whether weights may be NaN or infinite; such a source can be looked at and not be used.
 
     Returns:
         The GAN, on the CPU, frozen and in evaluation mode.
@@ -53,10 +55,10 @@ def load(reference: str | pathlib.Path, on_event: Emit | None = None) -> GAN:
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
-            return build_gan(_add_catalogue_facts(form.read(probe), reference), str(path))
+            return build_gan(_add_catalogue_facts(form.read(probe), reference), str(path), allow_nonfinite=allow_nonfinite)
     weights = _weights_in(path)
     if len(weights) == 1:
-        return load(weights[0], on_event)
+        return load(weights[0], on_event, allow_nonfinite=allow_nonfinite)
     if weights:
         names = ", ".join(p.name for p in weights[:6])
         raise SourceError(
@@ -176,16 +178,18 @@ def formats() -> list[Format]:
     return sorted(plugins, key=lambda form: form.order)
 
 
-def build_gan(parsed: Parsed, where: str) -> GAN:
+def build_gan(parsed: Parsed, where: str, *, allow_nonfinite: bool = False) -> GAN:
     """Build the networks that a format has read.
 
     Args:
         parsed: what it has read.
         where: the file, for errors.
+        allow_nonfinite: whether weights may be NaN or infinite, which is then said among the assumptions.
 
     Raises:
-        SourceError: if a network cannot be built.
+        SourceError: if a network cannot be built, or weights are not finite.
     """
+    parsed = _with_finite_weights(parsed, where, allow_nonfinite)
     moved: dict[Place, Tensor] = {}
 
     def build(network: Network | None) -> nn.Module | None:
@@ -215,6 +219,31 @@ def build_gan(parsed: Parsed, where: str) -> GAN:
         aspect=parsed.aspect,
         class_shares=shares,
     )
+
+
+def _with_finite_weights(parsed: Parsed, where: str, allow_nonfinite: bool) -> Parsed:
+    """Check that all weights are finite; where they need not be, the provenance says which are not."""
+    problems = []
+    networks = {"generator": parsed.generator, "critic": parsed.critic, "autoencoder": parsed.autoencoder}
+    for role, network in networks.items():
+        found = {} if network is None else nonfinite(network.tensors)
+        file_names = {} if network is None else network.file_names
+        # What follows from a file's tensors, a mean style for example, is not finite because they are not.
+        named = {name: many for name, many in found.items() if name in file_names} or found
+        problems += [f"{file_names.get(name, name)} of the {role} ({many})" for name, many in named.items()]
+    if not problems:
+        return parsed
+    more = f" and {len(problems) - 4} more tensors" if len(problems) > 4 else ""
+    problem = f"not all weights are finite; NaN or infinite are: {', '.join(problems[:4])}{more}."
+    if not allow_nonfinite:
+        raise SourceError(
+            f"{where}: {problem} A network with such weights makes no images and cannot be trained; take an earlier "
+            f"checkpoint. To look at the rest of the file: regraft inspect {where} --allow-nonfinite (in Python: "
+            "regraft.load(..., allow_nonfinite=True))"
+        )
+    note = f"{problem[0].upper()}{problem[1:]}"
+    origin = dataclasses.replace(parsed.provenance, assumptions=(note, *parsed.provenance.assumptions))
+    return dataclasses.replace(parsed, provenance=origin)
 
 
 def load_adapter(path: str | pathlib.Path, sources: list[Source] | None = None) -> GAN:
