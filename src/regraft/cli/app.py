@@ -1,5 +1,6 @@
 """The command line: adapt, sample, evaluate, report and demo here, the other verbs beside; each parses, calls and prints."""
 
+import io
 import json
 import os
 import pathlib
@@ -195,6 +196,9 @@ sources.register(app)
 def run(arguments: list[str]) -> int:
     """Run the command line; return the exit code, which the help and :class:`RegraftError` explain."""
     debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name of a file may hold what a terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = app([a for a in arguments if a != "--debug"], standalone_mode=False)
     except Exception as error:

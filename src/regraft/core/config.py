@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_core import ErrorDetails
 
 from regraft.core.errors import ConfigError
+from regraft.core.names import storable
 
 
 class Config(pydantic.BaseModel):
@@ -121,10 +122,21 @@ def parse(model: type[ModelT], data: dict[str, Any], where: str) -> ModelT:
         ConfigError: listing every mistake.
     """
     try:
-        return model.model_validate(data)
+        return model.model_validate(_storable(data))
     except pydantic.ValidationError as error:
         problems = [_problem(model, e) for e in error.errors()]
         raise ConfigError(f"{where}: " + "; ".join(problems)) from None
+
+
+def _storable(value: Any) -> Any:
+    """Return plain data whose texts can be stored in UTF-8: a path may hold bytes that are none."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {_storable(key): _storable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_storable(part) for part in value)
+    return value
 
 
 def _problem(model: type[pydantic.BaseModel], error: ErrorDetails) -> str:

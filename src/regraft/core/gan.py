@@ -12,6 +12,7 @@ from regraft.core.config import Objective, Recipe
 from regraft.core.device import device_of
 from regraft.core.errors import MissingCapability
 from regraft.core.latent import Latent
+from regraft.core.names import printable
 from regraft.core.networks import Autoencoder, Critic, Generator, Noise, evaluating
 from regraft.core.randomness import row_generators, uniform
 from regraft.core.wrap import as_critic, as_generator
@@ -42,6 +43,12 @@ class Provenance:
     assumptions: tuple[str, ...] = ()
     lineage: tuple[dict[str, Any], ...] = ()
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Bring names to the form in which they can be shown, stored and compared."""
+        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "files", {printable(name): digest for name, digest in self.files.items()})
+        object.__setattr__(self, "classes", tuple(map(printable, self.classes)))
 
     @property
     def noncommercial(self) -> bool:

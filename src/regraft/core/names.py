@@ -1,5 +1,6 @@
 """Names of files and classes as text that can be shown and stored everywhere, whatever bytes they are made of."""
 
+import os
 import re
 import unicodedata
 
@@ -15,22 +16,30 @@ def printable(name: str) -> str:
     """
     if name.isascii() and name.isprintable():
         return name
-    as_bytes = name.encode("utf-8", "surrogateescape") if not _lone(name) else name.encode("utf-8", "backslashreplace")
-    text = unicodedata.normalize("NFC", as_bytes.decode("utf-8", "backslashreplace"))
+    text = unicodedata.normalize("NFC", storable(name))
     return "".join(_escape(c) if unicodedata.category(c) == "Cc" or c in _SEPARATORS else c for c in text)
 
 
+def storable(path: str) -> str:
+    r"""Return a path as text that files in UTF-8 can hold: bytes that are no UTF-8 are escaped, and all else stays as it is."""
+    try:
+        return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def restored(text: str) -> str:
-    r"""Return the name of a file of which :func:`printable` made a text, where that escaped bytes that are no UTF-8.
+    r"""Return the path of which :func:`storable` made a text.
 
     It is a guess, for a file may really be called ``caf\xe9.png``: ask first whether that one is there.
     """
     return re.sub(r"\\x([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), text)
 
 
-def _lone(name: str) -> bool:
-    """Whether a name holds surrogates that stand for no byte."""
-    return any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in name)
+def existing(path: str) -> str:
+    """Return a path, or the one of which :func:`storable` made it if only that is there."""
+    original = restored(path)
+    return original if original != path and not os.path.lexists(path) and os.path.lexists(original) else path
 
 
 def _escape(character: str) -> str:

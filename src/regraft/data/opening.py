@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from regraft.core import discover
 from regraft.core.errors import DataError
-from regraft.core.names import printable, restored
+from regraft.core.names import existing, printable
 from regraft.data import kinds
 from regraft.data.containers.base import Archive, Container
 from regraft.data.folder import read_file, read_head, walk
@@ -55,7 +55,7 @@ def open_images(
 
 def _open_path(path: str, split: str | Sequence[str], labels: bool | None) -> ImageSet:
     """List the images of a path or pattern; arguments are those of :func:`open_images`."""
-    where, part = _split_part(_existing(path))
+    where, part = _split_part(existing(path))
     if not where.exists():
         return _open_pattern(path, split, labels)
     if where.is_dir():
@@ -82,12 +82,6 @@ def _split_part(text: str) -> tuple[pathlib.Path, str | None]:
     if colon and part and not pathlib.Path(text).exists() and pathlib.Path(before).is_file():
         return pathlib.Path(before), part
     return pathlib.Path(text), None
-
-
-def _existing(text: str) -> str:
-    """Return a path, or the one that its printable form stands for if only that is there."""
-    original = restored(text)
-    return original if original != text and not pathlib.Path(text).exists() else text
 
 
 def _open_folder(where: pathlib.Path, split: str | Sequence[str], labels: bool | None) -> ImageSet:

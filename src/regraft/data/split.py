@@ -46,7 +46,7 @@ def select_images(job: AdaptJob, images: ImageSet | None, names: Sequence[str] |
     selected = listed.named(names)
     new = len(listed) - len(selected)
     if new and job.take is None:
-        note = f"{new} images that have come since the run began are left out"
+        note = f"left out, because they have come since the run began: {new} of {len(listed)} images"
         selected = dataclasses.replace(selected, notes=(*selected.notes, note))
     return selected
 

@@ -45,9 +45,9 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a text file in UTF-8, as :func:`replacing` does."""
+    """Write a text file in UTF-8, as :func:`replacing` does; what is no Unicode, as in names of files, is escaped."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: pathlib.Path, data: Any) -> None:

@@ -14,7 +14,7 @@ import yaml
 from regraft.core.config import parse, read_yaml
 from regraft.core.errors import ConfigError
 from regraft.core.jobs import AdaptJob
-from regraft.core.names import printable
+from regraft.core.names import printable, storable
 from regraft.data import rules
 from regraft.data.python import short_name
 from regraft.files import known_records
@@ -166,6 +166,10 @@ def check_out(folder: pathlib.Path) -> None:
     Raises:
         ConfigError: if something is there already, or no folder can be made there.
     """
+    if storable(str(folder)) != str(folder):
+        raise ConfigError(
+            f"{storable(str(folder))}: this name is no UTF-8, and weights cannot be written there; choose another --out"
+        )
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is a file, and a run is a folder; choose another --out")
     if folder.is_dir() and any(folder.iterdir()):

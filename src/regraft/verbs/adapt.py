@@ -69,7 +69,7 @@ def adapt(
         folder, job = _resumed_job(out, {"method": method, "config": config}, settings)
     else:
         job = adapt_job(images, given, method, out, config, settings)
-        folder = _folder_of(job)
+        folder = _folder_of(job) if out is None else pathlib.Path(out)
         if write:
             run_folder.check_out(folder)
     loaded = [s if isinstance(s, GAN) else load(s, emit) for s in given] if given else None

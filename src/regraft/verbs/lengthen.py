@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 from regraft.core.errors import ConfigError
+from regraft.core.names import storable
 from regraft.runs import folder as run_folder
 from regraft.runs.store import RunStore
 
@@ -61,7 +62,7 @@ def lengthen(run: str | pathlib.Path, out: str | pathlib.Path, more: int) -> Non
     with tempfile.TemporaryDirectory(dir=new.parent, prefix=f".{new.name}.") as work:
         copy = pathlib.Path(work) / "run"
         _copy_unfinished(old, copy)
-        run_folder.write_run(copy, job.model_copy(update={"more": job.more + more, "out": str(new)}), record)
+        run_folder.write_run(copy, job.model_copy(update={"more": job.more + more, "out": storable(str(new))}), record)
         os.replace(copy, new)
 
 

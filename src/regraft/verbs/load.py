@@ -16,6 +16,7 @@ from regraft.core.config import read_yaml, unknown_name
 from regraft.core.errors import AdapterError, ConfigError, SourceError
 from regraft.core.finite import nonfinite
 from regraft.core.gan import GAN, forbids_commerce, parse_class_shares
+from regraft.core.names import existing
 from regraft.core.networks import Autoencoder, Critic, Generator
 from regraft.files import catalogue
 from regraft.formats import native
@@ -99,7 +100,7 @@ def find(reference: str | pathlib.Path, on_event: Emit | None = None) -> pathlib
     Raises:
         SourceError: if there is no such file or folder, and no source of that name.
     """
-    path = pathlib.Path(reference)
+    path = pathlib.Path(existing(str(reference)))
     if path.exists():
         return path
     index = path.with_name(f"{path.name}.index")

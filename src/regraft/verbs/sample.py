@@ -13,6 +13,7 @@ from regraft.core.config import parse, unknown_name
 from regraft.core.errors import ConfigError
 from regraft.core.gan import GAN
 from regraft.core.jobs import SampleJob
+from regraft.core.names import printable
 from regraft.data import pictures
 from regraft.verbs._arguments import Source
 from regraft.verbs._open import open_gan
@@ -43,8 +44,8 @@ def classes_for(gan: GAN, job: SampleJob) -> Tensor | None:
         raise ConfigError(f"{option}: this generator has no classes")
     names, label = gan.provenance.classes, job.label
     if job.class_name is not None:
-        if job.class_name in names:
-            label = names.index(job.class_name)
+        if printable(job.class_name) in names:
+            label = names.index(printable(job.class_name))
         elif job.class_name.isdecimal() and names and all(name.isdecimal() for name in names):
             # Read as an index, a number such as 0 would silently mean another class where the classes are 3 and 7.
             known = f"there are: {', '.join(names)}; --label counts them from 0"
