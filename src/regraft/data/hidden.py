@@ -18,7 +18,7 @@ def is_hidden(part: str) -> bool:
     Hidden names begin with a dot: among them are ``.ipynb_checkpoints``, ``.git``, and the ``._`` files that a Mac puts beside
     others.
     """
-    return part.startswith(".") or part.lower() in _SYSTEM
+    return (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM
 
 
 def hidden_part(name: str) -> str | None:

@@ -78,6 +78,7 @@ class _Sorted:
         empty: names of folders that hold no file.
         own: what regraft made.
         own_images: how many images each folder holds that regraft made.
+        all_own: whether all images are pictures that regraft made; they are kept then.
     """
 
     images: tuple[str, ...]
@@ -88,6 +89,7 @@ class _Sorted:
     empty: tuple[str, ...]
     own: OwnOutput
     own_images: Mapping[str, int]
+    all_own: bool
 
     def notes(self) -> list[str]:
         """Say what was left out, a sentence for each kind of reason."""
@@ -100,6 +102,8 @@ class _Sorted:
         own += [_count(sorted(self.own.pictures), "picture")] if self.own.pictures else []
         if own:
             notes.append(f"left out, because regraft made it: {', '.join(own)}")
+        if self.all_own:
+            notes.append("all of these images were made by regraft")
         left_out = [_count(names, what) for what, names in self._others() if names]
         if left_out:
             notes.append(f"not taken: {', '.join(left_out)}")
@@ -150,7 +154,9 @@ def _sort(table: Mapping[str, str], read: Read, head: Read | None) -> _Sorted:
             images[name] = raw
         elif pathlib.PurePosixPath(name).name != DESCRIPTION:
             others.append(name)
-    pictures = own_output.find_pictures(images, head) if head is not None else frozenset()
+    marked = own_output.find_pictures(images, head) if head is not None else frozenset()
+    # Where all pictures are regraft's, a set of generated images is what was asked for.
+    pictures = marked if len(marked) < len(images) else frozenset()
     empty = [name.rstrip("/") for name in table if name.endswith("/") and name not in hidden]
     occupied = {str(parent) for name in files for parent in pathlib.PurePosixPath(name).parents}
     return _Sorted(
@@ -159,11 +165,12 @@ def _sort(table: Mapping[str, str], read: Read, head: Read | None) -> _Sorted:
         ),
         by_content=tuple(name for name in by_content if name not in pictures),
         unreadable=unreadable,
-        others=tuple(others),
-        hidden=tuple(dict.fromkeys(hidden.values())),
-        empty=tuple(name for name in empty if name not in occupied),
+        others=tuple(sorted(others)),
+        hidden=tuple(sorted(set(hidden.values()))),
+        empty=tuple(sorted(name for name in empty if name not in occupied)),
         own=OwnOutput(folders, pictures),
         own_images=own_images,
+        all_own=bool(images) and len(marked) == len(images),
     )
 
 

@@ -77,12 +77,9 @@ def find_pictures(names: Mapping[str, str], head: Callable[[str], bytes]) -> fro
         head: returns the first bytes of a file.
 
     Returns:
-        Their names; none if all are marked, for then a set of generated images is what was asked for.
+        Their names.
     """
-    marked = frozenset(
-        name for name in names if name.lower().endswith((".png", ".gif")) and is_marked(_read(names[name], head))
-    )
-    return marked if len(marked) < len(names) else frozenset()
+    return frozenset(name for name in names if name.lower().endswith((".png", ".gif")) and is_marked(_read(names[name], head)))
 
 
 def _folder(path: pathlib.PurePosixPath) -> str:

@@ -74,7 +74,8 @@ def choose_split(where: str, images: Sequence[str], wanted: str | Sequence[str])
     notes = [note]
     loose = [name for name, split in zip(images, splits, strict=True) if split is None]
     if loose:
-        notes.append(f"{len(loose)} images beside the folders of splits are left out ({', '.join(loose[:3])})")
+        pictures = "1 image" if len(loose) == 1 else f"{len(loose)} images"
+        notes.append(f"{pictures} beside the folders of splits left out ({', '.join(loose[:3])})")
     return Arranged(tuple(images[k] for k in kept), tuple(_without_split(folders[k], depth) for k in kept), tuple(notes))
 
 

@@ -50,3 +50,33 @@ def test_damaged_zip_entry_is_named(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.png"):
         open_images(path).decode((8, 8), 1)
+
+
+def test_utf8_names_without_the_flag(tmp_path):
+    """Info-ZIP and others write the bytes and do not say that they are UTF-8."""
+    path = zipped(tmp_path / "x.zip", {f"{name}/{k}.png": png_bytes() for name in ("XXpfel", "XXl") for k in range(2)})
+    path.write_bytes(path.read_bytes().replace(b"XXpfel", "Äpfel".encode()).replace(b"XXl", "Öl".encode()))
+    assert open_images(path).classes == ("Äpfel", "Öl")
+
+
+def test_names_of_an_old_pc(tmp_path):
+    path = zipped(tmp_path / "x.zip", {f"{name}/{k}.png": png_bytes() for name in ("Xpfel", "b") for k in range(2)})
+    path.write_bytes(path.read_bytes().replace(b"Xpfel", "Äpfel".encode("cp437")))
+    assert open_images(path).classes == ("b", "Äpfel")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_is_there_twice_is_said(tmp_path):
+    path = zipped(tmp_path / "x.zip", {"a.png": png_bytes(ramp())})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a.png", png_bytes(ramp() // 2))
+    listed = open_images(path)
+    assert len(listed) == 1
+    assert listed.notes == ("1 names are there twice, and the last file of each counts (a.png)",)
+    assert listed.decode((12, 12), 1).pixels.max() == 127
+
+
+def test_an_archive_is_read_by_many_threads_at_once(tmp_path):
+    entries = {f"{k:03d}.png": png_bytes(ramp() // (1 + k % 7)) for k in range(200)}
+    images = open_images(zipped(tmp_path / "x.zip", entries)).decode((12, 12), 1)
+    assert [int(p.max()) for p in images.pixels] == [255 // (1 + k % 7) for k in range(200)]
