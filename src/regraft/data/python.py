@@ -66,7 +66,9 @@ def short_name(images: str) -> str:
     if is_description(images):
         word, _, _ = images.removeprefix("data set ").partition(" of " if images.startswith("data set ") else " ")
         return re.sub(r"[^\w.-]+", "-", word).strip("-.") or "images"
-    fixed = [part for part in pathlib.Path(images.partition(".npz:")[0]).parts if not glob.has_magic(part)]
+    path = pathlib.Path(images.partition(".npz:")[0])
+    path = path if path.name not in ("", "..") else path.resolve()  # of "." and "..", the name that the folder has
+    fixed = [part for part in path.parts if not glob.has_magic(part)]
     return fixed[-1].removesuffix(".zip").removesuffix(".npz").strip("/") if fixed else "images"
 
 
