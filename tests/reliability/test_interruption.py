@@ -152,7 +152,18 @@ def test_several_families_at_once_killed(four_families, tmp_path):
     """Grey 28, colour 32, classes at 64 and styles at 32 pixels under one critic; killed in both phases."""
     photos, sources = four_families
     arguments = ["--method", "minegan", "--set", "mining_steps=8", "--set", "finetuning_steps=8", "--batch", "2", "--seed", "1"]
-    arguments += ["--set", "critic=1", "--checkpoint-every", "3", "--evaluate-every", "100", "--set", "supersamples=40"]
+    arguments += [
+        "--set",
+        "critic=1",
+        "--checkpoint-every",
+        "3",
+        "--evaluate-every",
+        "0",
+        "--held-out",
+        "0",
+        "--set",
+        "supersamples=40",
+    ]
     process = start(photos, sources, tmp_path / "whole", *arguments)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
