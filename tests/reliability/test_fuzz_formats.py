@@ -15,6 +15,7 @@ from regraft.core import discover
 from regraft.core.errors import RegraftError
 from support.fuzz_files import Canary, damaged_source, hostile_files, seeded
 from support.fuzz_sources import WRITERS, templates
+from support.once import made_once
 from support.plugins import find_plugin
 
 CASES = 285  # 15 of each source
@@ -100,9 +101,15 @@ def test_damaged_files_end_in_clear_errors(valid, tmp_path, part):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hostile")
-    files = hostile_files(folder)
-    return {row["file"]: row for row in load_bounded(files)}, {f.name for f in files}
+    """What came of each hostile file by its name, and the names of all of them."""
+
+    def make(folder):
+        files = hostile_files(folder)
+        verdicts = {row["file"]: row for row in load_bounded(files)}
+        (folder / "verdicts.json").write_text(json.dumps([verdicts, sorted(f.name for f in files)]))
+
+    verdicts, names = json.loads((made_once(tmp_path_factory, "hostile", make) / "verdicts.json").read_text())
+    return verdicts, set(names)
 
 
 def test_hostile_files_are_refused_in_bounds(hostile):

@@ -17,8 +17,10 @@ import yaml
 from safetensors.torch import load_file
 
 import regraft
+from support.once import made_once
 from support.pictures import save_arrays
 from support.plugins import find_plugin
+from support.toys import toy_gan
 
 ARGUMENTS = ["--method", "minegan", "--set", "mining_steps=40", "--set", "finetuning_steps=60", "--batch", "4"]
 ARGUMENTS += ["--evaluate-every", "10", "--checkpoint-every", "7", "--accumulate", "2", "--seed", "3"]
@@ -63,15 +65,16 @@ def save_noise(folder, shape, n=12):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """Images, a source, and what an unbroken run makes of them."""
-    from support.toys import toy_gan
 
-    folder = tmp_path_factory.mktemp("unbroken")
-    save_noise(folder / "photos", (8, 8))
-    source = regraft.convert(toy_gan(), folder / "source")
-    process = start(folder / "photos", source, folder / "run")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return folder / "photos", source, result(folder / "run")
+    def make(folder):
+        save_noise(folder / "photos", (8, 8))
+        regraft.convert(toy_gan(), folder / "source")
+        process = start(folder / "photos", folder / "source", folder / "run")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+
+    folder = made_once(tmp_path_factory, "unbroken", make)
+    return folder / "photos", folder / "source", result(folder / "run")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -135,8 +138,6 @@ def grey_28():
 @pytest.fixture(scope="module")
 def four_families(tmp_path_factory):
     """Colour photographs and sources of four families and sizes."""
-    from support.toys import toy_gan
-
     folder = tmp_path_factory.mktemp("families")
     save_noise(folder / "photos", (32, 32, 3))
     made = {
@@ -186,7 +187,6 @@ def test_encoding_that_is_killed_goes_on(tmp_path):
     """1,000 images: what was finished before SIGKILL is not encoded again, and a third time nothing is read or written."""
     from regraft.data.opening import open_images
     from regraft.verbs import encode
-    from support.toys import toy_gan
 
     source = regraft.convert(toy_gan(autoencoder=True), tmp_path / "source")
     save_noise(tmp_path / "photos", (64, 64), 1000)

@@ -32,5 +32,6 @@ def legacy_bytes(value):
     Pickler(made, 2).dump(value)
     pickle.dump([key for key, _ in storages.values()], made, 2)
     for _, storage in storages.values():
-        made.write(struct.pack("<q", storage._size()) + bytes(storage._untyped_storage.tolist()))
+        content = torch.tensor([], dtype=torch.uint8).set_(storage._untyped_storage)
+        made.write(struct.pack("<q", storage._size()) + content.numpy().tobytes())
     return made.getvalue()

@@ -42,6 +42,7 @@ def check(out, *arguments):
     return done, json.loads((out / "gpu.json").read_text())["sections"], (out / "gpu.md").read_text()
 
 
+@pytest.mark.slow
 def test_every_section_runs_and_is_in_the_table(reference, tmp_path):
     done, sections, page = check(tmp_path, "--reference", reference, "--limit", 240)
     assert done.returncode == 0, done.stderr

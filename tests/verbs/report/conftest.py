@@ -6,40 +6,39 @@ import pytest
 
 import regraft
 from regraft.verbs.load import bundled_images
+from support.once import made_once
+
+
+def _adapted(tmp_path_factory, name, sources, **settings):
+    def make(folder):
+        regraft.adapt(bundled_images("scanned-sixes"), sources, out=folder / name, batch=8, **settings)
+
+    return made_once(tmp_path_factory, f"report-{name}", make) / name
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     """A short run on bundled digits with everything a page can show."""
-    folder = tmp_path_factory.mktemp("report") / "digits-run"
-    regraft.adapt(bundled_images("scanned-sixes"), "digits-high", out=folder, steps=60, evaluate_every=20, batch=8)
-    return folder
+    return _adapted(tmp_path_factory, "digits-run", "digits-high", steps=60, evaluate_every=20)
 
 
 @pytest.fixture(scope="session")
-def other(digits_run):
+def other(tmp_path_factory):
     """The same images and source, another method."""
-    folder = digits_run.parent / "other"
-    images = bundled_images("scanned-sixes")
-    regraft.adapt(images, "digits-high", out=folder, steps=40, evaluate_every=20, batch=8, method="transfergan")
-    return folder
+    return _adapted(tmp_path_factory, "other", "digits-high", steps=40, evaluate_every=20, method="transfergan")
 
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory):
     """A few steps of mining two sources."""
-    folder = tmp_path_factory.mktemp("mining") / "mixed"
-    steps = {"steps": 6, "mining_steps": 3, "evaluate_every": 2, "batch": 8, "supersamples": 50}
-    regraft.adapt(bundled_images("scanned-sixes"), ["digits-low", "digits-high"], out=folder, **steps)
-    return folder
+    steps = {"steps": 6, "mining_steps": 3, "evaluate_every": 2, "supersamples": 50}
+    return _adapted(tmp_path_factory, "mixed", ["digits-low", "digits-high"], **steps)
 
 
 @pytest.fixture(scope="session")
 def mined(tmp_path_factory):
     """A few steps of mining the classes of a conditional source."""
-    folder = tmp_path_factory.mktemp("mining") / "mined"
-    regraft.adapt(bundled_images("scanned-sixes"), "digits", out=folder, method="minegan", steps=2, evaluate_every=0, batch=8)
-    return folder
+    return _adapted(tmp_path_factory, "mined", "digits", method="minegan", steps=2, evaluate_every=0)
 
 
 @pytest.fixture

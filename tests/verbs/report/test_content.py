@@ -5,7 +5,7 @@ import yaml
 from regraft.cli import app
 
 
-def test_the_command_makes_the_same_settings(digits_run):
+def test_the_command_makes_the_same_settings(digits_run, tmp_path):
     import shlex
 
     from regraft.core.config import parse
@@ -14,7 +14,7 @@ def test_the_command_makes_the_same_settings(digits_run):
 
     job = parse(AdaptJob, yaml.safe_load((digits_run / "config.yaml").read_text()), "")
     words = shlex.split(command(job))
-    again = digits_run.parent / "again"
+    again = tmp_path / "again"
     words[words.index("--out") + 1] = str(again)
     assert app.run([*words[1:], "--quiet"]) == 0
     second = yaml.safe_load((again / "config.yaml").read_text())
