@@ -79,7 +79,7 @@ def test_what_to_do_without_the_plugin(monkeypatch):
 
     monkeypatch.setattr(kinds.importlib, "import_module", missing)
     monkeypatch.setattr(Image, "registered_extensions", dict)
-    assert "pip install pillow-heif" in kinds.missing_plugin("HEIC")
+    assert "pip install 'regraft[heic]'" in kinds.missing_plugin("HEIC")
     assert "pillow-avif-plugin" in kinds.missing_plugin("AVIF")
     assert kinds.missing_plugin("PNG") is None
 

@@ -182,3 +182,21 @@ def test_one_bad_deep_image_does_not_hide_the_others(tmp_path):
     images = listed.decode((8, 8), 1, on_bad="skip")
     assert (images.pixels[0, 0].numpy() == ramp(8, 8)).all()
     assert "not numbers" in images.notes[-1]
+
+
+def test_a_postscript_file_is_not_drawn(tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("drawn"))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nquit\n%%EOF\n"
+    with pytest.raises(UnreadableImage, match=r"photo\.jpg: cannot be read as an image"):
+        decode(program, "photo.jpg", lambda note: None)
+
+
+def test_heic_that_is_called_jpg_says_what_to_do(monkeypatch):
+    from regraft.data import kinds
+
+    monkeypatch.setattr(kinds, "missing_plugin", lambda kind: "install it" if kind == "HEIC" else None)
+    with pytest.raises(UnreadableImage, match=r"IMG_1\.jpg: Pillow cannot read this kind of image here; install it"):
+        decode(b"\0\0\0\x24ftypheic" + bytes(200), "IMG_1.jpg", lambda note: None)

@@ -51,8 +51,8 @@ class AdaptJob(Config):
     labels: Annotated[
         bool | None,
         Field(
-            description="Learn class folders as classes. Default: yes, if method and source support it and every class has at "
-            "least 10 images."
+            description="Learn class folders as classes, also those that look like parts of one set (00000, 01000). Default: "
+            "yes, if method and source support it and every class has at least 10 images."
         ),
     ] = None
     fit: Annotated[Literal["crop", "pad", "stretch"], Field(description="How to fit images of another aspect ratio.")] = "crop"

@@ -37,7 +37,7 @@ _SIGNATURES = (
 )
 
 _PLUGINS = {
-    "HEIC": (("pillow_heif", "register_heif_opener"), ".heic", "install pillow-heif (pip install pillow-heif)"),
+    "HEIC": (("pillow_heif", "register_heif_opener"), ".heic", "install pillow-heif (pip install 'regraft[heic]')"),
     "AVIF": (("pillow_avif", ""), ".avif", "install pillow-avif-plugin (pip install pillow-avif-plugin) or a newer Pillow"),
     "JPEG XL": (("pillow_jxl", ""), ".jxl", "install pillow-jxl-plugin (pip install pillow-jxl-plugin)"),
 }
@@ -47,6 +47,12 @@ _PLUGINS = {
 def is_known(name: str) -> bool:
     """Return whether a name's ending is one that is believed."""
     return pathlib.PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def has_usual_ending(name: str) -> bool:
+    """Return whether Pillow, with the plug-ins that are here, has a name's ending for a kind of picture."""
+    Image.init()
+    return is_known(name) or pathlib.PurePosixPath(name).suffix.lower() in Image.registered_extensions()
 
 
 def kind_of(name: str, head: bytes) -> str | None:
@@ -73,7 +79,16 @@ def kind_of(name: str, head: bytes) -> str | None:
     return pillow_format if accepts is None or accepts(head[:16].ljust(16, b"\0")) is True else None
 
 
-def missing_plugin(kind: str) -> str | None:
+def formats() -> list[str]:
+    """Return the names of the kinds that Pillow may open: those of pictures, which no other program has to draw.
+
+    Pillow would hand a PostScript file to Ghostscript, which runs what stands in it, even if the file is called ``.jpg``.
+    """
+    Image.init()
+    return [name for name in Image.ID if name not in _NO_PICTURES]
+
+
+def missing_plugin(kind: str | None) -> str | None:
     """Return what to do before images of a kind can be read; None if they can be."""
     if kind not in _PLUGINS:
         return None

@@ -163,7 +163,7 @@ def _sort(table: Mapping[str, str], read: Read, head: Read | None) -> _Sorted:
         images=tuple(
             sorted((name for name in images if name not in pictures), key=lambda name: table[name].replace("\\", "/"))
         ),
-        by_content=tuple(name for name in by_content if name not in pictures),
+        by_content=tuple(n for n in by_content if n not in pictures and not kinds.has_usual_ending(n)),
         unreadable=unreadable,
         others=tuple(sorted(others)),
         hidden=tuple(sorted(set(hidden.values()))),

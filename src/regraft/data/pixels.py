@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regraft.core.errors import DataError
+from regraft.core.names import printable
+from regraft.data import kinds
 from regraft.data.ranges import SLACK, find_range, white_of
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -110,7 +112,7 @@ def _opened(content: Content, name: str, note: Callable[[str], None], only_deep:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = content if isinstance(content, Image.Image) else Image.open(io.BytesIO(content))
+            image = content if isinstance(content, Image.Image) else _recognised(content, name)
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(f"{name}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS} allowed")
             if isinstance(content, bytes) and not only_deep and getattr(image, "n_frames", 1) > 1:
@@ -122,9 +124,17 @@ def _opened(content: Content, name: str, note: Callable[[str], None], only_deep:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"{name}: refused, it would unpack to a huge picture ({error})") from None
     except Exception as error:  # noqa: BLE001 - decoders raise many kinds for a damaged file
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:120]})"
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({printable(' '.join(str(error).split())[:120])})"
         raise UnreadableImage(f"{name}: cannot be read as an image; it is damaged, or none{reason}") from None
     return image
+
+
+def _recognised(content: bytes, name: str) -> Image.Image:
+    """Open the bytes of a file, of whatever kind they are: an iPhone's HEIC may be called ``.jpg``."""
+    way_out = kinds.missing_plugin(kinds.kind_of(name, content[: kinds.HEAD]))
+    if way_out is not None:
+        raise UnreadableImage(f"{name}: Pillow cannot read this kind of image here; {way_out}")
+    return Image.open(io.BytesIO(content), formats=kinds.formats())
 
 
 def _to_grey_or_rgb(

@@ -16,6 +16,7 @@ from regraft.data.given_labels import GivenLabels
 from regraft.data.images import ImageSet
 from regraft.data.opening import open_images
 from regraft.data.pixels import Fit, decode
+from regraft.data.splits import ALL
 from regraft.evaluation.compare import compare, extractor, warn_of_equal_sets
 from regraft.formats import native
 from regraft.metrics.base import Score
@@ -129,7 +130,7 @@ def is_images(reference: str | pathlib.Path) -> bool:
     if not path.is_dir() or adapter.is_adapter(path) or (path / native.RECORD).is_file() or unfinished(path):
         return False
     try:
-        return len(open_images(path)) > 0
+        return len(open_images(path, split=ALL)) > 0
     except DataError:
         return False
 
