@@ -27,6 +27,7 @@ SAMPLED, TRAINED = 1e-5, 2e-3
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
+    """The folder of the archive."""
     folder = tmp_path_factory.mktemp("earlier")
     with zipfile.ZipFile(ARCHIVE) as archive:
         archive.extractall(folder)
@@ -42,6 +43,7 @@ def earlier(unpacked, monkeypatch):
 
 @pytest.fixture(scope="module")
 def expected(unpacked):
+    """Samples that the earlier version drew, by name."""
     with np.load(unpacked / "expected.npz") as file:
         return {name: torch.from_numpy(file[name]) for name in file.files}
 

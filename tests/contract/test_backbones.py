@@ -19,6 +19,7 @@ BACKBONES = discover.names("backbones")
 
 @pytest.fixture(params=[0, 3], ids=["unconditional", "conditional"])
 def classes(request, name):
+    """Number of classes: none, and three where the family has a conditional form."""
     if request.param and not find_plugin("backbones", name).conditional:
         pytest.skip(f"{name} has no conditional form")
     return request.param

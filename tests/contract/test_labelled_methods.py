@@ -31,6 +31,7 @@ SOURCES = {
 
 @pytest.fixture(params=SOURCES)
 def source(request):
+    """A toy source with the classes that its name says."""
     backbone, n = SOURCES[request.param]
     return toy_gan(backbone, n_classes=n)
 

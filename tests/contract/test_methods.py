@@ -37,6 +37,7 @@ METHODS = discover.names("methods")
 
 @pytest.fixture(params=["dcgan", "mlp"])
 def source(request):
+    """A toy source of each of two families, with an autoencoder."""
     return toy_gan(request.param, autoencoder=True)
 
 

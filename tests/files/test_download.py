@@ -21,6 +21,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def web(monkeypatch):
+    """A server on this machine that has one file, and its address."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "REGRAFT_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     with serving() as (site, address):
@@ -30,6 +31,7 @@ def web(monkeypatch):
 
 @pytest.fixture
 def target(tmp_path):
+    """Where the download goes."""
     return tmp_path / "cache" / "name" / "g.pth"
 
 

@@ -113,6 +113,7 @@ def test_images_codes_and_scores(tmp_path, levels, channels):
 
 @pytest.fixture
 def path(tmp_path):
+    """A checkpoint of random weights."""
     return written(tmp_path / "model_final.pth", models())
 
 

@@ -17,6 +17,7 @@ class TestCards:
 
     @pytest.fixture
     def folder(self, tmp_path):
+        """A folder with a generator and a critic that no card describes yet."""
         torch.save(settle(deconvs(8, 6)).state_dict(), tmp_path / "g.bin")
         torch.save(convs(3, 4, 6).state_dict(), tmp_path / "d.bin")
         return tmp_path

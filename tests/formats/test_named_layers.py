@@ -31,6 +31,7 @@ class Named(nn.Module):
 
 @pytest.fixture
 def named():
+    """A generator whose layers have names of their own."""
     torch.manual_seed(0)
     return train_statistics(Named(), regraft.Latent(10), spatial=False)
 

@@ -12,6 +12,7 @@ from support.resnet_files import pair
 class TestUse:
     @pytest.fixture
     def sources(self, tmp_path, zoo_file):
+        """Paths of sources of three kinds, by name."""
         (tmp_path / "studio").mkdir()
         g = files.studio_generator([8] * 4, 3, sn="torch", code=7, shared=(5, 4))
         files.studio_run(tmp_path / "studio", g, files.studio_critic([8] * 4, [True, True, False, False], n_classes=5))

@@ -16,6 +16,8 @@ from support.rosinality_files import FIR, WIDTHS, D, arguments, critic_state, ge
 
 @pytest.fixture
 def saved(tmp_path):
+    """Save a checkpoint and return its path."""
+
     def save(content, **options):
         path = tmp_path / "550000.pt"
         torch.save(content, path, **options)

@@ -97,6 +97,7 @@ def test_images_scores_and_classes(tmp_path, container, classes, channels):
 
 @pytest.fixture
 def checkpoint(tmp_path):
+    """A checkpoint of two data files."""
     return write_bundle(tmp_path / "wgan-gp.model", variables(), shards=2, per_block=4, snappy=True)
 
 

@@ -107,6 +107,7 @@ def counted(autoencoder):
         original = getattr(autoencoder, name)
 
         def run(*given, name=name, original=original, **more):
+            """A finished run of Mind2Mind, and the path of its source."""
             calls[name] += 1
             return original(*given, **more)
 
@@ -273,6 +274,7 @@ class TestRefusals:
 
 @pytest.fixture
 def run(photos, tmp_path):
+    """A finished run of Mind2Mind, and the path of its source."""
     source = regraft.convert(toy_gan(autoencoder=True), tmp_path / "source")
     settings = {"steps": 4, "batch": 4, "evaluate_every": 2, "generator_widths": [8], "critic_widths": [8]}
     return regraft.adapt(photos, source, method="mind2mind", out=tmp_path / "run", **settings), source

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,20 +9,24 @@ import regraft
 from regraft.backbones import _alae
 from regraft.core.build import build_with
 from regraft.formats.alae import networks
+from support.recorded import recorded_arrays
 
 
 @pytest.fixture(scope="module")
 def path(shared):
+    """The authors' checkpoint."""
     return shared / "reference" / "alae_mnist32" / "model_final.pth"
 
 
 @pytest.fixture(scope="module")
 def recorded(path):
-    return {k: torch.from_numpy(v) for k, v in np.load(path.parent / "io.npz").items()}
+    """What the authors' code computed, by name."""
+    return recorded_arrays(path.parent)
 
 
 @pytest.fixture(scope="module")
 def gan(path):
+    """The loaded checkpoint."""
     return regraft.load(path)
 
 

@@ -1,20 +1,16 @@
 """BigGAN: recorded images and scores of the authors' code."""
 
-import numpy as np
 import pytest
 import torch
 
 import regraft
 from regraft.core.networks import ClassCode
-
-
-def recorded(folder):
-    return {k: torch.from_numpy(v) for k, v in np.load(folder / "io.npz").items()}
+from support.recorded import recorded_arrays
 
 
 def test_ajbrock_generator_and_critic(shared):
     folder = shared / "reference" / "biggan_hier64_mybn"
-    gan, io = regraft.load(folder), recorded(folder)
+    gan, io = regraft.load(folder), recorded_arrays(folder)
     assert (gan.generator.size, gan.generator.n_classes, gan.generator.latent.dim) == ((64, 64), 5, 100)
     assert any("epsilons assumed" in note for note in gan.provenance.assumptions)
     images = gan.generator(io["z"], io["y"])
@@ -29,7 +25,7 @@ def test_ajbrock_generator_and_critic(shared):
 @pytest.mark.parametrize("psi", [0.02, 0.41, 0.58, 1.0])
 def test_hugging_face_generator_at_every_truncation(shared, psi):
     folder = shared / "reference" / "biggan_hf_deep128"
-    gan, io = regraft.load(folder), recorded(folder)
+    gan, io = regraft.load(folder), recorded_arrays(folder)
     assert gan.critic is None
     assert gan.generator.latent.bound == 2
     assert torch.equal(gan.generator.embed(io["y"]).vector, io["embed"])

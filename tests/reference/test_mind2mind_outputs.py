@@ -7,15 +7,17 @@ import torch
 import regraft
 from regraft.core.gan import tensor_digest
 from regraft.data import codes
+from support.recorded import recorded_arrays
 
 
 @pytest.fixture(scope="module")
 def path(shared):
+    """The authors' checkpoint."""
     return shared / "reference" / "alae_mnist32" / "model_final.pth"
 
 
 def test_codes_are_those_of_the_authors_encoder(path):
-    recorded = {k: torch.from_numpy(v) for k, v in np.load(path.parent / "io.npz").items()}
+    recorded = recorded_arrays(path.parent)
     autoencoder = regraft.load(path).autoencoder
     found = codes.encode_images(autoencoder, recorded["real"])
     assert (found - recorded["E_real"][:, 0]).abs().max() < 1e-5

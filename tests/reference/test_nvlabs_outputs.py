@@ -1,6 +1,5 @@
 """Recorded outputs of NVlabs' own code, from its own pickles."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -8,6 +7,7 @@ import regraft
 from regraft.core.build import build_fresh
 from regraft.core.networks import Description
 from support.plugins import find_plugin
+from support.recorded import recorded_arrays
 
 SETTINGS = {
     "img_const": {},
@@ -18,13 +18,14 @@ SETTINGS = {
 
 @pytest.fixture(params=["stylegan2ada_uncond", "stylegan3_t"])
 def folder(shared, request):
+    """A folder with a pickle and what its code computed."""
     return shared / "reference" / request.param
 
 
 @torch.no_grad()
 def test_equals_its_authors(folder):
     gan = regraft.load(folder / "network-snapshot.pkl")
-    recorded = {k: torch.from_numpy(v) for k, v in np.load(folder / "io.npz").items()}
+    recorded = recorded_arrays(folder)
     z = recorded["z"]
     assert (gan.generator.mapping(z) - recorded["ws"]).abs().max() < 1e-5
     for name, options in SETTINGS.items():

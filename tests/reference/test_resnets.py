@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import regraft
+from support.recorded import recorded_arrays
 
 FILES = {
     "progan_zoo_64": ("celebaHQ_s4_i80000.pth", "progan", "img_avgG", "wgan"),
@@ -23,7 +24,7 @@ def test_images_and_scores_equal_the_authors(shared, name):
     file, backbone, images, loss = FILES[name]
     folder = shared / "reference" / name
     gan = regraft.load(folder / file)
-    recorded = {k: torch.from_numpy(v) for k, v in np.load(folder / "io.npz").items()}
+    recorded = recorded_arrays(folder)
     assert gan.generator.describe().kind == backbone
     assert gan.objective.loss == loss
     made = gan.generator(recorded["z"])

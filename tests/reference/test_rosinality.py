@@ -1,19 +1,20 @@
 """rosinality's StyleGAN2 agrees with what its authors' code computed."""
 
-import numpy as np
 import pytest
 import torch
 
 import regraft
+from support.recorded import recorded_arrays
 
 
 @pytest.fixture(scope="module")
 def recorded(shared):
+    """The loaded checkpoint, and what its authors' code computed."""
     folder = shared / "reference" / "rosinality_narrow64"
     if not folder.is_dir():
         pytest.skip("needs the recorded outputs of rosinality_narrow64")
     gan = regraft.load(folder / "550000.pt")
-    io = {k: torch.from_numpy(v) for k, v in np.load(folder / "io.npz").items()}
+    io = recorded_arrays(folder)
     # The training file holds no mean style; the recording used one of its own.
     gan.generator.mapping.w_avg.copy_(io["latent_avg"])
     return gan, io

@@ -7,22 +7,26 @@ import torch
 import regraft
 from regraft.core.gan import tensor_digest
 from regraft.formats import _tensorflow
+from support.recorded import recorded_arrays
 
 CONTAINERS = ["wgan-gp.model.index", "v1_wgan-gp.model"]
 
 
 @pytest.fixture(scope="module")
 def folder(shared):
+    """A folder with a checkpoint in both containers."""
     return shared / "reference" / "transfergan_uncond"
 
 
 @pytest.fixture(scope="module")
 def recorded(folder):
-    return {k: torch.from_numpy(v) for k, v in np.load(folder / "io.npz").items()}
+    """What the authors' code computed, by name."""
+    return recorded_arrays(folder)
 
 
 @pytest.fixture(scope="module")
 def gan(folder):
+    """The loaded checkpoint."""
     return regraft.load(folder / "wgan-gp.model")
 
 

@@ -38,6 +38,7 @@ class Plain(nn.Module):
 
 @pytest.fixture
 def linear():
+    """A linear generator and a linear critic."""
     torch.manual_seed(0)
     return GAN(Linear(), Plain(), Latent(3))
 

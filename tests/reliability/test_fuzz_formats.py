@@ -62,6 +62,7 @@ def complaint(path):
 
 @pytest.fixture(scope="module")
 def valid(tmp_path_factory):
+    """One undamaged source of every kind."""
     return templates(tmp_path_factory.mktemp("valid"))
 
 

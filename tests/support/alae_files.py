@@ -47,5 +47,6 @@ def models(levels=3, start=3, most=8, latent=6, layers=2, channels=3, seed=0):
 
 
 def written(path, made, **more):
+    """Write a checkpoint; return its path."""
     torch.save({"models": made, "auxiliary": {"scheduler": {"last_epoch": 3}}, **more}, path)
     return path

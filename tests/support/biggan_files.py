@@ -9,6 +9,7 @@ rng = torch.Generator()
 
 
 def rand(*shape):
+    """Normal draws of the shared generator ``rng``."""
     return torch.randn(*shape, generator=rng)
 
 
@@ -75,6 +76,7 @@ def generator_file(widths, n_classes=4, chunk=3, class_dim=5, hier=True, shared=
 
 
 def critic_file(widths, down, n_classes=4, attention=(), wide=True):
+    """A critic's tensors under the authors' names."""
     f = File()
     for i, (a, b) in enumerate(zip(widths, widths[1:])):
         hidden = b if wide else a
@@ -90,6 +92,7 @@ def critic_file(widths, down, n_classes=4, attention=(), wide=True):
 
 
 def save(folder, **files):
+    """Save state dicts as ``NAME.pth`` into a folder; return the folder."""
     folder.mkdir(exist_ok=True)
     for name, tensors in files.items():
         torch.save(tensors, folder / f"{name}.pth")
@@ -97,6 +100,7 @@ def save(folder, **files):
 
 
 def deep_files(widths=(16, 16, 8), critic_widths=(4, 8, 16), latent=6, class_dim=5, attention=0):
+    """Tensors of a BigGAN-deep pair."""
     f = File()
     cond = latent + class_dim
     f.layer("linear", 16 * widths[0], cond)

@@ -30,6 +30,8 @@ FLAGS = [
 
 
 class Browser:
+    """One page in Chromium."""
+
     def __init__(self, base, session):
         self.url = f"{base}/session/{session}"
 
@@ -72,6 +74,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser():
+    """Start Chromium and its driver; end both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

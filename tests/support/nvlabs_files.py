@@ -16,7 +16,7 @@ FIR = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 
 
 
 class EasyDict(dict):
-    pass
+    """NVlabs' dictionary with attributes, by its name alone."""
 
 
 class Network:
@@ -123,6 +123,7 @@ def tree(tensors, class_name, options, attributes=None, as_buffers=(), filters=T
 
 
 def easy(options):
+    """Settings as nested dictionaries of theirs."""
     return EasyDict({k: EasyDict(v) if isinstance(v, dict) else v for k, v in options.items()})
 
 

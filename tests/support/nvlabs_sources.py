@@ -19,6 +19,7 @@ def noisy(kind, role, config):
 
 
 def generator2(**changes):
+    """A small StyleGAN2 generator."""
     config = {
         "z_dim": 5,
         "w_dim": 6,
@@ -32,21 +33,25 @@ def generator2(**changes):
 
 
 def critic2(**changes):
+    """A small StyleGAN2 critic."""
     config = {"c_dim": 0, "img_resolution": 16, "img_channels": 3, "channels": [7, 5, 4]}
     return noisy("stylegan2", "critic", config | changes)
 
 
 def options_of(g, **extra):
+    """Settings of a generator, as the authors' code stores them."""
     c = g.config
     return {"z_dim": c.z_dim, "c_dim": c.c_dim, "w_dim": c.w_dim, "img_resolution": 16, "img_channels": c.img_channels} | extra
 
 
 def critic_options(d, **extra):
+    """Settings of a critic, as the authors' code stores them."""
     groups = {"block_kwargs": {}, "mapping_kwargs": {}, "epilogue_kwargs": {"mbstd_group_size": 4}}
     return {"c_dim": d.config.c_dim, "img_resolution": 16, "img_channels": d.config.img_channels} | groups | extra
 
 
 def written(folder, g, d=None, g_options=None, d_options=None, protocol=3, **tree_options):
+    """Write a pickle of PyTorch networks; return its path."""
     content = {"training_set_kwargs": {"path": "/data/cats.zip"}, "G": None, "augment_pipe": None}
     if d is not None:
         content["D"] = tree(d.state_dict(), "Discriminator", d_options or critic_options(d), **tree_options)
@@ -98,6 +103,7 @@ def tensorflow_variables(network, critic=False):
 
 
 def written_tensorflow(folder, g, d, function="D_main", protocol=4, **changes):
+    """Write a pickle of TensorFlow networks; return its path."""
     c = g.config
     common = {"resolution": 16, "num_channels": 3, "label_size": c.c_dim, "fmap_base": 8192, "func_name": "x"}
     variables = tensorflow_variables(g) | changes

@@ -12,6 +12,7 @@ SMALL["alae"] = {"width": 4, "latent_dim": 6, "mapping_layers": 2}
 
 
 def settings(backbone, **more):
+    """Settings of a pretraining of six steps."""
     return {"backbone": backbone, "size": 8, "channels": 1, "steps": 6, "batch": 4, "backbone_settings": SMALL[backbone]} | more
 
 

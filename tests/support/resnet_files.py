@@ -54,20 +54,24 @@ def w(t, name):
 
 
 def conv(t, name, x):
+    """A convolution."""
     weight = w(t, name)
     return F.conv2d(x, weight, t.get(f"{name}.bias"), padding=weight.shape[-1] // 2)
 
 
 def linear(t, name, x):
+    """A linear layer."""
     return F.linear(x, w(t, name), t.get(f"{name}.bias"))
 
 
 def bn(t, name, x, eps):
+    """Batch normalisation by stored statistics."""
     mean, var = t[f"{name}.running_mean"], t[f"{name}.running_var"]
     return F.batch_norm(x, mean, var, t.get(f"{name}.weight"), t.get(f"{name}.bias"), eps=eps)
 
 
 def attend(t, prefix, out, strength, x):
+    """Self-attention."""
     n, _, height, width = x.shape
     theta, phi, g = (conv(t, f"{prefix}{k}", x) for k in ("theta", "phi", "g"))
     phi, g = F.max_pool2d(phi, 2).flatten(2), F.max_pool2d(g, 2).flatten(2)
@@ -77,16 +81,19 @@ def attend(t, prefix, out, strength, x):
 
 
 def close(found, wanted, tolerance=1e-5):
+    """Assert that two tensors agree."""
     assert found.shape == wanted.shape
     assert wanted.std() > 1e-3
     assert (found - wanted).abs().max() <= tolerance * max(1.0, wanted.abs().max().item())
 
 
 def latents(n, dim):
+    """Latents (n, dim)."""
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(9))
 
 
 def pictures(n, side, channels=3):
+    """Random images."""
     return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(8)) * 2 - 1
 
 
@@ -94,6 +101,7 @@ def pictures(n, side, channels=3):
 
 
 def mimicry_generator(widths, bottom=4, latent=5, n_classes=0, sn=None, attention=None, channels=3, seed=0):
+    """Tensors of mimicry's generators."""
     t = Keys(seed)
     t.weight("l1", widths[0] * bottom * bottom, latent, sn=sn)
     for k, (a, b) in enumerate(zip(widths[:-1], widths[1:]), start=2):
@@ -114,6 +122,7 @@ def mimicry_generator(widths, bottom=4, latent=5, n_classes=0, sn=None, attentio
 
 
 def mimicry_attention(t, width):
+    """Self-attention of mimicry."""
     for name, o, i in (("theta", width // 8, width), ("phi", width // 8, width), ("g", width // 2, width)):
         t.weight(f"attn_block.{name}", o, i, 1, 1, sn="torch", bias=False)
     t.weight("attn_block.o", width, width // 2, 1, 1, sn="torch", bias=False)
@@ -121,6 +130,7 @@ def mimicry_attention(t, width):
 
 
 def mimicry_images(t, z, y=None, attention_after=None):
+    """Images of a generator, written out."""
     blocks = sorted(int(n[5:-10]) for n in t if n.startswith("block") and n.endswith(".c_sc.bias"))
     h = linear(t, "l1", z)
     width = w(t, "block2.c1").shape[1]
@@ -167,6 +177,7 @@ def mimicry_critic(widths, shortcuts, score, sn="torch", head_sn="torch", n_clas
 
 
 def mimicry_scores(t, x, downs, score, y=None, mean=False, attention_after=None, names=None):
+    """Scores of a critic, written out."""
     h = x
     for k, down in enumerate(downs, start=1):
         name = names[k - 1] if names else f"block{k}"
@@ -187,10 +198,12 @@ def mimicry_scores(t, x, downs, score, y=None, mean=False, attention_after=None,
 
 
 def mimicry_file(path, tensors, step=100):
+    """A checkpoint in the form of mimicry."""
     torch.save({"model_state_dict": dict(tensors), "optimizer_state_dict": {}, "global_step": step}, path)
 
 
 def pair(folder, generator, critic=None, step=100):
+    """Write generator and critic of a run; return the path."""
     mimicry_file(folder / f"netG_{step}_steps.pth", generator, step)
     if critic is not None:
         mimicry_file(folder / f"netD_{step}_steps.pth", critic, step)
@@ -201,6 +214,7 @@ def pair(folder, generator, critic=None, step=100):
 
 
 def studio_attention(t, name, width, sn):
+    """Tensors of self-attention."""
     for leaf, o, i in (("theta", width // 8, width), ("phi", width // 8, width), ("g", width // 2, width)):
         t.weight(f"{name}.conv1x1_{leaf}", o, i, 1, 1, sn=sn, bias=False)
     t.weight(f"{name}.conv1x1_attn", width, width // 2, 1, 1, sn=sn, bias=False)
@@ -235,6 +249,7 @@ def studio_generator(widths, inputs, sn=None, code=0, shared=None, attention_aft
 
 
 def studio_entries(t):
+    """Numbers of the blocks."""
     return range(1 + max(int(n.split(".")[1]) for n in t if n.startswith("blocks.")))
 
 
@@ -263,6 +278,7 @@ def studio_images(t, z, codes):
 
 
 def studio_critic(widths, shortcuts, sn="torch", n_classes=0, head="embedding", attention_after=None, seed=1):
+    """Tensors of StudioGAN's critics."""
     t = Keys(seed)
     inputs, entry = 3, 0
     for k, (width, shortcut) in enumerate(zip(widths, shortcuts)):
@@ -289,6 +305,7 @@ def studio_critic(widths, shortcuts, sn="torch", n_classes=0, head="embedding", 
 
 
 def studio_features(t, x, downs):
+    """Features of a critic, written out."""
     h, downs = x, list(downs)
     normed = "blocks.0.0.bn1.running_mean" in t
     for k in studio_entries(t):
@@ -316,6 +333,7 @@ def studio_features(t, x, downs):
 
 
 def studio_run(folder, generator, critic, step=200, kind="best"):
+    """Write the folder of a run."""
     torch.save({"state_dict": dict(generator)}, folder / f"model=G_ema-{kind}-weights-step={step}.pth")
     extra = {"seed": 0, "step": step, "best_fid": 9.0, "aa_p": None}
     torch.save({"state_dict": dict(critic), "optimizer": {}} | extra, folder / f"model=D-{kind}-weights-step={step}.pth")
@@ -347,6 +365,7 @@ def zoo_progan(widths, inputs, decisions=1, channels=3, seed=0):
 
 
 def equalised(t, name, x):
+    """A layer with an equalised learning rate."""
     weight, bias = t[f"{name}.module.weight"], t[f"{name}.module.bias"]
     scale = math.sqrt(2 / weight[0].numel())
     if weight.dim() == 2:
@@ -355,6 +374,8 @@ def equalised(t, name, x):
 
 
 def progan_images(t, z, alpha):
+    """Images of a progressive generator, written out."""
+
     def pn(x):
         return x / torch.sqrt((x**2).mean(dim=1, keepdim=True) + 1e-8)
 
@@ -375,6 +396,7 @@ def progan_images(t, z, alpha):
 
 
 def progan_outputs(t, x, alpha):
+    """Outputs of a progressive critic, written out."""
     last = max(int(n.split(".")[1]) for n in t if n.startswith("fromRGB"))
     h = F.leaky_relu(equalised(t, f"fromRGBLayers.{last}", x), 0.2)
     for i in reversed(range(last)):

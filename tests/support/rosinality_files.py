@@ -10,10 +10,12 @@ WIDTHS = (7, 5, 4)  # 4, 8, 16 px: no formula gives these
 
 
 def randn(*shape):
+    """Normal draws, somewhat small."""
     return torch.randn(*shape) * 0.7
 
 
 def styled(prefix, inputs, outputs, kernel=3):
+    """A modulated layer."""
     t = {f"{prefix}.conv.weight": randn(1, outputs, inputs, kernel, kernel)}
     t |= {f"{prefix}.conv.modulation.weight": randn(inputs, D), f"{prefix}.conv.modulation.bias": randn(inputs) + 1}
     if kernel == 1:
@@ -22,6 +24,7 @@ def styled(prefix, inputs, outputs, kernel=3):
 
 
 def generator_state(mapping=2):
+    """A generator's tensors."""
     torch.manual_seed(4)
     t = {}
     for i in range(mapping):
@@ -37,6 +40,7 @@ def generator_state(mapping=2):
 
 
 def critic_state():
+    """A critic's tensors."""
     torch.manual_seed(5)
     t = {"convs.0.0.weight": randn(WIDTHS[-1], 3, 1, 1), "convs.0.1.bias": randn(WIDTHS[-1])}
     for j, (width, below) in enumerate(zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True), 1):
@@ -51,10 +55,12 @@ def critic_state():
 
 
 def arguments(**extra):
+    """Arguments of training, as the file keeps them."""
     return argparse.Namespace(size=16, latent=D, path="x", channel_multiplier=2, augment=False, **extra)
 
 
 def training_file():
+    """All that a training run saves."""
     optimiser = {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.002}]}
     return {
         "g": generator_state(),

@@ -18,6 +18,7 @@ from support.toys import rng
 
 @pytest.fixture
 def images():
+    """Real and generated images."""
     return torch.randn(5, 3, 4, 4, generator=rng()), torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
 

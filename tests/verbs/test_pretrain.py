@@ -15,6 +15,7 @@ from support.pretraining import SMALL, interrupted, same_when_resumed, settings
 
 @pytest.fixture(params=["dcgan", "autoencoder", "alae"])
 def backbone(request):
+    """A backbone of each kind of pretraining."""
     return request.param
 
 

@@ -14,6 +14,7 @@ from support.toys import toy_gan
 
 @pytest.fixture
 def prepared(photos):
+    """An adaptation to photos that is prepared and not yet put together."""
     return prepare.prepare(AdaptJob(images=str(photos), method="transfergan", steps=5, batch=8), [toy_gan()])
 
 
