@@ -16,5 +16,5 @@ def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match=r"holds no images \(\.txt\)"):
         open_images(tmp_path / "empty")
     (tmp_path / "file.bin").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"not a folder, a \.zip or an \.npz"):
+    with pytest.raises(DataError, match="a text file, and no images"):
         open_images(tmp_path / "file.bin")

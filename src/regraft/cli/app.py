@@ -46,7 +46,9 @@ def _main(
 @options_from(AdaptJob, leave_out=("images", "sources", "out", "recipe", "settings"))
 def adapt(
     options: dict[str, Any],
-    images: Annotated[str | None, typer.Argument(help="Target images: a folder, a .zip or an .npz.")] = None,
+    images: Annotated[
+        str | None, typer.Argument(help="Target images: a folder, or a file of many (.zip, .npz, .tar, ...).")
+    ] = None,
     source: Sources = None,
     out: RunOut = None,
     set_: Set = None,

@@ -27,7 +27,7 @@ Set = Annotated[
         "backbone_settings.*; may be repeated.",
     ),
 ]
-TargetImages = Annotated[str, typer.Argument(help="Target images: a folder, a .zip or an .npz.")]
+TargetImages = Annotated[str, typer.Argument(help="Target images: a folder, or a file of many (.zip, .npz, .tar, ...).")]
 Sources = Annotated[
     list[str] | None,
     typer.Option("--source", "-s", help="Pretrained GAN: a file, folder, source card, run, or name; may be repeated."),

@@ -102,7 +102,7 @@ def convert(
 @options_from(AdaptJob, leave_out=NOT_PRETRAINING)
 def pretrain(
     options: dict[str, Any],
-    images: Annotated[str | None, typer.Argument(help="Images: a folder, a .zip or an .npz.")] = None,
+    images: Annotated[str | None, typer.Argument(help="Images: a folder, or a file of many (.zip, .npz, .tar, ...).")] = None,
     backbone: Annotated[str, typer.Option(help="Family of networks: dcgan, stylegan2, autoencoder, alae, ...")] = "dcgan",
     size: Annotated[int | None, typer.Option(min=4, help="Side of the images in pixels.")] = None,
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey images, 3 for colour.")] = 3,

@@ -14,7 +14,10 @@ SourceName = str
 class AdaptJob(Config):
     """Settings of one adaptation."""
 
-    images: Annotated[str, Field(description="Target images: a folder, a folder of class folders, a .zip or an .npz.")]
+    images: Annotated[
+        str,
+        Field(description="Target images: a folder, or a file of many (.zip, .npz, .tar, ...)."),
+    ]
     sources: Annotated[
         tuple[SourceName, ...],
         Field(description="Pretrained GANs: files, folders, source cards, runs or names of bundled ones."),

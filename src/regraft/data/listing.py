@@ -21,6 +21,10 @@ TRAIN = "train"
 """The split that is used unless another one is asked for."""
 
 
+class NoImages(DataError):
+    """A folder or archive holds no image files."""
+
+
 def list_images(
     where: str,
     names: Sequence[str],
@@ -53,7 +57,7 @@ def list_images(
     sorted_files = _sort(table, read, head)
     images = sorted_files.images
     if not images:
-        raise DataError(f"{where}: {sorted_files.why_empty()}")
+        raise NoImages(f"{where}: {sorted_files.why_empty()}")
     arranged = choose_split(where, images, split)
     labelled = label_images(where, arranged, table, read, labels)
     found = labelled.labels or [None] * len(labelled.images)

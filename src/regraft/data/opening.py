@@ -1,22 +1,20 @@
 """Open a set of images by its path: a folder, or a file that one of the containers reads."""
 
-import glob
 import pathlib
 from collections.abc import Sequence
 
-from regraft.core import discover
 from regraft.core.errors import DataError
 from regraft.core.names import existing, printable
 from regraft.data import kinds
-from regraft.data.containers.base import Archive, Container
+from regraft.data.containers.base import Asked
+from regraft.data.files_of_images import files_in, find_container, open_file, open_files
 from regraft.data.folder import read_file, read_head, walk
 from regraft.data.given_labels import GivenLabels, with_labels
+from regraft.data.hidden import hidden_part
 from regraft.data.images import ImageSet
-from regraft.data.listing import TRAIN, list_images
+from regraft.data.listing import TRAIN, NoImages, list_images
+from regraft.data.patterns import expand, fixed_part, is_pattern, split_part
 from regraft.data.python import GivenImages, is_description, list_given
-
-HEAD = 512
-"""Bytes of a file that containers are told to recognise it by."""
 
 
 def open_images(
@@ -56,35 +54,31 @@ def open_images(
 def _open_path(path: str, split: str | Sequence[str], labels: bool | None) -> ImageSet:
     """List the images of a path or pattern; arguments are those of :func:`open_images`."""
     where, part = _split_part(existing(path))
-    if not where.exists():
-        return _open_pattern(path, split, labels)
+    asked = Asked(part, split, labels)
     if where.is_dir():
-        return _open_folder(where, split, labels)
-    with where.open("rb") as file:
-        head = file.read(HEAD)
-    for container in containers():
-        if container.matches(where, head):
-            if isinstance(container, Archive):
-                return container.open(where, part, split=split, labels=labels)
-            return container.open(where, part)
-    raise DataError(f"{printable(str(where))}: not a folder, a .zip or an .npz of images")
-
-
-def containers() -> list[Container]:
-    """Return all containers, specific ones first."""
-    plugins = [discover.plugin("containers", name, Container) for name in discover.names("containers")]
-    return sorted(plugins, key=lambda container: container.order)
+        return _open_folder(where, asked)
+    if where.exists():
+        return open_file(where, asked)
+    if is_description(path):
+        raise DataError(
+            f"{path}: these images were given from Python, and no path leads to them; give the same ones again, as in "
+            "adapt(images, out=..., resume=True)"
+        )
+    pattern, part = split_part(path)
+    if not is_pattern(pattern):
+        raise DataError(f"{printable(path)}: there is no such file or folder of images")
+    return _open_pattern(pattern, Asked(part, split, labels))
 
 
 def _split_part(text: str) -> tuple[pathlib.Path, str | None]:
-    """Split ``file:part`` where the whole is no path and what stands before the last colon is a file."""
+    """Split ``file:part`` where the whole is no path and what stands before the last colon is one."""
     before, colon, part = text.rpartition(":")
-    if colon and part and not pathlib.Path(text).exists() and pathlib.Path(before).is_file():
+    if colon and part and not pathlib.Path(text).exists() and pathlib.Path(before).exists():
         return pathlib.Path(before), part
     return pathlib.Path(text), None
 
 
-def _open_folder(where: pathlib.Path, split: str | Sequence[str], labels: bool | None) -> ImageSet:
+def _open_folder(where: pathlib.Path, asked: Asked) -> ImageSet:
     tree = walk(where)
     notes = [
         f"{what}: {len(names)} ({', '.join(map(printable, names[:3]))}{', ...' if len(names) > 3 else ''})"
@@ -94,40 +88,47 @@ def _open_folder(where: pathlib.Path, split: str | Sequence[str], labels: bool |
         )
         if names
     ]
-    return list_images(
-        printable(str(where)),
-        tree.names,
-        lambda name: read_file(where / name),
-        head=lambda name: read_head(where / name, kinds.HEAD),
-        split=split,
-        labels=labels,
-        notes=notes,
-    )
-
-
-def _open_pattern(pattern: str, split: str | Sequence[str], labels: bool | None) -> ImageSet:
-    """List the images of a pattern such as ``photos/*.jpg``, as of the folder that all of them are in."""
-    parts = pathlib.Path(pattern).parts
-    if is_description(pattern):
-        raise DataError(
-            f"{pattern}: these images were given from Python, and no path leads to them; give the same ones again, as in "
-            "adapt(images, out=..., resume=True)"
+    try:
+        listed = list_images(
+            printable(str(where)),
+            tree.names,
+            lambda name: read_file(where / name),
+            head=lambda name: read_head(where / name, kinds.HEAD),
+            split=asked.split,
+            labels=asked.labels,
+            notes=notes,
         )
-    fixed = next((k for k, part in enumerate(parts) if glob.has_magic(part)), None)
-    if fixed is None:
-        raise DataError(f"{printable(pattern)}: there is no such file or folder of images")
-    root = pathlib.Path(*parts[:fixed])
+    except NoImages:
+        files = files_in(where, sorted(name for name in tree.names if hidden_part(name) is None))
+        if not files:
+            raise
+        return open_files(printable(str(where)), files, asked, notes)
+    asked.refuse_part(where)
+    only = where / listed.items[0].name
+    if len(listed) == 1 and only.is_file() and find_container(only) is not None:
+        return open_files(printable(str(where)), [only], asked, listed.notes)
+    return listed
+
+
+def _open_pattern(pattern: str, asked: Asked) -> ImageSet:
+    """List the images of a pattern: of files that hold many each, or of pictures as of the folder that all are in."""
+    root = fixed_part(pattern)
     names: list[str] = []
-    for match in sorted(root.glob("/".join(parts[fixed:]))):
+    for match in expand(pattern):
         inside = [match / name for name in walk(match).names] if match.is_dir() else [match]
         names += [file.relative_to(root).as_posix() for file in inside if file.is_file()]
-    if not names:
-        raise DataError(f"{printable(pattern)}: no file or folder of images is of this pattern")
-    return list_images(
-        printable(pattern),
-        list(dict.fromkeys(names)),
-        lambda name: read_file(root / name),
-        head=lambda name: read_head(root / name, kinds.HEAD),
-        split=split,
-        labels=labels,
-    )
+    names = list(dict.fromkeys(names))
+    try:
+        return list_images(
+            printable(pattern),
+            names,
+            lambda name: read_file(root / name),
+            head=lambda name: read_head(root / name, kinds.HEAD),
+            split=asked.split,
+            labels=asked.labels,
+        )
+    except NoImages:
+        files = files_in(root, names)
+        if not files:
+            raise
+        return open_files(printable(pattern), files, asked)

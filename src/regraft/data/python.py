@@ -7,7 +7,6 @@ and what they give is kept; items of a data set are fetched each time they are n
 import contextlib
 import dataclasses
 import functools
-import glob
 import os
 import pathlib
 import re
@@ -29,6 +28,7 @@ from regraft.data.given_labels import with_labels
 from regraft.data.images import ImageSet, Item
 from regraft.data.layouts import channel_axis_of_many, channels_last
 from regraft.data.listing import list_images
+from regraft.data.patterns import is_pattern
 from regraft.data.pixels import Pixels, UnreadableImage
 from regraft.data.ranges import ValueRange, range_of
 from regraft.data.rows import Ranges, Row, as_row, content_of, find_keys, is_numeric, kind_of, shape_of, to_array
@@ -68,8 +68,9 @@ def short_name(images: str) -> str:
         return re.sub(r"[^\w.-]+", "-", word).strip("-.") or "images"
     path = pathlib.Path(images.partition(".npz:")[0])
     path = path if path.name not in ("", "..") else path.resolve()  # of "." and "..", the name that the folder has
-    fixed = [part for part in path.parts if not glob.has_magic(part)]
-    return fixed[-1].removesuffix(".zip").removesuffix(".npz").strip("/") if fixed else "images"
+    fixed = [part for part in path.parts if not is_pattern(part)]
+    name = fixed[-1].removesuffix(".zip").removesuffix(".npz").strip("/") if fixed else ""
+    return name.replace(":", "-") or "images"
 
 
 def list_given(given: GivenImages, labels: bool | None = None) -> ImageSet:

@@ -3,14 +3,14 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from regraft.core.errors import DataError
 
 ALL = "all"
 """Asks for the images of all splits."""
 
-_NAMES = {
+NAMES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -20,7 +20,8 @@ _NAMES = {
     "test": "test",
     "testing": "test",
 }
-_FOLDER = re.compile(rf"({'|'.join(_NAMES)})([_\- ]?(set|split|data|images?|imgs?|pictures|\d{{4}}))?", re.IGNORECASE)
+"""Words for the parts of a data set, and the one word for each."""
+_FOLDER = re.compile(rf"({'|'.join(NAMES)})([_\- ]?(set|split|data|images?|imgs?|pictures|\d{{4}}))?", re.IGNORECASE)
 _DOMAIN_FOLDER = re.compile(r"(train|val|test)_?([AB])")
 """The folders of unpaired translation, which are a split and a class at once: trainA, trainB, testA, testB."""
 
@@ -58,25 +59,41 @@ def choose_split(where: str, images: Sequence[str], wanted: str | Sequence[str])
         return Arranged(tuple(images), tuple(folders))
     splits = [_split_of(parts[depth]) if len(parts) > depth else None for parts in folders]
     counts = collections.Counter(split for split in splits if split is not None)
-    there = ", ".join(f"{split} ({count})" for split, count in counts.items())
-    asked = [wanted] if isinstance(wanted, str) else list(wanted)
-    names = [_NAMES.get(name.lower(), name.lower()) for name in asked]
-    chosen = next((name for name in names if name in counts or name == ALL), None)
-    if chosen is None:
-        raise DataError(f"{where}: there is no split {asked[0]}; there are: {there}. Choose one with --split, or --split {ALL}")
+    chosen, note = pick_split(where, counts, wanted)
     kept = [k for k, split in enumerate(splits) if split is not None and chosen in (split, ALL)]
-    others = [split for split in counts if split != chosen]
-    if chosen == ALL:
-        note = f"the images of all splits are used: {there}"
-    else:
-        way_out = f"--split {others[0]}, --split {ALL} or the path of its folder chooses another"
-        note = f"only the split {chosen} is used, {len(kept)} images; there are: {there}; {way_out}"
     notes = [note]
     loose = [name for name, split in zip(images, splits, strict=True) if split is None]
     if loose:
         pictures = "1 image" if len(loose) == 1 else f"{len(loose)} images"
         notes.append(f"{pictures} beside the folders of splits left out ({', '.join(loose[:3])})")
     return Arranged(tuple(images[k] for k in kept), tuple(_without_split(folders[k], depth) for k in kept), tuple(notes))
+
+
+def pick_split(where: str, counts: Mapping[str, int], wanted: str | Sequence[str]) -> tuple[str, str]:
+    """Pick one of several splits.
+
+    Args:
+        where: path of the images, for errors.
+        counts: number of images of each split, by its word in :data:`NAMES`.
+        wanted: as for :func:`choose_split`.
+
+    Returns:
+        The split, or :data:`ALL`; and a note that says so.
+
+    Raises:
+        DataError: if none of those wanted is there.
+    """
+    there = ", ".join(f"{split} ({count})" for split, count in counts.items())
+    asked = [wanted] if isinstance(wanted, str) else list(wanted)
+    names = [NAMES.get(name.lower(), name.lower()) for name in asked]
+    chosen = next((name for name in names if name in counts or name == ALL), None)
+    if chosen is None:
+        raise DataError(f"{where}: there is no split {asked[0]}; there are: {there}. Choose one with --split, or --split {ALL}")
+    if chosen == ALL:
+        return chosen, f"the images of all splits are used: {there}"
+    other = next((split for split in counts if split != chosen), ALL)
+    way_out = f"--split {other}, --split {ALL} or the path of its folder chooses another"
+    return chosen, f"only the split {chosen} is used, {counts[chosen]} images; there are: {there}; {way_out}"
 
 
 def _depth_of_splits(folders: Sequence[tuple[str, ...]]) -> int | None:
@@ -98,7 +115,7 @@ def _split_of(folder: str) -> str | None:
     """Return the split that a folder is by its name, or None."""
     match = _FOLDER.fullmatch(folder)
     if match:
-        return _NAMES[match[1].lower()]
+        return NAMES[match[1].lower()]
     match = _DOMAIN_FOLDER.fullmatch(folder)
     return match[1] if match else None
 

@@ -1,7 +1,6 @@
 """The verb ``evaluate``: measure a run, a source or a set of images against real images."""
 
 import dataclasses
-import glob
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from regraft.core.jobs import EvaluateJob
 from regraft.data.given_labels import GivenLabels
 from regraft.data.images import ImageSet
 from regraft.data.opening import open_images
+from regraft.data.patterns import is_pattern
 from regraft.data.pixels import Fit, decode
 from regraft.data.splits import ALL
 from regraft.evaluation.compare import compare, extractor, warn_of_equal_sets
@@ -120,17 +120,15 @@ def evaluate(
 
 def is_images(reference: str | pathlib.Path) -> bool:
     """Return whether a path or pattern is a set of images, and not a run or source."""
-    if glob.has_magic(str(reference)) and not pathlib.Path(reference).exists():
+    path = pathlib.Path(reference)
+    if is_pattern(str(reference)) and not path.exists():
         return True
-    path = pathlib.Path(str(reference).partition(".npz:")[0] + (".npz" if ".npz:" in str(reference) else ""))
-    if path.suffix.lower() == ".npz":
+    if path.suffix.lower() in (".npz", ".zip"):
         return True
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return True
-    if not path.is_dir() or adapter.is_adapter(path) or (path / native.RECORD).is_file() or unfinished(path):
+    if path.is_dir() and (adapter.is_adapter(path) or (path / native.RECORD).is_file() or unfinished(path)):
         return False
     try:
-        return len(open_images(path, split=ALL)) > 0
+        return len(open_images(reference, split=ALL)) > 0
     except DataError:
         return False
 

@@ -1,16 +1,22 @@
 """NumPy archives: one array of images, and one of labels beside it."""
 
-import functools
 import pathlib
+from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
-
 from regraft.core.errors import DataError
-from regraft.data.containers.base import MAX_UNPACKED, Container
-from regraft.data.images import ImageSet, Item
-from regraft.data.pixels import Pixels
-from regraft.files.npz import read_headers
+from regraft.data.containers._arrays import set_of_array
+from regraft.data.containers._choice import Chosen, choose_arrays
+from regraft.data.containers._labels import NO_LABELS, read_labels
+from regraft.data.containers.base import Asked, Container, check_unpacked
+from regraft.data.images import ImageSet
+from regraft.data.joining import join_sets
+from regraft.files.npz import StoredArray, read_headers
+
+NUMBERS = "biuf"
+"""Kinds of arrays whose values can be pixels."""
+MAX_LABELS = 256 << 20
+"""Bytes of labels that are read."""
 
 
 class Npz(Container):
@@ -23,40 +29,37 @@ class Npz(Container):
         """See :meth:`Container.matches`."""
         return path.suffix.lower() == ".npz"
 
-    def open(self, path: pathlib.Path, part: str | None) -> ImageSet:
-        """See :meth:`Container.open`; ``part`` names an array."""
+    def open(self, path: pathlib.Path, asked: Asked) -> ImageSet:
+        """See :meth:`Container.open`; the part is an array or a split."""
         arrays = read_headers(path)
-        images = [k for k, a in arrays.items() if len(a.shape) in (3, 4) and k.split("_")[0] not in ("y", "labels")]
-        name = part or next((k for k in ("x_train", "images", "x", "arr_0") if k in images), images[0] if images else None)
-        if name is None or name not in arrays:
-            contents = ", ".join(f"{k} {a.shape}" for k, a in arrays.items())
-            raise DataError(f"{path}: no array of images {part or ''}; it holds {contents}")
-        array = arrays[name]
-        if array.dtype != np.uint8 or len(array.shape) not in (3, 4) or array.nbytes > MAX_UNPACKED:
-            allowed = f"uint8, (N, H, W) or (N, H, W, C), and at most {MAX_UNPACKED >> 30} GB"
-            raise DataError(f"{path}: {name} is {array}; images must be {allowed}")
-        label_name = name.replace("x_", "y_") if name.startswith("x_") else {"x": "y", "images": "labels"}.get(name, "")
-        label = arrays.get(label_name)
-        if label is not None and len(label.shape) != 1:
-            label = None
-        if label is not None and (label.shape != array.shape[:1] or label.dtype.kind not in "iu"):
-            raise DataError(
-                f"{path}: {label_name} is {label}, not one integer per image of {name}; save class numbers, or images alone"
-            )
-        pixels, labels = array.read(), None if label is None else label.read()
-        if pixels.ndim == 4 and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
-            pixels = pixels.transpose(0, 2, 3, 1)
-        numbers = [] if labels is None else sorted(set(labels.tolist()))
-        table = {number: i for i, number in enumerate(numbers)}
+        chosen = choose_arrays(str(path), arrays, asked)
+        for choice in chosen:
+            _check(path, arrays, choice, asked)
+        return join_sets(str(path), [_opened(path, arrays, choice, asked) for choice in chosen])
 
-        def read(i: int) -> Pixels:
-            return np.asarray(pixels[i], dtype=np.uint8)
 
-        items = tuple(
-            Item(f"{name}[{i}]", functools.partial(read, i), None if labels is None else table[int(labels[i])])
-            for i in range(len(pixels))
+def _check(path: pathlib.Path, arrays: Mapping[str, StoredArray], choice: Chosen, asked: Asked) -> None:
+    """Refuse arrays before they are unpacked if they can be no images, or no labels of these."""
+    array = arrays[choice.images]
+    if array.dtype.kind not in NUMBERS or len(array.shape) not in (3, 4):
+        raise DataError(f"{path}: {choice.images} is {array}; images must be numbers, (N, H, W), (N, H, W, C) or (N, C, H, W)")
+    check_unpacked(path, array.nbytes, f"{choice.images} is {array}, which")
+    label = arrays[choice.labels] if choice.labels and asked.labels is not False else None
+    if label is not None and (
+        label.shape[:1] != array.shape[:1] or label.dtype.kind not in NUMBERS + "US" or label.nbytes > MAX_LABELS
+    ):
+        raise DataError(
+            f"{path}: {choice.labels} is {label}, not one integer per image of {choice.images}; save class numbers, or go on "
+            "without labels with --no-labels"
         )
-        return ImageSet(str(path), items, tuple(str(number) for number in numbers))
+
+
+def _opened(path: pathlib.Path, arrays: Mapping[str, StoredArray], choice: Chosen, asked: Asked) -> ImageSet:
+    """Read one array of images and its labels."""
+    pixels, labels = arrays[choice.images].read(), NO_LABELS
+    if choice.labels and asked.labels is not False:
+        labels = read_labels(arrays[choice.labels].read(), len(pixels), f"{path}: {choice.labels}", asked.labels)
+    return set_of_array(str(path), choice.images, pixels, labels, choice.notes)
 
 
 PLUGIN = Npz()

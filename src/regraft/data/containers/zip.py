@@ -11,6 +11,7 @@ from regraft.core.names import printable
 from regraft.data import kinds
 from regraft.data.containers.base import MAX_UNPACKED, Archive, Files
 from regraft.data.pixels import MAX_BYTES, UnreadableImage
+from regraft.data.unread import is_document
 
 UTF8_FLAG = 0x800
 """Bit of an entry that says that its name is UTF-8."""
@@ -23,7 +24,7 @@ class Zip(Archive):
 
     def matches(self, path: pathlib.Path, head: bytes) -> bool:
         """See :meth:`Container.matches`."""
-        return zipfile.is_zipfile(path)
+        return zipfile.is_zipfile(path) and not is_document(path, head)
 
     def files(self, path: pathlib.Path) -> Files:
         """See :meth:`Archive.files`."""
