@@ -58,6 +58,8 @@ PAIRS = [
     ("module.netG.module.", "module.netD.module."),
     ("_orig_mod.gan.generator._orig_mod.", "_orig_mod.gan.critic._orig_mod."),
     ("g_model.main.", "d_model.main."),
+    ("trainer.G.", "trainer.D."),
+    ("Generator.", "Critic."),
 ]
 
 
@@ -74,6 +76,7 @@ class TestOneStateDict:
 
     def test_leaves_out_what_a_gan_does_not_need(self, tmp_path, networks):
         content = under("encoder.", networks["E"]) | under("generator.", networks["G"]) | under("critic.", networks["D"])
+        content |= {"lpips.lin.weight": torch.zeros(1, 4, 1, 1), "fixed_noise": torch.zeros(4, 10)}
         gan = load(tmp_path, content)
         assert makes_the_images_of(gan, networks["G"])
         assert scores_as(gan, networks["D"])
@@ -169,8 +172,10 @@ class TestUnknownPrefixes:
         chain = nn.Sequential(nn.Linear(784, 64), nn.Linear(64, 8), nn.Linear(8, 64), nn.Linear(64, 784))
         with pytest.raises(SourceError, match="takes as many numbers as the image has that it makes, 784: an autoencoder"):
             load(tmp_path, chain.state_dict())
-        with pytest.raises(SourceError, match=r"holds no generator, only netD; name the generator's file"):
+        with pytest.raises(SourceError, match=r"holds no generator, only a critic \(netD\); name the generator's file"):
             load(tmp_path, {"netD": networks["D"].state_dict()})
+        with pytest.raises(SourceError, match="but a list; save the networks by name"):
+            load(tmp_path, [networks["G"].state_dict(), networks["D"].state_dict()])
 
 
 def shadow(network):
@@ -201,6 +206,11 @@ AVERAGES = {
     "of both networks": lambda n: {
         "state_dict": under("generator.", n["G"]) | under("discriminator.", n["D"]),
         "ema_state_dict": under("generator.", n["average"]) | under("discriminator.", n["D"]),
+    },
+    "Lightning's averaging": lambda n: {
+        "state_dict": under("generator.", n["average"]) | under("discriminator.", n["D"]),
+        "current_model_state": under("generator.", n["G"]) | under("discriminator.", n["D"]),
+        "averaging_state": {"n_averaged": torch.tensor(5)},
     },
     "a module beside": lambda n: under("G.", n["G"]) | under("G_ema.", n["average"]) | under("D.", n["D"]),
 }

@@ -135,11 +135,14 @@ def generator_of(content: object, where: str) -> tuple[Chosen, list[Found]]:
     """
     found = networks_in(content, where)
     if not found:
-        raise SourceError(f"{where}: holds no state dict (names to tensors), but {described(content)}")
+        raise SourceError(
+            f"{where}: holds no state dict (names to tensors), but {described(content)}; save the networks by name, for "
+            "example torch.save({'generator': g.state_dict(), 'critic': d.state_dict()}, ...)"
+        )
     refuse_shared_embedding(found, where)
     chosen = choose_generator(found, where)
     if chosen is None:
-        places = ", ".join(f.place for f in found[:8])
+        places = ", ".join(f"a {'network' if f.role in (None, 'other') else f.role} ({f.place})" for f in found[:8])
         raise SourceError(f"{where}: holds no generator, only {places}; name the generator's file instead")
     return chosen, found
 

@@ -18,6 +18,8 @@ from regraft.formats._roles import Role
 MOST_FOUND = 256
 DEEPEST = 5
 PLURALS = frozenset(["generators", "gens", "discriminators", "discs", "critics", "decoders", "encoders"])
+LIGHTNING_AVERAGE = {"averaging_state", "current_model_state"}
+"""Keys of Lightning's WeightAveraging, which puts the average where the latest weights would be, under ``state_dict``."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -44,7 +46,8 @@ class Found:
     @property
     def place(self) -> str:
         """Where it is, for a reader: ``state_dict > generator.*``."""
-        return " > ".join((*self.keys, *([f"{self.prefix}*"] if self.prefix else []))) or "the file itself"
+        prefix = f"{self.prefix}*" if self.prefix.endswith(".") else self.prefix
+        return " > ".join((*self.keys, *([prefix] if prefix else []))) or "the file itself"
 
     @property
     def hint(self) -> str:
@@ -67,6 +70,8 @@ def networks_in(content: object, where: str) -> list[Found]:
             found += _split(tensors, keys)
         if len(found) > MOST_FOUND:
             raise SourceError(f"{where}: holds more than {MOST_FOUND} sets of weights; save the networks of one GAN alone")
+    if isinstance(content, dict) and content.keys() >= LIGHTNING_AVERAGE:
+        return [dataclasses.replace(f, average=f.average or f.keys[:1] == ("state_dict",)) for f in found]
     return found
 
 
@@ -154,7 +159,9 @@ def _prefix_of(name: str) -> str:
     for depth, part in enumerate(parts[:4]):
         if part.isdecimal():
             break
-        if _roles.role(part) is not None and (len(part) > 1 or all(_roles.is_wrapper(before) for before in parts[:depth])):
+        # A small letter below something is a layer (the g of an attention), a capital one is not.
+        stands = len(part) > 1 or part.isupper() or all(_roles.is_wrapper(before) for before in parts[:depth])
+        if _roles.role(part) is not None and stands:
             plural = part.lower() in PLURALS and depth + 1 < len(parts) and parts[depth + 1].isdecimal()
             return ".".join(parts[: depth + 1 + plural]) + "."
         if _roles.is_average([part]) or _roles.LATEST.intersection(_roles.words(part)):

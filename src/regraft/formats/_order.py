@@ -76,7 +76,13 @@ def order_advice(tensors: dict[str, Tensor], where: str, which: str) -> str | No
         which: ``generator`` or ``critic``.
     """
     layers = layer_names(tensors)
-    if not are_named(layers) or len(layers) > MOST_NAMED or not all(_is_plain(name, value) for name, value in tensors.items()):
+    told = all(layer.rpartition(".")[2].isdecimal() for layer in layers) and not where.endswith(".safetensors")
+    if (
+        told
+        or not are_named(layers)
+        or len(layers) > MOST_NAMED
+        or not all(_is_plain(name, value) for name, value in tensors.items())
+    ):
         return None
     order = ", ".join(_suggested(tensors, layers, which))
     return (

@@ -10,12 +10,11 @@ USUAL_SIDES = {28: 0.0, 32: 0.0, 64: 0.0, 128: 0.0, 256: 0.0, 512: 0.0, 1024: 0.
 """Sides that images have, and how unusual each is."""
 
 
-def no_generator(shapes: Sequence[Shape], whole: bool, stated: bool) -> str | None:
-    """What shows that layers are no generator; None if nothing does.
+def no_growth(shapes: Sequence[Shape], stated: bool) -> str | None:
+    """What shows that layers, as far as they go, are those of no generator; None if nothing does.
 
     Args:
         shapes: of the latent and of what each layer gives.
-        whole: whether the last one is the image.
         stated: whether a card states settings, which may then be unusual.
     """
     last, before = shapes[-1], shapes[:-1]
@@ -28,12 +27,20 @@ def no_generator(shapes: Sequence[Shape], whole: bool, stated: bool) -> str | No
         return f"makes a vector of {last[0]} numbers out of maps of side {largest}, as a critic or an encoder does"
     if len(last) == 3 and largest >= 4 and not stated and min(last[1:]) <= largest // 2:
         return f"contracts to {_x(last)} after it has grown to maps of side {largest}, as a critic or an encoder does"
-    if not whole or len(last) != 3:
-        return None
-    widths = [math.prod(s) for s in shapes]
+    return None
+
+
+def no_image(shapes: Sequence[Shape], stated: bool) -> str | None:
+    """What shows that layers that end in one or three maps are no generator all the same; None if nothing does.
+
+    Args:
+        shapes: of the latent and of what each layer gives.
+        stated: whether a card states settings, which may then be unusual.
+    """
+    last, widths = shapes[-1], [math.prod(s) for s in shapes]
     if widths[0] == widths[-1] and min(widths) < widths[0]:
         return f"takes as many numbers as the image has that it makes, {widths[0]}: an autoencoder, not a generator"
-    if last[0] in (1, 3) and not stated and _is_no_side(shapes):
+    if not stated and _is_no_side(shapes):
         return f"ends in {last[0]} channel{'s' * (last[0] > 1)} of side {last[1]}, which no image has"
     return None
 

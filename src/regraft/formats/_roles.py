@@ -30,7 +30,7 @@ WORDS: dict[Role, frozenset[str]] = {
 AVERAGE = _set("ema avg average averaged shadow swa running smoothed smooth polyak mavg gs")
 LATEST = _set("online current raw live")
 """Words for the weights that an average is taken of; inside an average's file they mark the set that is no average."""
-WRAPPERS = _set("module modules orig mod model models net nets network networks nn backbone core wrapped ddp")
+WRAPPERS = _set("module modules orig mod model models net nets network networks nn backbone core wrapped ddp gan")
 FILLERS = WRAPPERS | _set("state dict params parameters weights sd checkpoint ckpt")
 EMBEDDING = _set("emb embed embedding embeddings embeds label labels lookup")
 BOOKKEEPING = _set("n_averaged initted step decay num_updates epoch iteration global_step")

@@ -15,12 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from regraft.core.errors import SourceError
-from regraft.formats._refusals import USUAL_SIDES, Shape, as_text, no_generator
+from regraft.formats._refusals import USUAL_SIDES, Shape, as_text, no_growth, no_image
 from regraft.formats._roles import conditional, is_embedding
 
 MOST_LAYERS = 64
 MOST_STEPS = 20_000
 """Of one search over the settings of layers."""
+MOST_CHAINS = 200
+"""Of a generator's layers, the least unusual ones."""
 
 
 @dataclasses.dataclass
@@ -146,15 +148,18 @@ def generator_chains(
     first = stored[0].weight
     latent = first.shape[1] if stored[0].is_linear else first.shape[0]
 
-    def allowed(shapes: tuple[Shape, ...]) -> bool:
-        wrong = no_generator(shapes, len(shapes) > len(stored), stated=bool(settings) or size is not None)
-        if wrong is not None and len(refused) < MOST_LAYERS:
-            refused[as_text(shapes)] = wrong
-        return wrong is None
+    stated = bool(settings) or size is not None
 
-    for chain in _search(stored, settings, (latent,), _generator_options, itertools.count(), allowed):
+    def allowed(shapes: tuple[Shape, ...], wrong: Callable[[Sequence[Shape], bool], str | None] = no_growth) -> bool:
+        problem = wrong(shapes, stated)
+        if problem is not None and len(refused) < MOST_LAYERS:
+            refused[as_text(shapes)] = problem
+        return problem is None
+
+    chains = _search(stored, settings, (latent,), _generator_options, itertools.count(), allowed)
+    for chain in itertools.islice(chains, MOST_CHAINS):
         shape = chain.shapes[-1]
-        if len(shape) == 3 and shape[0] in (1, 3):
+        if len(shape) == 3 and shape[0] in (1, 3) and allowed(chain.shapes, no_image):
             unusual = 0.0 if shape[1] == shape[2] else 1.0
             yield dataclasses.replace(chain, cost=chain.cost + unusual + USUAL_SIDES.get(shape[1], 2.0))
 
