@@ -10,7 +10,7 @@ from PIL import Image
 import regraft
 from regraft.core.errors import ConfigError, DataError
 from regraft.data.duplicates import near_duplicates
-from regraft.verbs.check import outliers
+from regraft.verbs.adapting.findings import outliers
 from support.pictures import save_images
 from support.toys import strokes
 

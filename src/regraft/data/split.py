@@ -99,6 +99,8 @@ def split_images(images: Images, job: AdaptJob, where: str, version: int = rules
     if images.n - count < MIN_IMAGES - 1:
         raise DataError(f"{where}: holding {count} of {images.n} images out leaves too few to train on; lower --held-out")
     duplicates = find_duplicates(images.pixels) if version > rules.FIRST else None
+    if duplicates is not None and not duplicates.group.any():
+        raise DataError(f"{where}: all {images.n} images show the same picture; give different ones to learn from")
     order = torch.randperm(images.n, generator=generator_at(job.seed, "held out"))
     if images.labels is not None:
         order = _interleave_classes(order, images.labels)

@@ -22,17 +22,14 @@ from regraft.data.images import ImageSet, Item
 from regraft.data.listing import TRAIN
 from regraft.data.pixels import Depths, UnreadableImage, decode, fit_picture
 from regraft.data.split import MIN_IMAGES, held_out_count
-from regraft.evaluation.compare import extractor
 from regraft.methods.base import Method
 from regraft.verbs._arguments import ImagesArgument, list_images
-from regraft.verbs.adapting import choices
+from regraft.verbs.adapting import choices, findings
 
 SIDE = 32
 """Side that images are looked at."""
 SMALLEST_SOURCE = 32
 """Side of the smallest common sources."""
-OUTLYING = 6.0
-"""Distance of outliers, at least, in robust standard deviations."""
 SHOWN = 24
 TILE = 64
 
@@ -90,32 +87,16 @@ def check(
         raise DataError(f"{listed.where}: none of its {len(listed)} images can be read, for example: {errors[0]}")
     small = torch.stack([g.pixels for g in glances])
     pixels = small.float().div_(127.5).sub_(1)
-    twins, far = near_duplicates(small), outliers(pixels)
+    twins, far = near_duplicates(small), findings.outliers(pixels)
     facts = {"notes": list(listed.notes)} | _facts(listed, glances, errors)
     facts["near_duplicates"] = [[glances[a].name, glances[b].name] for a, b in twins]
     facts["outliers"] = [glances[k].name for k in far]
-    is_blank = pixels.flatten(1).std(1) < 0.02
-    facts["odd"] += [f"{g.name}: blank" for g, blank in zip(glances, is_blank, strict=True) if blank]
+    facts["odd"] += [f"{glances[k].name}: blank" for k in findings.blank(pixels).nonzero().flatten().tolist()]
     facts["advice"] = _advise(glances, pixels, len({b for _, b in twins}))
     if path is not None:
         pictures.save_png(path, _sheet(glances, twins, far))
         facts["sheet"] = str(path)
     return facts
-
-
-def outliers(pixels: Tensor, limit: int = 50) -> list[int]:
-    """Return the indices of images unlike all others in colours, edges and their arrangement, farthest first."""
-    if len(pixels) < 8:
-        return []
-    features = extractor("random_conv")(pixels)
-    features = features / features.std(0).clamp_min(1e-6)
-    distance = torch.cat(
-        [torch.cdist(part, features).topk(4, largest=False).values[:, 3] for part in torch.split(features, 1024)]
-    )
-    middle = distance.median()
-    spread = 1.4826 * (distance - middle).abs().median().clamp_min(0.02 * middle)
-    far = ((distance - middle) / spread > OUTLYING).nonzero().flatten()
-    return [int(k) for k in far[distance[far].argsort(descending=True)][:limit]]
 
 
 def _look(item: Item, depths: Depths | None) -> Glance | UnreadableImage:
@@ -135,13 +116,7 @@ def _facts(listed: ImageSet, glances: list[Glance], errors: list[str]) -> dict[s
     short_sides = sorted(min(g.size) for g in glances)
     odd = [f"unreadable: {error}" for error in errors]
     median_side = statistics.median(short_sides)
-    median_ratio = statistics.median(w / h for w, h in (g.size for g in glances))
-    for g in glances:
-        width, height = g.size
-        if min(g.size) < median_side / 2:
-            odd.append(f"{g.name}: much smaller than the others ({width}x{height})")
-        elif max(width / height / median_ratio, median_ratio / (width / height)) > 2:
-            odd.append(f"{g.name}: a very different shape ({width}x{height})")
+    odd += [f"{glances[k].name}: {text}" for k, text in findings.odd_sizes([g.size for g in glances]).items()]
     conversions = collections.Counter(note for g in glances for note in g.notes)
     others = sum(sizes.values()) - sum(n for _, n in sizes.most_common(8))
     classes = collections.Counter(listed.classes[i.label] for i in listed.items if i.label is not None)

@@ -19,7 +19,7 @@ from regraft.data.images import Images, ImageSet
 from regraft.data.split import select_images, split_images
 from regraft.evaluation.compare import extractor
 from regraft.methods.base import Method, MethodConfig
-from regraft.verbs.adapting import choices, codes, labels, settings
+from regraft.verbs.adapting import choices, codes, findings, labels, settings
 from regraft.verbs.adapting.assemble import parts_that_fit
 from regraft.verbs.adapting.prepared import Prepared, lead_of
 from regraft.verbs.load import load
@@ -148,9 +148,10 @@ def decode(chosen: Chosen, version: int = rules.NEWEST) -> Prepared:
         return _prepared(chosen, target, None, 0, ())
     size, channels = _image_shape(lead_of(chosen.method, chosen.sources, chosen.config), chosen.config)
     images = target.decode(size, channels, fit=job.fit, on_bad=job.on_bad, version=version)
+    found = findings.look_at(images, target.where) if version > rules.FIRST else []
     split = split_images(images, job, target.where, version)
     train, held = split.train, split.held
-    notes = [*images.notes, *split.notes]
+    notes = [*images.notes, *found, *split.notes]
     if held is not None and held.n == 1:
         notes.append("1 image is held out: too few to measure on, so there will be no scores")
     flip, reason = _choose_flip(job, chosen.method, train)
