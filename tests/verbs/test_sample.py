@@ -108,7 +108,7 @@ class TestSample:
             regraft.interpolate(run.folder, tmp_path / "x.mp4")
 
     def test_aspect_is_brought_back(self, source_folder, tmp_path):
-        save_arrays(tmp_path / "wide", [np.full((8, 16), 30 * k, np.uint8) for k in range(8)])
+        save_arrays(tmp_path / "wide", np.random.default_rng(0).integers(0, 256, (8, 8, 16), dtype=np.uint8))
         for fit, size in (("stretch", (16, 8)), ("crop", (8, 8))):
             run = regraft.adapt(tmp_path / "wide", source_folder, method="untouched", out=tmp_path / fit, fit=fit)
             regraft.sample(run.folder, tmp_path / f"{fit}-out", n=1)
