@@ -279,11 +279,11 @@ def test_bombs(tmp_path, name, content):
     """Without NVlabs' marker nothing of a file is read at all, so it is put in front."""
     content = content[:2] + RECONSTRUCT + b"0" + content[2:]
     (tmp_path / "x.pkl").write_bytes(content)
-    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(SourceError, match=r"x\.pkl: ") as caught:
         regraft.load(tmp_path / "x.pkl")
     assert len(str(caught.value)) < 600
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < (512 << 10) + 2 * len(content) // 1024
 
 

@@ -119,8 +119,8 @@ def test_a_size_that_is_endless_when_written_out(tmp_path):
     endless = b")q\x00" + b"".join(b"h" + bytes([k]) + b"\x86q" + bytes([k + 1]) for k in range(100))
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr("x/data.pkl", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + endless + b")tR.")
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(SourceError, match=r"x\.pth: .*a tensor of size") as caught:
         load_torch(tmp_path / "x.pth", {})
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
     assert len(str(caught.value)) < 600

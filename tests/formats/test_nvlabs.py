@@ -178,12 +178,12 @@ class TestRefusals:
         for endless in ((), {}):
             for _ in range(100):
                 endless = (endless, endless) if isinstance(endless, tuple) else {"a": endless, "b": endless}
-            begin = time.monotonic()
+            begin = time.process_time()
             with pytest.raises(SourceError, match=r"x\.pkl: ") as caught:
                 self.load(tmp_path, options={group: {name: endless}} if group else {name: endless})
             with pytest.raises(SourceError):
                 self.load3(tmp_path, {name: endless})
-            assert time.monotonic() - begin < 5
+            assert time.process_time() - begin < 5
             assert len(str(caught.value)) < 600
 
     def load3(self, folder, options):
@@ -195,10 +195,10 @@ class TestRefusals:
         leaves = {str(k): Module("Part", {"_parameters": many, "_buffers": {}, "_modules": {}}) for k in range(400)}
         root = Module("Generator", {"_parameters": {}, "_buffers": {}, "_modules": leaves, "_init_kwargs": {}})
         (tmp_path / "x.pkl").write_bytes(dumped({"G_ema": root}))
-        begin = time.monotonic()
+        begin = time.process_time()
         with pytest.raises(SourceError, match="a module Part without _parameters"):
             regraft.load(tmp_path / "x.pkl")
-        assert time.monotonic() - begin < 5
+        assert time.process_time() - begin < 5
 
     def test_another_filter(self, tmp_path):
         g = generator2()

@@ -140,10 +140,10 @@ def test_yaml_that_refers_to_itself_many_times(tmp_path):
         lists += f"{chr(98 + k)}: &{chr(98 + k)} [{', '.join([f'*{chr(97 + k)}'] * 8)}]\n"
     for where in ("LOSS: {adv_loss: *t}\n", "MODEL: {g_act_fn: *t}\n", "MODEL: {z_prior: *t}\n", "MODEL: {apply_g_sn: *t}\n"):
         (tmp_path / "run.yaml").write_text(lists + where)
-        begin = time.monotonic()
+        begin = time.process_time()
         with contextlib.suppress(SourceError):
             regraft.load(tmp_path)
-        assert time.monotonic() - begin < 5
+        assert time.process_time() - begin < 5
 
 
 def test_compressed_members_that_are_damaged(tmp_path):
