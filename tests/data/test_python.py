@@ -85,8 +85,23 @@ COLOUR_KINDS = {
     "Hugging Face": lambda: hugging_face(_pictures(), LABELS, ["cat", "dog"]),
     "Hugging Face, not decoded": lambda: hugging_face([{"bytes": _png(array), "path": None} for array in COLOUR]),
     "Hugging Face, as tensors": lambda: hugging_face(list(TENSOR), LABELS),
+    "Hugging Face, with a transform": lambda: _Transformed(_pictures(), LABELS),
     "Hugging Face, with splits": lambda: {"test": hugging_face([]), "train": hugging_face(_pictures())},
 }
+
+
+class _Transformed(Rows):
+    """Rows that a transform has given other names."""
+
+    def __init__(self, images, labels):
+        made = hugging_face(images, labels, ["cat", "dog"])
+        super().__init__(made._columns, made.features)
+
+    def __getitem__(self, key):
+        row = super().__getitem__(key)
+        if isinstance(key, str):
+            return row
+        return {"pixel_values": torch.from_numpy(np.array(row["image"])).permute(2, 0, 1) / 127.5 - 1, "labels": row["label"]}
 
 
 def _object_array(pictures):

@@ -204,7 +204,8 @@ def content_of(image: object, name: str, ranges: Ranges) -> Content:
 
 
 def _row_of_mapping(item: Mapping[Any, Any], name: str, keys: tuple[str, str | None] | None) -> Row:
-    image_key, label_key = keys or find_keys(list(item))
+    # A transform may give rows other names than those of the columns.
+    image_key, label_key = keys if keys is not None and keys[0] in item else find_keys(list(item))
     if image_key is None or image_key not in item:
         known = ", ".join(map(str, list(item)[:10]))
         raise UnreadableImage(f"{name}: a dictionary with {known}; the image is expected under {', '.join(IMAGE_KEYS[:3])}")
