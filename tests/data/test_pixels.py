@@ -153,10 +153,13 @@ def test_the_whole_set_tells_how_many_bits_are_used(tmp_path, bits):
     assert images.notes == (f"2 of 2 images: {bits} bits in 16 scaled to 8: the greatest value of the set, {high}, is white",)
 
 
-def test_a_maximum_that_is_no_number_of_bits_scales_nothing_and_is_said(tmp_path):
+def test_a_maximum_that_is_no_number_of_bits(tmp_path):
     images = _saved_deep(tmp_path / "x", np.full((8, 8), 3000, np.uint16)).decode((8, 8), 1)
-    assert images.pixels.unique().tolist() == [12]
-    assert "3000 of 65535" in images.notes[0]
+    assert images.pixels.unique().tolist() == [187]
+    assert "taken for 12 bits in 16" in images.notes[0]
+    images = _saved_deep(tmp_path / "y", np.full((8, 8), 9000, np.uint16)).decode((8, 8), 1)
+    assert images.pixels.unique().tolist() == [35]
+    assert "9000 of 65535" in images.notes[0]
 
 
 def test_the_rules_of_earlier_runs_scale_by_65535(tmp_path):

@@ -46,10 +46,18 @@ def test_the_greatest_value_is_white_if_it_is_all_bits(bits):
     assert f"{bits} bits in 16" in found.text
 
 
+@pytest.mark.parametrize(("high", "white"), [(300, 1023), (1000, 1023), (1024, 4095), (2896, 4095), (4080, 4095)])
+def test_what_fits_in_the_bits_of_a_camera_is_scaled_by_these(high, white):
+    found, text = white_of(high)
+    assert found == white
+    assert f"the greatest value of the set is {high}; {white} is white" in text
+
+
 def test_other_maxima_are_of_16_bits_and_called_dark():
-    white, text = white_of(3000)
+    assert white_of(65280) == (65535, "16 bits scaled to 8")
+    white, text = white_of(9000)
     assert white == 65535
-    assert "3000 of 65535" in text
+    assert "9000 of 65535" in text
 
 
 @pytest.mark.parametrize(

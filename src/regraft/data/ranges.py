@@ -101,12 +101,16 @@ def white_of(high: int) -> tuple[int, str]:
         high: the greatest value of the whole set of images, at most 65535.
 
     Returns:
-        ``high`` itself where it is a power of two minus one, as of a camera of 10, 12 or 14 bits, else 65535; and a note.
+        ``high`` itself where it is a power of two minus one; else the greatest value of 10 or 12 bits, as cameras and scanners
+        have, where all values fit in, since images that dark in 16 bits would be black; else 65535; and a note.
     """
     bits = high.bit_length()
     if 8 <= bits < 16 and high == (1 << bits) - 1:
         return high, f"{bits} bits in 16 scaled to 8: the greatest value of the set, {high}, is white"
-    if bits < 16:
+    if bits <= 12:
+        bits, white = (10, 1023) if bits <= 10 else (12, 4095)
+        return white, f"taken for {bits} bits in 16, for the greatest value of the set is {high}; {white} is white"
+    if bits <= 14:
         return 65535, f"16 bits scaled to 8; the greatest value of the set is {high} of 65535, so the images are dark"
     return 65535, "16 bits scaled to 8"
 

@@ -1,7 +1,7 @@
 """Versions of the rules by which the images of a run are scaled and held out; a resumed run keeps those that it began with.
 
 1: grey values of 16 bits are scaled by 65535, and duplicates may lie on both sides of the held-out split.
-2: they are scaled by the greatest value of the whole set where it is a power of two minus one, and duplicates stay together.
+2: they are scaled by the bits that the whole set uses (:func:`regraft.data.ranges.white_of`), and duplicates stay together.
 """
 
 FIRST = 1
