@@ -61,7 +61,7 @@ class DotsCritic(Critic):
 class Points:
     """Target points from two Gaussians."""
 
-    n_classes = 0
+    n_classes, classes, labels = 0, (), None
 
     def __init__(self, share, n=400, seed=0):
         draws = torch.randn(n, 2, generator=rng(seed)) * 0.3
