@@ -7,6 +7,7 @@ from torch.nn import functional as F
 import regraft
 from regraft.core.errors import SourceError
 from support.biggan_files import critic_file, deep_files, generator_file, rand, save
+from support.left_out import judged
 
 
 def weight(t, name):
@@ -244,8 +245,7 @@ class TestFiles:
         g, d = deep_files() if deep else (generator_file((8, 8, 4)), critic_file((3, 8, 8, 8), (1, 0, 0)))
 
         def attempt(name, generator, critic):
-            with pytest.raises(SourceError):
-                regraft.load(save(tmp_path / name, G=generator, D=critic))
+            judged(save(tmp_path / name, G=generator, D=critic), ".", generator is not g)
 
         for k, name in enumerate(
             n for n in g if not n.endswith((".sv0", "gamma", "output_layer.0.gain", "blocks.0.0.bn1.gain.weight"))

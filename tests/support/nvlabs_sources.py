@@ -102,7 +102,7 @@ def tensorflow_variables(network, critic=False):
     return found
 
 
-def written_tensorflow(folder, g, d, function="D_main", protocol=4, **changes):
+def written_tensorflow(folder, g, d, function="D_main", protocol=4, critic=None, **changes):
     """Write a pickle of TensorFlow networks; return its path."""
     c = g.config
     common = {"resolution": 16, "num_channels": 3, "label_size": c.c_dim, "fmap_base": 8192, "func_name": "x"}
@@ -124,7 +124,7 @@ def written_tensorflow(folder, g, d, function="D_main", protocol=4, **changes):
     critic_settings = {"architecture": d.config.architecture, "mbstd_group_size": 2}
     if c.c_dim:
         critic_settings |= {"mapping_layers": 2}
-    critic = tf_network("D", tensorflow_variables(d, critic=True), common | critic_settings, function=function)
+    made = tf_network("D", tensorflow_variables(d, critic=True), common | critic_settings, function=function)
     path = folder / "tf.pkl"
-    path.write_bytes(dumped((generator, critic, generator), protocol))
+    path.write_bytes(dumped((generator, made if critic is None else critic(), generator), protocol))
     return path

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from regraft.core.config import unknown_name
 from regraft.core.errors import SourceError
+from regraft.files.inert import shown
 from regraft.files.nvlabs_pickles import Archive, Record, TensorRef
 from regraft.formats.base import Probe
 
@@ -52,7 +53,7 @@ class PickledNetwork:
     def _collect(self, record: object, path: str, level: int) -> None:
         """Gather a module, its tensors and its sub-modules."""
         if not isinstance(record, Record):
-            raise SourceError(f"{self.name}.{path} is no module")
+            raise SourceError(f"{self.name}.{path} is no module of the published code but a {shown(record)}")
         if len(self.records) >= MAX_MODULES or level > MAX_LEVELS:
             raise SourceError(f"{self.name} has more than {MAX_MODULES} modules or {MAX_LEVELS} levels of them")
         self.records[path] = record

@@ -10,6 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from regraft.formats._reparametrized import with_old_names
+
 Role = Literal["generator", "decoder", "critic", "other"]
 """Of a network: a decoder counts as a generator where there is no other; ``other`` is what a GAN does not need."""
 
@@ -89,6 +91,7 @@ def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
     A prefix that one name lacks stays, and so does one that says what a layer is.
     """
+    tensors = with_old_names(tensors)
     compiled = {".".join(part for part in name.split(".") if part != "_orig_mod"): value for name, value in tensors.items()}
     tensors = compiled if len(compiled) == len(tensors) else tensors
     while tensors:

@@ -1,6 +1,5 @@
 """Finding the state dicts of a generator and a critic inside what ``torch.load`` or safetensors gave."""
 
-import math
 import pathlib
 import re
 from typing import TypeGuard
@@ -11,6 +10,8 @@ from torch import Tensor
 from regraft.core.errors import SourceError
 from regraft.files import weights
 from regraft.files.containers import pickle_head
+from regraft.files.inert import shown
+from regraft.formats._reparametrized import baked
 from regraft.formats._roles import unwrapped
 from regraft.formats.base import load_torch
 
@@ -62,32 +63,17 @@ def under_key(content: object, key: str, where: str) -> object:
 
 
 def clean(tensors: StateDict) -> StateDict:
-    """Drop prefixes that wrappers add to every name, bake spectral norm, make floating tensors float32."""
+    """Drop prefixes that wrappers add to every name, bake spectral and weight norm, make floating tensors float32."""
     tensors = unwrapped(tensors)
     cleaned: StateDict = {}
     converted: dict[int, Tensor] = {}  # a file may hold one tensor under many names
-    for name, value in tensors.items():
-        layer, _, leaf = name.rpartition(".")
-        if leaf in ("weight_u", "weight_v") and _is_normalised(tensors, layer):
-            continue
-        if leaf == "weight_orig" and _is_normalised(tensors, layer):
-            u, v = tensors[f"{layer}.weight_u"].float(), tensors[f"{layer}.weight_v"].float()
-            sigma = u @ (value.float().flatten(1) @ v)
-            name, value = f"{layer}.weight", value.float() / sigma
+    for name, value in baked(tensors).items():
         if value.is_floating_point() and value.dtype != torch.float32:
             if id(value) not in converted:
                 converted[id(value)] = value.float()
             value = converted[id(value)]
         cleaned[name] = value
     return cleaned
-
-
-def _is_normalised(tensors: StateDict, layer: str) -> bool:
-    """Whether a layer has spectral normalisation whose vectors fit its weight."""
-    weight, u, v = (tensors.get(f"{layer}.weight_{leaf}") for leaf in ("orig", "u", "v"))
-    if weight is None or u is None or v is None or weight.dim() < 2 or weight.is_complex():
-        return False
-    return u.shape == weight.shape[:1] and v.shape == (math.prod(weight.shape[1:]),) and not (u.is_complex() or v.is_complex())
 
 
 def mentions(path: pathlib.Path, *names: str) -> bool:
@@ -126,25 +112,14 @@ def _numbers_by_value(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() and len(part) < 10 else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def critic_names(name: str) -> list[str]:
-    """Names that the critic's file may have beside a generator's file ``name``."""
-    swaps = [("netG", "netD"), ("Generator", "Discriminator"), ("generator", "discriminator"), ("_G", "_D")]
-    swaps += [("G_", "D_"), ("gen", "disc"), ("gen", "critic"), ("generator", "critic"), ("-G", "-D")]
-    names = [name.replace(generator, critic) for generator, critic in swaps if generator in name]
-    stem, dot, suffix = name.partition(".")
-    if stem == "G":
-        names.append(f"D{dot}{suffix}")
-    return [n for n in dict.fromkeys(names) if n != name]
-
-
 def described(content: object) -> str:
     """What a file holds, in a few words for an error."""
     if not isinstance(content, dict):
-        return f"a {type(content).__name__}" + (f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else "")
+        return f"a {shown(content)}" + (f" of shape {tuple(content.shape)}" if isinstance(content, Tensor) else "")
     others = {name: value for name, value in content.items() if not _is_tensor(name, value)}
-    shown = ", ".join(f"{str(name)[:60]}: {type(value).__name__}" for name, value in list((others or content).items())[:6])
+    listed = ", ".join(f"{str(name)[:60]}: {shown(value)}" for name, value in list((others or content).items())[:6])
     tensors = len(content) - len(others)
-    return f"a mapping with {f'{tensors} tensors and ' if tensors and others else ''}{shown or 'nothing in it'}"
+    return f"a mapping with {f'{tensors} tensors and ' if tensors and others else ''}{listed or 'nothing in it'}"
 
 
 def _is_tensor(name: object, value: object) -> bool:

@@ -17,7 +17,7 @@ from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats._state_dicts import clean, described, is_state_dict
 from regraft.formats._tensor_reader import TensorReader, checked_network, under
-from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
+from regraft.formats.base import Format, Network, Parsed, Probe, optional, reproducible
 
 PARTS = ("generator", "discriminator", "mapping_fl", "mapping_tl", "dlatent_avg")
 MOST_LEVELS = 9
@@ -86,30 +86,43 @@ def networks(models: dict[str, Any], where: str, level: int | None = None, blend
     widths = [len(decoder[f"decode_block.{k}.conv_2.weight"]) for k in range(last + 1)]
     mapping, mapped = _linears(mapping_reader, "map_blocks.{}.fc", "mapping.layers.{}")
     common = {"style_dim": mapped[-1], "channels": len(decoder["to_rgb.weight"]), "blend": blend}
-    mean = _mean(parts.get("dlatent_avg"), 2 * levels, mapped[-1])
+    mean = optional("mean style", lambda: _mean(parts.get("dlatent_avg"), 2 * levels, mapped[-1]), notes)
     tensors = mapping | under("synthesis", decoder)
     tensors["mapping.w_avg"] = torch.zeros(2 * (last + 1), mapped[-1]) if mean is None else mean[: 2 * (last + 1)].clone()
     generator = checked_network("alae", "generator", common | {"widths": widths, "mapping": mapped}, tensors, where)
     if mean is None:
-        notes.append(f"no mean style in the file; measured over {MEASURED_STYLES} latents")
+        notes.append(f"no mean style in the file that can be used; measured over {MEASURED_STYLES} latents")
         tensors["mapping.w_avg"] = _measured(generator, where)
     notes.append("truncation acts on the first 8 style vectors, the authors' default; files do not say")
     if "discriminator" not in parts:
         return Networks(generator, None, None, (*notes, "no encoder found, so neither critic nor autoencoder"))
-    skipped = levels - 1 - last
-    places = {k: k - skipped for k in range(skipped, levels)}
-    encoder = _levels(parts["discriminator"], "encode_block", places, _image_layers("from_rgb", skipped, 1, blend))
-    kernels = [encoder[f"encode_block.{k}.conv_2.weight"] for k in range(last + 1)]
-    encoder_widths = [*(kernel.shape[1] for kernel in kernels), len(kernels[-1])]
-    both = under("encoder", encoder) | under("decoder", decoder) | {"mean_code": tensors["mapping.w_avg"][0].clone()}
-    settings = common | {"encoder": encoder_widths, "decoder": widths}
-    autoencoder = checked_network("alae", "autoencoder", settings, both, where)
+    encoder: State = {}
+    settings: dict[str, Any] = {}
+
+    def read_autoencoder() -> Network:
+        encoder.update(_encoder(parts["discriminator"], levels, last, blend))
+        kernels = [encoder[f"encode_block.{k}.conv_2.weight"] for k in range(last + 1)]
+        settings["widths"] = [*(kernel.shape[1] for kernel in kernels), len(kernels[-1])]
+        both = under("encoder", encoder) | under("decoder", decoder) | {"mean_code": tensors["mapping.w_avg"][0].clone()}
+        return checked_network("alae", "autoencoder", common | {"encoder": settings["widths"], "decoder": widths}, both, where)
+
+    def read_critic() -> Network:
+        head, scored = _linears(parts["mapping_tl"], "map_blocks.{}", "head.layers.{}")
+        return checked_network("alae", "critic", common | settings | {"head": scored}, under("encoder", encoder) | head, where)
+
+    autoencoder = optional("encoder", read_autoencoder, notes)
+    if autoencoder is None:
+        return Networks(generator, None, None, (*notes, "without an encoder there is neither critic nor autoencoder"))
     if "mapping_tl" not in parts:
         return Networks(generator, None, autoencoder, (*notes, "no critic's head found, so no critic"))
-    head, scored = _linears(parts["mapping_tl"], "map_blocks.{}", "head.layers.{}")
-    settings = common | {"widths": encoder_widths, "head": scored}
-    critic = checked_network("alae", "critic", settings, under("encoder", encoder) | head, where)
-    return Networks(generator, critic, autoencoder, tuple(notes))
+    return Networks(generator, optional("critic's head", read_critic, notes), autoencoder, tuple(notes))
+
+
+def _encoder(reader: TensorReader, levels: int, last: int, blend: float) -> State:
+    """Tensors of the encoder's levels in use."""
+    skipped = levels - 1 - last
+    places = {k: k - skipped for k in range(skipped, levels)}
+    return _levels(reader, "encode_block", places, _image_layers("from_rgb", skipped, 1, blend))
 
 
 def _parts(models: dict[str, Any], where: str) -> tuple[dict[str, TensorReader], list[str]]:
@@ -125,7 +138,11 @@ def _parts(models: dict[str, Any], where: str) -> tuple[dict[str, TensorReader],
             continue
         tensors = models[name]
         if not is_state_dict(tensors):
-            raise SourceError(f"{where}: {name} is no state dict of names and tensors, but {described(tensors)}")
+            wrong = f"{name} is no state dict of names and tensors, but {described(tensors)}"
+            if part in ("generator", "mapping_fl"):
+                raise SourceError(f"{where}: {wrong}")
+            notes.append(f"{part} is left out: {wrong}")
+            continue
         parts[part] = TensorReader(clean(tensors), f"{where}: {name}")
         if name == part and part != "dlatent_avg":
             notes.append(f"{part} as last trained, since there is no average of it")

@@ -8,18 +8,20 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from regraft.core.config import Objective, Recipe
+from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.core.networks import Description
 from regraft.files import containers, weights
 
 MOST_NAMES = 4096
+Read = TypeVar("Read")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,37 @@ def load_torch(path: pathlib.Path, stubs: Mapping[str, type] = STUBS) -> Any:
     return weights.load_torch(path, stubs)
 
 
+def optional(part: str, read: Callable[[], Read], notes: list[str]) -> Read | None:
+    """What ``read`` gives, or None and a note where that part of a file cannot be read: the rest is of use without it.
+
+    Args:
+        part: how the note calls it.
+        read: reads it.
+        notes: where the note goes.
+    """
+    try:
+        return read()
+    except SourceError as error:
+        reason = " ".join(str(error).split())
+        notes.append(f"the {part} in the file is left out, because it cannot be read: {reason[:400]}")
+        return None
+
+
+def optional_critic(read: Callable[[], Network | None], notes: list[str], name: str = "critic") -> Network | None:
+    """A file's critic, or None and a note: why it cannot be read, or that there is none.
+
+    Args:
+        read: reads it; gives None if there is none.
+        notes: where the note goes.
+        name: how the note calls it.
+    """
+    said = len(notes)
+    critic = optional(name, read, notes)
+    if critic is None and len(notes) == said:
+        notes.append("no critic found")
+    return critic
+
+
 def reproducible(measured: Tensor) -> Tensor:
     """Round statistics measured in float64 to 12 bits: far above what machines differ by, far below what sampling leaves open.
 
@@ -133,6 +166,10 @@ class Format(abc.ABC):
     @abc.abstractmethod
     def matches(self, probe: Probe) -> bool:
         """Whether the content is of this dialect; never raises for damaged files."""
+
+    def generator_in(self, folder: pathlib.Path) -> pathlib.Path | None:
+        """The file of a folder that stands for all of them; None if that is not clear, or no matter of this format."""
+        return None
 
     @abc.abstractmethod
     def read(self, probe: Probe) -> Parsed:

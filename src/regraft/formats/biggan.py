@@ -15,7 +15,7 @@ from regraft.files.digests import sha256
 from regraft.formats import _biggan
 from regraft.formats._choice import passing
 from regraft.formats._state_dicts import mentions, the_state_dict
-from regraft.formats.base import Format, Parsed, Probe, load_torch
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, optional_critic
 
 GENERATOR = ("output_layer.0.gain", "blocks.0.0.bn1.gain.weight")
 CRITIC = ("blocks.0.0.conv1.weight", "blocks.0.0.conv2.weight", "embed.weight", "linear.weight")
@@ -46,21 +46,24 @@ class BigGANFormat(Format):
         averaged = path.name.startswith("G_ema") or (chosen is not None and chosen.found.average)
         unsure = "" if averaged else "; the file does not say whether its weights are averaged"
         notes[:0] = [f"generator taken from {path.name}{unsure}", *(chosen.notes if chosen else ())]
-        critic = None
         files = {path.name: sha256(path)}
-        d_path = critic_path or path
-        d_content = content if critic_path is None else load_torch(critic_path)
-        d_chosen = passing(d_content, _is_critic, str(d_path), "critic")
-        if critic_path is None and d_chosen is None:
-            notes.append("no critic found")
-        else:
-            files[d_path.name] = sha256(d_path)
+
+        def read_critic() -> Network | None:
+            d_path = critic_path or path
+            d_content = content if critic_path is None else load_torch(critic_path)
+            d_chosen = passing(d_content, _is_critic, str(d_path), "critic")
+            if critic_path is None and d_chosen is None:
+                return None
             tensors = the_state_dict(d_content, str(d_path)) if d_chosen is None else d_chosen.tensors
             d_reader = _biggan.BigGANReader(tensors, str(d_path))
             critic = (_biggan.read_deep_critic if deep else _biggan.read_critic)(d_reader, size)
             makes, takes = (network.description.config["channels"] for network in (generator, critic))
             if makes != takes:
                 raise SourceError(f"{d_path}: takes images of {takes} channels, and the generator makes {makes}")
+            files[d_path.name] = sha256(d_path)
+            return critic
+
+        critic = optional_critic(read_critic, notes)
         name = path.parent.resolve().name if NAME.fullmatch(path.name) else path.stem
         provenance = Provenance(name=name, format=self.name, files=files, assumptions=tuple(notes))
         return Parsed(generator, critic, provenance)

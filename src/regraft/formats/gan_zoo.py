@@ -17,8 +17,8 @@ from regraft.core.gan import Provenance
 from regraft.files.containers import pickle_head
 from regraft.files.digests import sha256
 from regraft.formats._layers import LayerReader
-from regraft.formats._state_dicts import state_dict_under
-from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch
+from regraft.formats._state_dicts import described, state_dict_under
+from regraft.formats.base import BaseConfig, Format, Network, Parsed, Probe, load_torch, optional_critic
 
 MARK = b"models.utils.config\nBaseConfig\n"
 DATASETS = {
@@ -51,22 +51,26 @@ class GanZoo(Format):
         if not isinstance(content, dict) or not isinstance(content.get("config"), BaseConfig):
             raise SourceError(f"{path}: names pytorch_GAN_zoo's settings, and holds none under config")
         settings = Settings(vars(content["config"]), str(path))
-        notes = []
+        notes: list[str] = []
         which = "avgG" if state_dict_under(content.get("avgG")) is not None else "netG"
         if which == "netG":
             notes.append("the generator is not the averaged one, which the file does not hold")
         generator = _tensors(content.get(which))
-        critic = _tensors(content.get("netD"))
         if generator is None:
             raise SourceError(f"{path}: holds neither avgG nor netG")
-        if critic is None:
-            notes.append("no critic found")
         progressive = "groupScale0.0.weight" in generator
         g_network = (_progan_generator if progressive else _dcgan_generator)(generator, settings)
-        d_network = None
-        if critic is not None:
-            side = 8 << sum(name.startswith("main.convTranspose") for name in generator)
-            d_network = _progan_critic(critic, settings) if progressive else _dcgan_critic(critic, settings, side)
+        side = 8 << sum(name.startswith("main.convTranspose") for name in generator)
+
+        def read_critic() -> Network | None:
+            if content.get("netD") is None:
+                return None
+            critic = _tensors(content["netD"])
+            if critic is None:
+                raise SourceError(f"netD is no state dict (names to tensors), but {described(content['netD'])}")
+            return _progan_critic(critic, settings) if progressive else _dcgan_critic(critic, settings, side)
+
+        d_network = optional_critic(read_critic, notes)
         if len(settings.attributes()) > 1:
             notes.append("a class is one value of each labelled attribute, the last one varying fastest")
         provenance = Provenance(

@@ -17,7 +17,7 @@ from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats._choice import any_passes, passing
 from regraft.formats._layers import LayerReader
-from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, optional_critic
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
 
@@ -50,25 +50,33 @@ class Mimicry(Format):
         generator, side, g_notes = _generator(chosen.tensors, str(g_path))
         notes += chosen.notes
         files = {g_path.name: sha256(g_path)}
-        critic, objective = None, None
-        d_content = g_content if d_path is None else load_torch(d_path)
-        d_chosen = passing(d_content, _is_critic, str(d_path or g_path), "critic")
-        if d_path is not None and d_chosen is None:
-            raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
-        if d_chosen is not None:
-            d_path = d_path or g_path
-            files[d_path.name] = sha256(d_path)
-            critic, objective, d_notes = _critic(d_chosen.tensors, str(d_path), side)
-            notes.append(f"critic taken from {d_path.name}")
+
+        def read_critic() -> Network | None:
+            d_content = g_content if d_path is None else load_torch(d_path)
+            d_chosen = passing(d_content, _is_critic, str(d_path or g_path), "critic")
+            if d_chosen is None:
+                if d_path is None:
+                    return None
+                raise SourceError(f"{d_path}: holds no critic of a mimicry ResNet")
+            file = d_path or g_path
+            network, game, d_notes = _critic(d_chosen.tensors, str(file), side)
+            classes = [n.description.config["n_classes"] for n in (generator, network)]
+            if classes[1] and classes[0] != classes[1]:
+                raise SourceError(f"{file}: the critic knows {classes[1]} classes, the generator {classes[0]}")
+            files[file.name] = sha256(file)
+            notes.append(f"critic taken from {file.name}")
             steps = [_stored_step(c) for c in (g_content, d_content)]
             if steps[0] != steps[1]:
                 notes.append(f"the generator is of step {steps[0]}, the critic of step {steps[1]}")
-            g_notes += d_notes
-            classes = [n.description.config["n_classes"] for n in (generator, critic)]
-            if classes[1] and classes[0] != classes[1]:
-                raise SourceError(f"{d_path}: the critic knows {classes[1]} classes, the generator {classes[0]}")
-        else:
-            notes.append("no critic found; the loss is assumed to be hinge, unless it is a WGAN-GP network")
+            g_notes.extend(d_notes)
+            games.append(game)
+            return network
+
+        games: list[Objective | None] = []
+        critic = optional_critic(read_critic, notes)
+        if critic is None:
+            notes.append("the loss is assumed to be hinge, unless it is a WGAN-GP network")
+        objective = games[0] if games else None
         provenance = Provenance(name=g_path.stem, format=self.name, files=files, assumptions=(*notes, *g_notes))
         return Parsed(generator, critic, provenance, objective=objective)
 

@@ -10,6 +10,7 @@ generative adversarial networks".
 import pathlib
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from regraft.backbones.stylegan3 import StyleGAN3
@@ -17,11 +18,13 @@ from regraft.core import discover
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
+from regraft.files.inert import Placeholder, shown
 from regraft.files.nvlabs_pickles import Archive, Record, open_archive
 from regraft.formats import _nvlabs
 from regraft.formats._nvlabs import PickledNetwork
+from regraft.formats._styles import DRAWN, MEASURED, drawn_noise, measured_style
 from regraft.formats._tensor_reader import checked_network
-from regraft.formats.base import Format, Network, Parsed, Probe
+from regraft.formats.base import Format, Network, Parsed, Probe, optional_critic
 
 MARKER = b"torch_utils.persistence"
 GENERATOR = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
@@ -69,6 +72,9 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
         root = {"G_ema" if "mapping" in (root.state.get("_modules") or {}) else "D": root}
     if not isinstance(root, dict):
         raise SourceError(f"holds a {type(root).__name__}, not a dictionary with G_ema and D")
+    for key in ("G_ema", "G"):
+        if isinstance(root.get(key), Placeholder):
+            raise SourceError(f"{key} is a {shown(root[key])}, and only modules of the published code are read")
     notes = [_nvlabs.LICENCE]
     name = next((k for k in ("G_ema", "G") if isinstance(root.get(k), Record)), None)
     if name is None:
@@ -78,13 +84,9 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     pickled = PickledNetwork(archive, root[name], name, GENERATOR)
     alias_free = pickled.has("synthesis.input.freqs")
     generator = _stylegan3(pickled) if alias_free else _stylegan2(pickled)
-    critic = None
-    if isinstance(root.get("D"), Record):
-        pickled_critic = PickledNetwork(archive, root["D"], "D", CRITIC)
-        critic = _critic(pickled_critic, flat=alias_free or pickled.flat)
-        notes += pickled_critic.notes
-    else:
-        notes.append("no critic found")
+    flat = alias_free or pickled.flat
+    kind = root["D"].class_name[:60] if isinstance(root.get("D"), Record) else "D"
+    critic = optional_critic(lambda: _read_critic(archive, root, generator, flat, notes), notes, f"critic ({kind})")
     notes += pickled.notes
     if pickled.half:
         notes.append("blocks that ran in float16 are computed in float32")
@@ -98,6 +100,26 @@ def _read(archive: Archive, path: pathlib.Path) -> Parsed:
     return Parsed(generator, critic, provenance)
 
 
+def _read_critic(archive: Archive, root: dict[str, Any], generator: Network, flat: bool, notes: list[str]) -> Network | None:
+    """The critic of the generator's images, None if there is none; ``flat`` says that it is of StyleGAN3's code.
+
+    Raises:
+        SourceError: if it is another network than that code's, or of other images.
+    """
+    if root.get("D") is None:
+        return None
+    if not isinstance(root["D"], Record):
+        raise SourceError(f"D is no module of the published code but a {shown(root['D'])}")
+    pickled = PickledNetwork(archive, root["D"], "D", CRITIC)
+    critic = _critic(pickled, flat)
+    for setting in ("img_resolution", "img_channels", "c_dim"):
+        makes, takes = (network.description.config[setting] for network in (generator, critic))
+        if makes != takes and not (setting == "c_dim" and not takes):
+            raise SourceError(f"D: {setting} is {takes}, and that of the generator {makes}")
+    notes += pickled.notes
+    return critic
+
+
 def _stylegan2(network: PickledNetwork) -> Network:
     """Settings and tensors of a StyleGAN2 generator, from StyleGAN2-ADA's code or that of StyleGAN3."""
     network.only(GENERATOR, ("mapping_kwargs", "synthesis_kwargs"), SYNTHESIS2)
@@ -106,6 +128,8 @@ def _stylegan2(network: PickledNetwork) -> Network:
     size = network.integer("img_resolution")
     sides = _nvlabs.resolutions(size, network.where)
     tensors = network.tensors(drop="resample_filter")
+    use_noise = network.effective("synthesis.b4.conv1", "use_noise", options, True)
+    _add_noise(network, tensors, sides, use_noise is True)
     config = {
         **_mapping(network, tensors, default_layers=8),
         "z_dim": network.integer("z_dim"),
@@ -114,11 +138,31 @@ def _stylegan2(network: PickledNetwork) -> Network:
         "img_channels": network.integer("img_channels"),
         "channels": [_nvlabs.output_channels(tensors, f"synthesis.b{r}.conv1.weight", network.where) for r in sides],
         "architecture": network.effective("synthesis.b4", "architecture", options, "skip"),
-        "use_noise": network.effective("synthesis.b4.conv1", "use_noise", options, True),
+        "use_noise": use_noise,
         "conv_clamp": network.effective("synthesis.b4.conv1", "conv_clamp", options, 256 if network.flat else None),
         "activation": network.effective("synthesis.b4.conv1", "activation", options, "lrelu"),
     }
-    return checked_network("stylegan2", "generator", config, tensors, network.where)
+    return _with_mean("stylegan2", config, tensors, network)
+
+
+def _add_noise(network: PickledNetwork, tensors: dict[str, Tensor], sides: list[int], use_noise: bool) -> None:
+    """Draw the noise maps of a generator that has noise and stores none of its maps."""
+    if not use_noise or any(name.endswith(".noise_const") for name in tensors):
+        return
+    for number, (side, layer) in enumerate([(4, 1), *((side, layer) for side in sides[1:] for layer in (0, 1))]):
+        tensors[f"synthesis.b{side}.conv{layer}.noise_const"] = drawn_noise(side, number)
+    network.notes.append(DRAWN)
+
+
+def _with_mean(kind: str, config: dict[str, Any], tensors: dict[str, Tensor], network: PickledNetwork) -> Network:
+    """A generator; a mean style that its code did not track is measured."""
+    if "mapping.w_avg" in tensors:
+        return checked_network(kind, "generator", config, tensors, network.where)
+    zeros = {"mapping.w_avg": torch.zeros(config["w_dim"] if config["w_dim"] < 1 << 16 else 0)}
+    generator = checked_network(kind, "generator", config, tensors | zeros, network.where)
+    generator.tensors["mapping.w_avg"] = measured_style(generator, network.where)
+    network.notes.append(MEASURED)
+    return generator
 
 
 def _stylegan3(network: PickledNetwork) -> Network:
@@ -141,7 +185,7 @@ def _stylegan3(network: PickledNetwork) -> Network:
         "img_channels": network.integer("img_channels"),
         "channels": [_nvlabs.output_channels(tensors, f"synthesis.{layer}.weight", network.where) for layer in layers[:-1]],
     }
-    generator = checked_network("stylegan3", "generator", config, tensors, network.where)
+    generator = _with_mean("stylegan3", config, tensors, network)
     designed: dict[str, Tensor] = discover.plugin("backbones", "stylegan3", StyleGAN3).filters(config)
     for name, expected in designed.items():
         _nvlabs.check_filter(tensors.get(name), expected, f"{network.where}: {name}")

@@ -19,7 +19,7 @@ from regraft.files.digests import sha256
 from regraft.files.nvlabs_pickles import Archive, TFNetwork, open_archive
 from regraft.formats import _nvlabs
 from regraft.formats._tensor_reader import TensorReader, checked_network
-from regraft.formats.base import Format, Network, Parsed, Probe
+from regraft.formats.base import Format, Network, Parsed, Probe, optional_critic
 
 MARKERS = (b"dnnlib.tflib.network", b"tfutil\nNetwork", b"tfutil\x94\x8c\x07Network")
 READ = "read by the rules of NVlabs' converter from TensorFlow, not verified against TensorFlow's own outputs"
@@ -133,13 +133,16 @@ class NVlabsTF(Format):
         path = probe.path
         with open_archive(path) as archive:
             networks = archive.root
-            if not isinstance(networks, tuple) or len(networks) != 3 or not all(isinstance(n, TFNetwork) for n in networks):
+            if not isinstance(networks, tuple) or len(networks) != 3 or not isinstance(networks[2], TFNetwork):
                 raise SourceError("must hold a tuple (G, D, Gs) of TensorFlow networks, and does not")
             generator = _generator(TensorFlowNetwork(archive, networks[2], "Gs", (*COMMON, *GENERATOR)))
-            critic = _critic(TensorFlowNetwork(archive, networks[1], "D", (*COMMON, *CRITIC)))
-        provenance = Provenance(
-            name=path.stem, format=self.name, files={path.name: sha256(path)}, assumptions=(READ, _nvlabs.LICENCE)
-        )
+            notes = [READ, _nvlabs.LICENCE]
+            network = networks[1]
+            critic = optional_critic(
+                lambda: _critic(TensorFlowNetwork(archive, network, "D", (*COMMON, *CRITIC))) if network is not None else None,
+                notes,
+            )
+        provenance = Provenance(name=path.stem, format=self.name, files={path.name: sha256(path)}, assumptions=tuple(notes))
         return Parsed(generator, critic, provenance)
 
 

@@ -5,25 +5,21 @@ Renaming the tensors gives the networks of :mod:`regraft.backbones.stylegan2`; o
 """
 
 import argparse
-import copy
 
 import torch
 from torch import Tensor
 
 from regraft.backbones.base import Backbone
 from regraft.core import discover
-from regraft.core.build import build_with
 from regraft.core.config import Objective, Recipe, parse
 from regraft.core.errors import ConfigError, SourceError
 from regraft.core.gan import Provenance
-from regraft.core.latent import Latent
-from regraft.core.networks import CENTRE_LATENTS
-from regraft.core.randomness import generator_at
 from regraft.files.digests import sha256
 from regraft.formats._choice import any_passes, passing
 from regraft.formats._state_dicts import the_state_dict
+from regraft.formats._styles import DRAWN, MEASURED, drawn_noise, measured_style
 from regraft.formats._tensor_reader import TensorReader
-from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
+from regraft.formats.base import Format, Network, Parsed, Probe, optional_critic
 
 MARKS = ("input.input", "to_rgb1.bias", "conv1.conv.modulation.weight")
 TRAINING = frozenset({"g", "d", "g_ema", "latent_avg", "g_optim", "d_optim", "args", "ada_aug_p", "iter"})
@@ -54,22 +50,18 @@ class Rosinality(Format):
             raise SourceError(f"{where}: holds no generator with {', '.join(MARKS)}")
         keys = chosen.found.keys
         notes = list(chosen.notes) if keys != ("g_ema",) else []
-        latent_avg = _one_style(content.get("latent_avg"), notes)
         place = f": {chosen.found.place}" if keys or chosen.found.prefix else ""
-        generator = _read_generator(TensorReader(chosen.tensors, f"{where}{place}"), latent_avg)
+        reader = TensorReader(chosen.tensors, f"{where}{place}")
+        latent_avg = _one_style(content.get("latent_avg"), reader, notes)
+        if not any(name.startswith("noises.") for name in reader.unused):
+            notes.append(DRAWN)
+        generator = _read_generator(reader, latent_avg)
         if latent_avg is None:
-            generator.tensors["mapping.w_avg"] = _measured_style(generator, where)
-            notes.append(f"no mean style in the file: measured on {CENTRE_LATENTS} latents of a fixed seed")
-        critic = None
-        critic_reader = _critic_reader(content, where)
-        if critic_reader is not None:
-            critic = _read_critic(critic_reader)
-            sides = [n.description.config["img_resolution"] for n in (generator, critic)]
-            if sides[0] != sides[1]:
-                raise SourceError(f"{where}: the generator makes images of {sides[0]} px, the critic takes {sides[1]} px")
+            generator.tensors["mapping.w_avg"] = measured_style(generator, where)
+            notes.append(MEASURED)
+        critic = optional_critic(lambda: _find_critic(content, where, generator), notes)
+        if critic is not None:
             notes.append("minibatch standard deviation over groups of 4, as this code always has it; the file does not say")
-        else:
-            notes.append("no critic found")
         if keys == ("g",):
             notes.append("the file holds no averaged generator (g_ema); the generator g is used")
         surplus = [str(k) for k in content if str(k) not in TRAINING | {*keys}] if keys else []
@@ -90,25 +82,49 @@ def _is_critic(tensors: dict[str, Tensor]) -> bool:
     return tensors.keys() >= {"convs.0.0.weight", "final_conv.0.weight"}
 
 
-def _critic_reader(content: dict[str, object], where: str) -> TensorReader | None:
-    """Reader of the critic, under ``d`` or wherever its names are; None if there is none."""
+def _find_critic(content: dict[str, object], where: str, generator: Network) -> Network | None:
+    """The critic of the generator's images, under ``d`` or wherever its names are; None if there is none.
+
+    Raises:
+        SourceError: if it is another network than this code's, or of other images.
+    """
     if content.get("d") is not None:
-        return TensorReader(the_state_dict(content["d"], f"{where}: d"), f"{where}: d")
-    chosen = passing(content, _is_critic, where, "critic")
-    return None if chosen is None else TensorReader(chosen.tensors, f"{where}: {chosen.found.place}")
+        reader = TensorReader(the_state_dict(content["d"], f"{where}: d"), f"{where}: d")
+    else:
+        chosen = passing(content, _is_critic, where, "critic")
+        if chosen is None:
+            return None
+        reader = TensorReader(chosen.tensors, f"{where}: {chosen.found.place}")
+    critic = _read_critic(reader)
+    for setting, unit in (("img_resolution", "px"), ("img_channels", "channels")):
+        makes, takes = (network.description.config[setting] for network in (generator, critic))
+        if makes != takes:
+            raise SourceError(f"{where}: the generator makes images of {makes} {unit}, the critic takes {takes} {unit}")
+    return critic
 
 
-def _one_style(latent_avg: object, notes: list[str]) -> object:
-    """The mean style of a file that repeats it for every layer, as pSp's do; None, and a note, if the layers' differ."""
-    if not isinstance(latent_avg, Tensor) or latent_avg.dim() != 2 or len(latent_avg) < 2:
+def _one_style(latent_avg: object, reader: TensorReader, notes: list[str]) -> Tensor | None:
+    """The mean style of a file; None where it has none that can be used, and a note that says why.
+
+    Files of pSp repeat it for every layer.
+    """
+    if latent_avg is None:
+        return None
+    width = reader.shape("style.1.weight", 2)[0]
+    if isinstance(latent_avg, Tensor) and latent_avg.dim() == 2 and len(latent_avg) > 1 and latent_avg.shape[1] == width:
+        if bool((latent_avg == latent_avg[0]).all()):
+            return latent_avg[0]
+        notes.append(
+            "the mean styles in the file (latent_avg) differ from layer to layer, and regraft's generator has one for all"
+        )
+    elif isinstance(latent_avg, Tensor) and latent_avg.numel() == width and not latent_avg.is_complex():
         return latent_avg
-    if bool((latent_avg == latent_avg[0]).all()):
-        return latent_avg[0]
-    notes.append("the mean styles in the file (latent_avg) differ from layer to layer, and regraft's generator has one for all")
+    else:
+        notes.append(f"the mean style in the file (latent_avg) is left out, because it must hold {width} numbers, and does not")
     return None
 
 
-def _read_generator(reader: TensorReader, latent_avg: object) -> Network:
+def _read_generator(reader: TensorReader, latent_avg: Tensor | None) -> Network:
     """Infer settings from shapes and move all tensors; a missing mean style (``latent_avg``) becomes zero."""
     levels = reader.numbered("to_rgbs.{}.bias", most=LARGEST_LEVEL)
     layers = reader.numbered("style.{}.weight", first=1)
@@ -130,20 +146,26 @@ def _read_generator(reader: TensorReader, latent_avg: object) -> Network:
         for leaf in ("weight", "bias"):
             _move(reader, f"style.{i}.{leaf}", f"mapping.fc{i - 1}.{leaf}")
     _move(reader, "input.input", "synthesis.b4.const", axes=3)
-    _move(reader, "noises.noise_0", "synthesis.b4.conv1.noise_const", axes=2)
+    stored = any(name.startswith("noises.") for name in reader.unused)  # older files have none
+
+    def noise(number: int, side: int, target: str) -> None:
+        if stored:
+            _move(reader, f"noises.noise_{number}", target, axes=2)
+        else:
+            reader.put(target, drawn_noise(side, number))
+
+    noise(0, 4, "synthesis.b4.conv1.noise_const")
     _move_styled(reader, "conv1", "synthesis.b4.conv1")
     _move_styled(reader, "to_rgb1", "synthesis.b4.torgb")
     for i in levels:
         block = f"synthesis.b{8 << i}"
         for j in (0, 1):
             _move_styled(reader, f"convs.{2 * i + j}", f"{block}.conv{j}")
-            _move(reader, f"noises.noise_{2 * i + j + 1}", f"{block}.conv{j}.noise_const", axes=2)
+            noise(2 * i + j + 1, 8 << i, f"{block}.conv{j}.noise_const")
         _move_styled(reader, f"to_rgbs.{i}", f"{block}.torgb")
         _check_filter(reader, f"convs.{2 * i}.conv.blur.kernel", 4.0)
         _check_filter(reader, f"to_rgbs.{i}.upsample.kernel", 4.0)
     mean = torch.zeros(w_dim) if latent_avg is None else latent_avg
-    if not isinstance(mean, Tensor) or mean.numel() != w_dim:
-        raise SourceError(f"{reader.where}: latent_avg must hold {w_dim} numbers")
     reader.put("mapping.w_avg", mean.detach().flatten().float().clone())
     return reader.network("stylegan2", "generator", settings)
 
@@ -216,15 +238,6 @@ def _check_filter(reader: TensorReader, name: str, gain: float) -> None:
         kernel = reader.take(name)
         if kernel.shape != expected.shape or not torch.allclose(kernel.float(), expected, atol=1e-5):
             raise SourceError(f"{reader.where}: {name} is not the filter (1, 3, 3, 1), the only one that is supported")
-
-
-def _measured_style(generator: Network, where: str) -> Tensor:
-    """Mean style over latents of a fixed seed, in double precision so that it is the same on every machine."""
-    network = build_with(generator.description, generator.tensors, where)
-    mapping = copy.deepcopy(network.get_submodule("mapping")).double()
-    with torch.no_grad():
-        z = Latent(generator.description.config["z_dim"]).sample(CENTRE_LATENTS, generator_at(0, "mean style"))
-        return reproducible(mapping(z.double())[:, 0].mean(0))
 
 
 def _training(arguments: object, side: int) -> tuple[Objective | None, Recipe | None]:

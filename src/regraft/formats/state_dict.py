@@ -3,18 +3,19 @@
 The critic is looked for inside the file (keys like ``netD``) or beside it (``netG.pth`` and ``netD.pth``).
 """
 
-import contextlib
 import pathlib
 
-from regraft.core.errors import SourceError
+from torch import Tensor
+
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats import _order
 from regraft.formats._choice import Chosen, choose_critic, critic_of, generator_of, not_used
 from regraft.formats._hints import LatentHints, NetworkHints
-from regraft.formats._layered import infer_pair
-from regraft.formats._state_dicts import clean, critic_names, read_safetensors, read_weights
-from regraft.formats.base import Format, Parsed, Probe
+from regraft.formats._layered import InferredPair, infer_pair
+from regraft.formats._pairs import critics_of, generator_in
+from regraft.formats._state_dicts import clean, read_safetensors, read_weights
+from regraft.formats.base import Format, Parsed, Probe, optional
 
 
 class StateDict(Format):
@@ -27,6 +28,10 @@ class StateDict(Format):
         """Whether it is any torch or safetensors file; formats that ask for more come before."""
         return probe.is_torch_file or _is_safetensors(probe)
 
+    def generator_in(self, folder: pathlib.Path) -> pathlib.Path | None:
+        """The generator's file in a folder that holds the files of one GAN, by their names."""
+        return generator_in(folder)
+
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
         path = probe.path
@@ -38,23 +43,32 @@ class StateDict(Format):
         notes += not_used(found, chosen, critic)
         critic_path = None
         if critic is None and not any(f.role == "critic" for f in found):
-            critic, critic_path = _critic_beside(path)
+            critic, critic_path = _critic_beside(path, notes)
             if critic_path:
                 files[critic_path.name] = sha256(critic_path)
                 notes.append(f"critic taken from {critic_path.name} beside it")
         generator = clean(chosen.tensors)
         if _is_safetensors(probe):
             _order.check_alphabetical(generator, str(path), "generator")
-        inferred = infer_pair(
-            generator,
-            None if critic is None else clean(critic.tensors),
-            str(path),
-            generator_hints=NetworkHints(file=path.name),
-            critic_hints=NetworkHints(file=critic_path.name if critic_path else path.name),
-            latent=LatentHints(),
-        )
-        if critic is None:
+
+        def infer(d_tensors: dict[str, Tensor] | None) -> InferredPair:
+            return infer_pair(
+                generator,
+                d_tensors,
+                str(path),
+                generator_hints=NetworkHints(file=path.name),
+                critic_hints=NetworkHints(file=critic_path.name if critic_path else path.name),
+                latent=LatentHints(),
+            )
+
+        inferred = None
+        if critic is not None:
+            d_tensors = clean(critic.tensors)
+            inferred = optional("critic", lambda: infer(d_tensors), notes)
+        else:
             notes.append("no critic found")
+        if inferred is None:
+            inferred = infer(None)
         assumptions = (*notes, *inferred.assumptions)
         provenance = Provenance(name=path.stem, format=self.name, files=files, assumptions=assumptions)
         return Parsed(inferred.generator, inferred.critic, provenance)
@@ -74,14 +88,20 @@ def _places(generator: Chosen, critic: Chosen | None) -> list[str]:
     return [f"The generator was taken from {generator.found.place}{also}."]
 
 
-def _critic_beside(path: pathlib.Path) -> tuple[Chosen | None, pathlib.Path | None]:
-    """The critic in a file beside the generator's whose name fits, and that file; None twice if there is none."""
-    for name in critic_names(path.name):
-        other = path.with_name(name)
-        if other.is_file():
-            with contextlib.suppress(SourceError):
-                return critic_of(read_weights(other), str(other)), other
-    return None, None
+def _critic_beside(path: pathlib.Path, notes: list[str]) -> tuple[Chosen | None, pathlib.Path | None]:
+    """The critic in a file whose name fits the generator's, and that file; None twice, and a note, if there is none to use."""
+    critics = critics_of(path)
+    if critics.rivals:
+        names = ", ".join(other.name for other in critics.rivals[:6])
+        notes.append(
+            f"several files may hold the critic ({names}), and none is taken; name one in a source card: source.yaml beside "
+            f"them with regraft_card: 1, generator: {path.name}, critic: {critics.rivals[0].name}"
+        )
+    other = critics.file
+    if other is None:
+        return None, None
+    chosen = optional(f"critic of {other.name}", lambda: critic_of(read_weights(other), str(other)), notes)
+    return chosen, other if chosen is not None else None
 
 
 PLUGIN = StateDict()

@@ -18,7 +18,7 @@ from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats._choice import any_passes, critic_of, passing
 from regraft.formats._layers import LayerReader
-from regraft.formats.base import Format, Network, Parsed, Probe, load_torch
+from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, optional_critic
 
 NAME = re.compile(r"model=(G_ema|G|D)-(best|current)-weights-step=(\d{1,12})\.pth")
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "attn": "out"}
@@ -64,20 +64,24 @@ class StudioGAN(Format):
         generator, side, g_notes = _generator(chosen.tensors, str(g_path), run)
         notes += chosen.notes
         files = {g_path.name: sha256(g_path)}
-        critic = None
         objective, recipe = run.objective(), None
-        if d_path is not None:
-            files[d_path.name] = sha256(d_path)
+
+        def read_critic() -> Network | None:
+            if d_path is None:
+                return None
             d_chosen = critic_of(load_torch(d_path), str(d_path))
             if d_chosen is None:
                 raise SourceError(f"{d_path}: holds no state dict")
             n_classes = int(generator.description.config["n_classes"])
             critic, d_notes = _critic(d_chosen.tensors, str(d_path), side, n_classes)
-            g_notes += d_notes
-            if critic is not None and critic.description.config["norm_eps"] is not None:
-                recipe = Recipe(betas=(0.0, 0.9), generator_norm="batch", critic_norm="batch")
-        else:
-            notes.append("no critic found")
+            files[d_path.name] = sha256(d_path)
+            g_notes.extend(d_notes)
+            notes.append(f"critic taken from {d_path.name}")
+            return critic
+
+        critic = optional_critic(read_critic, notes)
+        if critic is not None and critic.description.config["norm_eps"] is not None:
+            recipe = Recipe(betas=(0.0, 0.9), generator_norm="batch", critic_norm="batch")
         if objective is None:
             notes.append("The loss is assumed to be hinge: no settings of the run say it.")
         if run.path is not None:
@@ -177,7 +181,7 @@ def _files(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None, list[
         return chosen.path, None, notes
     if critics[0].step != chosen.step:
         notes.append(f"the generator is of step {chosen.step}, the critic of step {critics[0].step}")
-    return chosen.path, critics[0].path, [*notes, f"critic taken from {critics[0].path.name}"]
+    return chosen.path, critics[0].path, notes
 
 
 def _entries(reader: LayerReader) -> list[str]:

@@ -18,7 +18,7 @@ from regraft.core.networks import Generator
 from regraft.files.digests import sha256
 from regraft.formats._tensor_reader import TensorReader
 from regraft.formats._tensorflow import Checkpoint, open_checkpoint, table_of
-from regraft.formats.base import Format, Network, Parsed, Probe, reproducible
+from regraft.formats.base import Format, Network, Parsed, Probe, optional_critic, reproducible
 
 # Optimiser slots and counters of continued runs.
 SKIPPED = re.compile(r"Adam(_\d+)?|beta[12]_power(_\d+)?|global_step")
@@ -52,16 +52,21 @@ class TransferGAN(Format):
         critic_tensors = {name: tensors.pop(name) for name in list(tensors) if name.startswith("Discriminator.")}
         reader = VariableReader(tensors, str(table))
         generator = _generator(reader)
-        critic = _critic(VariableReader(critic_tensors, str(table))) if critic_tensors else None
-        if critic and critic.description.config["size"] != _image_size(generator):
-            raise SourceError(f"{table}: generator and critic are of different image sizes")
+
+        def read_critic() -> Network | None:
+            if not critic_tensors:
+                return None
+            critic = _critic(VariableReader(critic_tensors, str(table)))
+            if critic.description.config["size"] != _image_size(generator):
+                raise SourceError(f"{table}: generator and critic are of different image sizes")
+            return critic
+
         stored = _with_statistics(generator, str(table))
         notes = [
             f"sampling uses batch statistics measured once over {CALIBRATION} latents; generator(z) uses those of its batch, "
             "as its authors do"
         ]
-        if critic is None:
-            notes.append("no critic found")
+        critic = optional_critic(read_critic, notes)
         if reader.has_moving_averages:
             notes.append("the moving averages in the file are not used: the authors never do")
         files = {path.name: sha256(path) for path in checkpoint.files}

@@ -58,8 +58,9 @@ def load(reference: str | pathlib.Path, on_event: Emit | None = None, *, allow_n
         if form.matches(probe):
             return build_gan(_add_catalogue_facts(form.read(probe), reference), str(path), allow_nonfinite=allow_nonfinite)
     weights = _weights_in(path)
-    if len(weights) == 1:
-        return load(weights[0], on_event, allow_nonfinite=allow_nonfinite)
+    chosen = weights[0] if len(weights) == 1 else _generator_in(path)
+    if chosen is not None:
+        return load(chosen, on_event, allow_nonfinite=allow_nonfinite)
     if weights:
         names = ", ".join(p.name for p in weights[:6])
         raise SourceError(
@@ -88,6 +89,12 @@ def _weights_in(path: pathlib.Path) -> list[pathlib.Path]:
     """Return files of a folder whose suffix is that of weights, at most 100; none if the path is no folder."""
     files = (p for p in path.iterdir() if p.suffix in WEIGHTS and p.is_file()) if path.is_dir() else iter(())
     return sorted(itertools.islice(files, 100))
+
+
+def _generator_in(folder: pathlib.Path) -> pathlib.Path | None:
+    """Return the file of a folder that stands for all of its weights, by any format's rules."""
+    found = (form.generator_in(folder) for form in formats()) if folder.is_dir() else iter(())
+    return next((file for file in found if file is not None), None)
 
 
 def find(reference: str | pathlib.Path, on_event: Emit | None = None) -> pathlib.Path:
