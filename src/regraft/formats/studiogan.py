@@ -74,9 +74,10 @@ class StudioGAN(Format):
                 raise SourceError(f"{d_path}: holds no state dict")
             n_classes = int(generator.description.config["n_classes"])
             critic, d_notes = _critic(d_chosen.tensors, str(d_path), side, n_classes)
-            files[d_path.name] = sha256(d_path)
-            g_notes.extend(d_notes)
-            notes.append(f"critic taken from {d_path.name}")
+            notes.extend(d_notes if critic is None else [f"critic taken from {d_path.name}"])
+            if critic is not None:
+                files[d_path.name] = sha256(d_path)
+                g_notes.extend(d_notes)
             return critic
 
         critic = optional_critic(read_critic, notes)
