@@ -19,7 +19,7 @@ class DCGAN(Backbone[LayeredGeneratorConfig, LayeredCriticConfig]):
     """Convolutional generator and critic.
 
     The recipe was chosen on transfers to anime faces and digits: batch statistics in both networks while they train, and a weak
-    R1 penalty.  At the strength that training from scratch likes (1 and more), R1 undoes what a pretrained critic knows.
+    R1 penalty.  At weights that are usual for training from scratch (1 or more), R1 undoes what a pretrained critic knows.
     """
 
     objective = Objective(penalty_weight=0.05)
@@ -73,7 +73,7 @@ def default_configs(
     if doublings < 1 or size != 4 << doublings:
         raise ConfigError(f"a plain DCGAN has a side of 8, 16, 32, 64, ..., not {size}")
     widths = [min(width << i, max_width) for i in range(doublings)]  # image side first
-    # What doubles the sides as a transposed convolution halves them as a plain one.
+    # These settings double the side in a transposed convolution and halve it in a plain one.
     by_two: dict[str, Any] = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1)}
     hidden: dict[str, Any] = {"kind": "deconv", "bias": False, "norm": "batch", "activation": "relu"}
     up = [LayerConfig(inputs=latent_dim, outputs=widths[-1], kernel=(4, 4), **hidden)]

@@ -174,7 +174,7 @@ class DecodedGenerator(Generator):
                 raise MissingCapability("this generator is conditional: give class indices or a class code as y")
             vector = (y if isinstance(y, ClassCode) else self.embed(y)).vector
         codes = self.mind.unstandardise(self.mind(z, vector))
-        # Codes that were standardised have no activation; the decoder still gets only codes of its own range.
+        # Training on standardised codes has no output activation, so the codes are brought to the decoder's range here.
         codes = codes.clamp(-1, 1) if self.autoencoder.code_range == "tanh" else codes
         codes = codes.clamp(min=0) if self.autoencoder.code_range == "relu" else codes
         return codes if psi == 1.0 else self.mind.mean.lerp(codes, psi)

@@ -62,7 +62,8 @@ def build_with(
         description: the network.
         tensors: one for each parameter and buffer; used without a copy if their memory starts at a cache line.
         where: where the tensors come from, for errors.
-        moved: copies made for networks built before, so that networks that share memory go on sharing it; added to.
+        moved: copies that were made for networks built before, by where they came from; this call adds its own, so that
+            networks that share memory go on sharing it.
 
     Raises:
         SourceError: if names or shapes differ from the network's.

@@ -71,7 +71,9 @@ def as_generator(module: nn.Module, latent: Latent | None) -> Generator:
     if isinstance(module, Generator):
         return module
     if latent is None:
-        raise SourceError("a plain module as generator needs latent=regraft.Latent(dim): its input cannot be seen")
+        raise SourceError(
+            "a plain module as generator needs latent=regraft.Latent(dim): the size of its input cannot be found from the module"
+        )
     return ModuleGenerator(module, latent)
 
 

@@ -73,7 +73,7 @@ class Opaque:
     """An object that is known to be harmless and whose content does not matter.
 
     Attributes:
-        name: of its type, where nothing of it is kept.
+        name: name of its type if that is unknown and its content is dropped, else None.
     """
 
     name: str | None = None
@@ -116,7 +116,7 @@ class PickleChecker(PickleMachine):
     Attributes:
         totals: what the pickles ask for.
         inert: names of types that nothing is kept of.
-        mappings, lists: those of them to which the pickles add items as to a mapping or a list.
+        mappings, lists: inert types that the pickles fill like a mapping, and like a list.
     """
 
     protocols = range(2, 3)
