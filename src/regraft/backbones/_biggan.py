@@ -28,7 +28,7 @@ UP_MULTIPLES = {
     256: ((16, 16, 8, 8, 4, 2), (16, 8, 8, 4, 2, 1)),
     512: ((16, 16, 8, 8, 4, 2, 1), (16, 8, 8, 4, 2, 1, 1)),
 }
-"""For each image side: input and output channels of each upsampling block, in multiples of the base width, latent side first."""
+"""For each image side: channels into and out of each upsampling block, in multiples of the base width, latent side first."""
 
 DOWN_MULTIPLES = {
     64: (1, 2, 4, 8, 16),

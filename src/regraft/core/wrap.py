@@ -72,7 +72,7 @@ def as_generator(module: nn.Module, latent: Latent | None) -> Generator:
         return module
     if latent is None:
         raise SourceError(
-            "a plain module as generator needs latent=regraft.Latent(dim): the size of its input cannot be found from the module"
+            "a plain module as generator needs latent=regraft.Latent(dim): the module does not say how many inputs it has"
         )
     return ModuleGenerator(module, latent)
 
