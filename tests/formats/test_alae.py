@@ -226,7 +226,7 @@ def test_parts_that_are_wrong_are_left_out_alone(tmp_path):
     )
     assert head.autoencoder is not None
     wrong = changed("discriminator_s", "encode_block.1.style_1.bias", ones)
-    assert left_out(written(tmp_path / "encoder.pth", wrong), "encoder in the file .* wrong shape").autoencoder is None
+    assert left_out(written(tmp_path / "encoder.pth", wrong), "encoder is left out.* wrong shape").autoencoder is None
     none = written(tmp_path / "list.pth", models() | {"discriminator_s": [1, 2]})
     assert left_out(none, "discriminator is left out: discriminator_s is no state dict").autoencoder is None
 

@@ -127,7 +127,7 @@ class TestHomeMade:
             ({"0.weight": torch.ones(5, 9, 4, 4)}, "no usual strides and paddings"),
         ):
             torch.save(wrong, tmp_path / "netD.pth")
-            gan = left_out(tmp_path / "netG.pth", f"critic in the file is left out.*{message}")
+            gan = left_out(tmp_path / "netG.pth", f"critic of netD.pth is left out.*{message}")
             z = torch.randn(2, 10)
             assert torch.allclose(gan.generator(z), generator(z[:, :, None, None]), atol=1e-6)
         (tmp_path / "netD.pth").write_bytes((tmp_path / "netD.pth").read_bytes()[:-100])

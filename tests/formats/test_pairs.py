@@ -6,6 +6,7 @@ import torch
 import regraft
 from regraft.core.errors import SourceError
 from regraft.formats._pairs import critics_of, generator_in
+from support import resnet_files as files
 from support.home_made import convs, deconvs, settle
 
 PAIRS = [
@@ -127,3 +128,40 @@ class TestFolders:
             torch.save(networks()[0].state_dict(), tmp_path / name)
         with pytest.raises(SourceError, match=rf"holds {len(names)} files of weights .*{names[0]}"):
             regraft.load(tmp_path)
+
+
+def test_a_critic_names_its_generator(tmp_path):
+    g, d = networks()
+    torch.save(g.state_dict(), tmp_path / "model_gen.pth")
+    torch.save(d.state_dict(), tmp_path / "model_dis.pth")
+    with pytest.raises(SourceError, match=r"model_dis\.pth: .* By its name this is the critic of model_gen\.pth"):
+        regraft.load(tmp_path / "model_dis.pth")
+    (tmp_path / "model_gen.pth").unlink()
+    with pytest.raises(SourceError) as caught:
+        regraft.load(tmp_path / "model_dis.pth")
+    assert "By its name" not in str(caught.value)
+
+
+def test_renamed_files_of_known_families(tmp_path):
+    g, d = files.mimicry_generator([8, 8, 8, 8]), files.mimicry_critic([8] * 4, [True, True, False, False], "l5")
+    for name, tensors in (("celeba_G.pth", g), ("celeba_D.pth", d)):
+        torch.save({"model_state_dict": dict(tensors)}, tmp_path / name)
+    gan = regraft.load(tmp_path / "celeba_G.pth")
+    assert gan.provenance.format == "mimicry"
+    assert gan.critic is not None
+
+
+class Trainer:
+    """A type that no list knows."""
+
+
+def test_objects_that_are_passed_over_are_named(tmp_path):
+    g, d = networks()
+    beside = {"trainer": Trainer(), "lr": torch.tensor(1.0).numpy()[()], "epoch": 3}
+    torch.save({"netG": g.state_dict(), "netD": d.state_dict()} | beside, tmp_path / "x.pth")
+    gan = regraft.load(tmp_path / "x.pth")
+    said = [note for note in gan.provenance.assumptions if "passed over" in note]
+    assert len(said) == 1
+    assert "trainer (" in said[0]
+    assert "test_pairs.Trainer)" in said[0]
+    assert gan.critic is not None

@@ -109,6 +109,17 @@ def critics_of(path: pathlib.Path) -> Critics:
     return _best(by_folder, suffix, [(folder / path.name, folder.name) for folder in folders if (folder / path.name).is_file()])
 
 
+def generator_beside(path: pathlib.Path) -> pathlib.Path | None:
+    """The file beside a critic's of whose generator it is; None if its name is none of a critic's, or that is not clear."""
+    path = path.absolute()
+    named = [(path, _stem(path))]
+    beside = [other for other in _files(path.parent) if other != path and _readings(_stem(path), "critic")]
+    own = [other for other in beside if _best(_readings(_stem(other), "generator"), path.suffix, named).file]
+    averages = [other for other in own if any(reading.average for reading in _readings(_stem(other), "generator"))]
+    own = averages if len(averages) == 1 else own
+    return own[0] if len(own) == 1 else None
+
+
 def _best(own: list[Reading], suffix: str, candidates: list[tuple[pathlib.Path, str]]) -> Critics:
     """Of candidates, each with the name that says what it is, the file that fits best."""
     fits: dict[pathlib.Path, tuple[bool, ...]] = {}

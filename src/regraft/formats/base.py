@@ -18,7 +18,7 @@ from regraft.core.config import Objective, Recipe
 from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.core.networks import Description
-from regraft.files import containers, weights
+from regraft.files import containers, inert, weights
 
 MOST_NAMES = 4096
 Read = TypeVar("Read")
@@ -93,6 +93,18 @@ class Probe:
         """
         return load_torch(self.path)
 
+    def passed_over(self) -> list[str]:
+        """Say what lies unread in a torch file that was read, unless it is known to be bookkeeping; one sentence or none."""
+        content = self.__dict__.get("torch_object")
+        entries = itertools.islice(content.items(), MOST_NAMES) if isinstance(content, dict) else iter(())
+        unread = [
+            f"{str(key)[:60]} ({value.name[:80]})"
+            for key, value in entries
+            if isinstance(value, inert.Placeholder) and not inert.is_bookkeeping(value.name)
+        ]
+        more = f" and {len(unread) - 4} more" if len(unread) > 4 else ""
+        return [f"passed over, as objects of types that regraft does not read: {', '.join(unread[:4])}{more}"] if unread else []
+
 
 class BaseConfig:
     """Stands for the settings object of pytorch_GAN_zoo's files: its fields without its code."""
@@ -124,7 +136,7 @@ def optional(part: str, read: Callable[[], Read], notes: list[str]) -> Read | No
         return read()
     except SourceError as error:
         reason = " ".join(str(error).split())
-        notes.append(f"the {part} in the file is left out, because it cannot be read: {reason[:400]}")
+        notes.append(f"the {part} is left out, because it cannot be read: {reason[:400]}")
         return None
 
 

@@ -14,6 +14,7 @@ from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats import _biggan
 from regraft.formats._choice import passing
+from regraft.formats._pairs import critics_of
 from regraft.formats._state_dicts import mentions, the_state_dict
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, optional_critic
 
@@ -109,7 +110,7 @@ def _pair(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path | None]:
         raise SourceError(f"{path}: holds no G_ema.pth or G.pth")
     match = NAME.fullmatch(generator.name)
     critic = generator.with_name(f"D_{match[2]}.pth" if match and match[2] else "D.pth")
-    return generator, critic if match and critic.is_file() else None
+    return generator, critic if match and critic.is_file() else critics_of(generator).file
 
 
 PLUGIN = BigGANFormat()

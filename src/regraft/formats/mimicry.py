@@ -17,6 +17,7 @@ from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats._choice import any_passes, passing
 from regraft.formats._layers import LayerReader
+from regraft.formats._pairs import critics_of
 from regraft.formats.base import Format, Network, Parsed, Probe, load_torch, optional_critic
 
 ATTENTION = {"theta": "query", "phi": "key", "g": "value", "o": "out"}
@@ -137,7 +138,7 @@ def _files(probe: Probe) -> tuple[pathlib.Path, pathlib.Path | None, list[str]]:
         if generator == path:
             raise SourceError(f"{path}: is a critic; its generator (netG of the same step) is not beside it")
         return generator, path, []
-    return generator, _beside(path, "netG", "netD"), []
+    return generator, _beside(path, "netG", "netD") or critics_of(path).file, []
 
 
 def _beside(path: pathlib.Path, kind: str, other: str) -> pathlib.Path | None:

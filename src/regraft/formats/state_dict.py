@@ -7,13 +7,14 @@ import pathlib
 
 from torch import Tensor
 
+from regraft.core.errors import SourceError
 from regraft.core.gan import Provenance
 from regraft.files.digests import sha256
 from regraft.formats import _order
 from regraft.formats._choice import Chosen, choose_critic, critic_of, generator_of, not_used
 from regraft.formats._hints import LatentHints, NetworkHints
 from regraft.formats._layered import InferredPair, infer_pair
-from regraft.formats._pairs import critics_of, generator_in
+from regraft.formats._pairs import critics_of, generator_beside, generator_in
 from regraft.formats._state_dicts import clean, read_safetensors, read_weights
 from regraft.formats.base import Format, Parsed, Probe, optional
 
@@ -34,6 +35,15 @@ class StateDict(Format):
 
     def read(self, probe: Probe) -> Parsed:
         """Read generator and, where it can be found, critic."""
+        try:
+            return self._read(probe)
+        except SourceError as error:
+            generator = generator_beside(probe.path)
+            if generator is None:
+                raise
+            raise SourceError(f"{error} By its name this is the critic of {generator.name}; name that file instead.") from None
+
+    def _read(self, probe: Probe) -> Parsed:
         path = probe.path
         content: object = read_safetensors(path) if _is_safetensors(probe) else probe.torch_object
         files = {path.name: sha256(path)}
@@ -44,9 +54,6 @@ class StateDict(Format):
         critic_path = None
         if critic is None and not any(f.role == "critic" for f in found):
             critic, critic_path = _critic_beside(path, notes)
-            if critic_path:
-                files[critic_path.name] = sha256(critic_path)
-                notes.append(f"critic taken from {critic_path.name} beside it")
         generator = clean(chosen.tensors)
         if _is_safetensors(probe):
             _order.check_alphabetical(generator, str(path), "generator")
@@ -64,11 +71,15 @@ class StateDict(Format):
         inferred = None
         if critic is not None:
             d_tensors = clean(critic.tensors)
-            inferred = optional("critic", lambda: infer(d_tensors), notes)
+            name = f"critic of {critic_path.name}" if critic_path else "critic"
+            inferred = optional(name, lambda: infer(d_tensors), notes)
         else:
             notes.append("no critic found")
         if inferred is None:
             inferred = infer(None)
+        elif critic_path is not None:
+            files[critic_path.name] = sha256(critic_path)
+            notes.append(f"critic taken from {critic_path.name} beside it")
         assumptions = (*notes, *inferred.assumptions)
         provenance = Provenance(name=path.stem, format=self.name, files=files, assumptions=assumptions)
         return Parsed(inferred.generator, inferred.critic, provenance)

@@ -56,7 +56,11 @@ def load(reference: str | pathlib.Path, on_event: Emit | None = None, *, allow_n
     probe = Probe(path)
     for form in formats():
         if form.matches(probe):
-            return build_gan(_add_catalogue_facts(form.read(probe), reference), str(path), allow_nonfinite=allow_nonfinite)
+            parsed = _add_catalogue_facts(form.read(probe), reference)
+            origin = parsed.provenance
+            origin = dataclasses.replace(origin, assumptions=(*origin.assumptions, *probe.passed_over()))
+            parsed = dataclasses.replace(parsed, provenance=origin)
+            return build_gan(parsed, str(path), allow_nonfinite=allow_nonfinite)
     weights = _weights_in(path)
     chosen = weights[0] if len(weights) == 1 else _generator_in(path)
     if chosen is not None:
