@@ -1,5 +1,6 @@
 """Open files that hold many images: one, several that belong together, or those that lie in a folder."""
 
+import functools
 import pathlib
 import re
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ MOST_FILES = 100_000
 _MNIST_TEST = "t10k"
 
 
-def containers() -> list[Container]:
-    """Return all containers, specific ones first."""
+@functools.cache
+def containers() -> tuple[Container, ...]:
+    """Return all containers, specific ones first; they are looked for once, for that takes longer than to open a file."""
     plugins = [discover.plugin("containers", name, Container) for name in discover.names("containers")]
-    return sorted(plugins, key=lambda container: container.order)
+    return tuple(sorted(plugins, key=lambda container: container.order))
 
 
 def find_container(path: pathlib.Path) -> Container | None:

@@ -5,9 +5,8 @@ pyfive, which is plain Python, says where the chunks of an array lie; they are r
 
 import collections
 import importlib
-import io
 import math
-import os
+import mmap
 import pathlib
 import threading
 import zlib
@@ -21,6 +20,8 @@ from regraft.core.errors import DataError
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_READS = 2_000_000
 """Pieces of a file that finding its arrays may read; one whose parts lead in a circle needs more."""
+MAX_PIECE = 64 << 20
+"""Bytes of what describes an array that are read together."""
 MAX_ARRAYS = 1000
 MAX_DEPTH = 3
 """Groups within groups that are looked into."""
@@ -148,18 +149,21 @@ class StoredArray:
         return data
 
 
-class _Bounded(io.FileIO):
-    """A file that gives no more than it has, and not for ever."""
+class _Bounded:
+    """A mapped file for pyfive, which reads what it points to, but not for ever; it needs no handle that could stay open."""
 
-    reads = 0
+    closed = False
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def __init__(self, content: mmap.mmap) -> None:
+        self._content, self._reads = content, 0
+        self.seek, self.tell = content.seek, content.tell
+
+    def read(self, size: int = -1, /) -> bytes:
         """Return at most ``size`` bytes."""
-        self.reads += 1
-        if self.reads > MAX_READS:
+        self._reads += 1
+        if self._reads > MAX_READS:
             raise ValueError("its parts lead in a circle")
-        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+        return self._content.read(min(size, MAX_PIECE) if size >= 0 else MAX_PIECE)
 
 
 def read_arrays(path: pathlib.Path) -> dict[str, StoredArray]:
@@ -179,8 +183,8 @@ def read_arrays(path: pathlib.Path) -> dict[str, StoredArray]:
     except ImportError:
         raise DataError(f"{path}: reading it needs pyfive; install it with pip install regraft[data]") from None
     try:
-        with _Bounded(path) as file:
-            found = dict(_walk(path, pyfive, pyfive.File(file), "", 0, {}))
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = dict(_walk(path, pyfive, pyfive.File(_Bounded(content)), "", 0, {}))
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - pyfive raises many kinds for a damaged file

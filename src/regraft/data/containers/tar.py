@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from regraft.core.errors import DataError
 from regraft.data.containers._samples import list_samples
-from regraft.data.containers.base import Asked, Container, Files, unpacked_limit
+from regraft.data.containers.base import MAX_UNPACKED, Asked, Container, Files, unpacked_limit
 from regraft.data.images import ImageSet
 from regraft.data.pixels import MAX_BYTES, UnreadableImage
 from regraft.files.unpacked import DAMAGE, head_of, is_packed, open_unpacked
@@ -133,7 +133,7 @@ def _entries(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Go through an archive, whose headers may lead nowhere but forward."""
     before = -1
     for count, entry in enumerate(archive):
-        if entry.offset <= before or entry.size < 0 or count >= MAX_MEMBERS:
+        if entry.offset <= before or not 0 <= entry.size <= MAX_UNPACKED or count >= MAX_MEMBERS:
             raise ValueError("its headers contradict one another" if count < MAX_MEMBERS else f"more than {MAX_MEMBERS} files")
         before = entry.offset
         vars(archive)["members"].clear()  # tarfile keeps them all, though nothing here asks for them again
